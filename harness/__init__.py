@@ -1,0 +1,48 @@
+"""bilevelbench: a benchmark harness for bilevel-optimisation solvers.
+
+The public names are imported when they are first used, so that ``bilevelbench --version`` does not wait for torch.
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .core.draw import Draw as Draw
+    from .core.errors import RequestError as RequestError
+    from .core.errors import Unsupported as Unsupported
+    from .core.flat import Flat as Flat
+    from .core.oracle import Oracle as Oracle
+    from .core.problem import Picture as Picture
+    from .core.problem import Problem as Problem
+    from .core.problem import box as box
+    from .core.registry import build_problem as build_problem
+    from .core.registry import make_solver as make_solver
+    from .core.registry import problem as problem
+    from .core.registry import solver as solver
+    from .core.solver import Point as Point
+
+_HOME = {
+    "Draw": "draw",
+    "Flat": "flat",
+    "Oracle": "oracle",
+    "Picture": "problem",
+    "Point": "solver",
+    "Problem": "problem",
+    "RequestError": "errors",
+    "Unsupported": "errors",
+    "box": "problem",
+    "build_problem": "registry",
+    "make_solver": "registry",
+    "problem": "registry",
+    "solver": "registry",
+}
+__all__ = ["__version__", *_HOME]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return version("bilevelbench")
+    if name in _HOME:
+        return getattr(import_module(f".core.{_HOME[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

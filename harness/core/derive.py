@@ -1,0 +1,68 @@
+"""The eager engine: derivatives of a scalar function of two flat vectors by ``torch.autograd.grad``.
+
+``torch.autograd.grad`` rather than ``torch.func.grad``: it takes 0.4 to 0.9 times as long on problems of this size.
+Every answer is detached. A function that does not depend on a variable has a zero derivative there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Function = Callable[..., Tensor]
+
+
+def _leaf(point: Tensor) -> Tensor:
+    return point.detach().requires_grad_()
+
+
+def _grad(value: Tensor, points: tuple[Tensor, ...], create_graph: bool = False) -> tuple[Tensor, ...]:
+    if not value.requires_grad:  # the function is constant in these variables
+        return tuple(torch.zeros_like(p) for p in points)
+    return torch.autograd.grad(value, points, create_graph=create_graph, materialize_grads=True)
+
+
+def value(fn: Function, x: Tensor, y: Tensor, *rows: Tensor) -> Tensor:
+    """fn(x, y), a scalar."""
+    with torch.no_grad():
+        return fn(x, y, *rows)
+
+
+def grad(fn: Function, x: Tensor, y: Tensor, *rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Both partial gradients, shapes (n_x,) and (n_y,)."""
+    with torch.enable_grad():
+        x, y = _leaf(x), _leaf(y)
+        gx, gy = _grad(fn(x, y, *rows), (x, y))
+    return gx, gy
+
+
+def grad_x(fn: Function, x: Tensor, y: Tensor, *rows: Tensor) -> Tensor:
+    """The partial gradient in x, shape (n_x,)."""
+    with torch.enable_grad():
+        x = _leaf(x)
+        return _grad(fn(x, y.detach(), *rows), (x,))[0]
+
+
+def grad_y(fn: Function, x: Tensor, y: Tensor, *rows: Tensor) -> Tensor:
+    """The partial gradient in y, shape (n_y,)."""
+    with torch.enable_grad():
+        y = _leaf(y)
+        return _grad(fn(x.detach(), y, *rows), (y,))[0]
+
+
+def second(
+    fn: Function, x: Tensor, y: Tensor, v: Tensor, *rows: Tensor, wrt: str = "xy"
+) -> tuple[Tensor | None, Tensor | None]:
+    """Products of v, shape (n_y,), with second derivatives: (d2/dxdy v, d2/dydy v), the gradient of <grad_y fn, v>.
+
+    ``wrt`` names the variables wanted, "x", "y" or "xy"; the other product is None and costs nothing.
+    """
+    with torch.enable_grad():
+        y = _leaf(y)
+        x = _leaf(x) if "x" in wrt else x.detach()
+        (gy,) = _grad(fn(x, y, *rows), (y,), create_graph=True)
+        wanted = tuple(p for p, name in ((x, "x"), (y, "y")) if name in wrt)
+        products = iter(_grad((gy * v.detach()).sum(), wanted))
+    return next(products) if "x" in wrt else None, next(products) if "y" in wrt else None

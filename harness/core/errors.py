@@ -1,0 +1,12 @@
+"""The two ways in which a run can be refused. Both carry one sentence meant for a person."""
+
+
+class RequestError(Exception):
+    """The request was wrong: an unknown name, an impossible value. The command line prints it and exits with 2."""
+
+
+class Unsupported(Exception):
+    """This run cannot be made here (data that cannot be had, a problem that lacks what a solver needs).
+
+    It becomes a row with the status ``unsupported`` and the sentence as its reason; other runs go on.
+    """

@@ -1,0 +1,31 @@
+"""Flat parameter vectors: solvers see one-dimensional tensors, problems see the shapes of their model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+
+class Flat:
+    """Splits a flat vector into views of given shapes and joins tensors into one.
+
+    >>> weight, bias = Flat((3, 2), (3,)).split(torch.arange(9.0))
+    """
+
+    def __init__(self, *shapes: Sequence[int]) -> None:
+        self.shapes = [tuple(shape) for shape in shapes]
+        self.sizes = [math.prod(shape) for shape in self.shapes]
+        self.size = sum(self.sizes)
+
+    def split(self, vector: Tensor) -> tuple[Tensor, ...]:
+        """Views of a vector of shape (size,), one per shape. No copy."""
+        parts = torch.split(vector, self.sizes)
+        return tuple(part.view(shape) for part, shape in zip(parts, self.shapes, strict=True))
+
+    @staticmethod
+    def join(tensors: Iterable[Tensor]) -> Tensor:
+        """One vector out of tensors of any shapes."""
+        return torch.cat([tensor.reshape(-1) for tensor in tensors])

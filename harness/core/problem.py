@@ -1,0 +1,93 @@
+"""A bilevel problem: two functions and how to judge an answer. Nothing about solving.
+
+    min_x f(x, y*(x))   subject to   y*(x) in argmin_y g(x, y)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+FLAGS = {
+    "strongly_convex": "g(x, .) is strongly convex for every x: y*(x) is unique and smooth",
+    "convex": "g(x, .) is convex",
+    "pl": "g(x, .) satisfies the Polyak-Lojasiewicz inequality",
+    "nonconvex": "g(x, .) is not convex",
+    "multi_valued": "argmin g(x, .) has more than one point for some x",
+    "unattained": "the infimum of Phi is not attained",
+    "boundary": "the solution lies on a bound of x or y",
+    "discontinuous": "Phi jumps",
+    "nonsmooth": "f or g has kinks",
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """How a low-dimensional problem is drawn: the path of two coordinates over the level sets of a function.
+
+    ``axes`` names the two coordinates, each ``("x" | "y", index)``. ``level(u, v)`` maps two tensors of one shape
+    (the grid's coordinates) to the value drawn. ``box`` is (left, right, bottom, top). ``outline`` is a closed
+    polygon and ``solution`` a point, in the same coordinates; ``label`` says what the level sets are.
+    """
+
+    axes: tuple[tuple[str, int], tuple[str, int]]
+    level: Callable[[Tensor, Tensor], Tensor]
+    box: tuple[float, float, float, float]
+    label: str
+    outline: tuple[tuple[float, float], ...] = ()
+    solution: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Two functions, a start, and how to judge an answer.
+
+    f, g: ``(x, y, rows=None) -> scalar``. ``x`` of shape (n_x,) and ``y`` of shape (n_y,) are flat; ``rows`` is a
+        tensor of indices into the function's data (a minibatch), None for all rows. Both are differentiable by torch.
+    x0, y0: the start; every solver begins there.
+    n_f, n_g: rows of data behind f and g; 1 means that the function is no finite sum and takes no minibatch.
+    y_star: closed form ``x -> y*(x)``, differentiable by torch. With several minimisers, the optimistic one
+        (least f). None where the judge has to solve the lower level numerically.
+    phi_star: the least value of Phi(x) = f(x, y*(x)), with ``phi_star_source`` saying how it is known.
+    metrics: ``(x, y) -> {name: value}``, the problem's own figures (accuracy, ...).
+    references: ``() -> {line: {name: value}}``, what a solver must be compared with, each solved to convergence.
+    project_x, project_y: Euclidean projections on X and Y. None means the whole space. They act coordinate by
+        coordinate (boxes); every solver applies them after every update of a point in X or Y.
+    flags: what is known of the structure; the keys of ``FLAGS``.
+    seeded: whether the seed changes anything (data, noise, split or start).
+    """
+
+    f: Callable[..., Tensor]
+    g: Callable[..., Tensor]
+    x0: Tensor
+    y0: Tensor
+    n_f: int = 1
+    n_g: int = 1
+    y_star: Callable[[Tensor], Tensor] | None = None
+    phi_star: float | None = None
+    phi_star_source: str = ""
+    metrics: Callable[[Tensor, Tensor], Mapping[str, float]] | None = None
+    references: Callable[[], Mapping[str, Mapping[str, float]]] | None = None
+    project_x: Callable[[Tensor], Tensor] | None = None
+    project_y: Callable[[Tensor], Tensor] | None = None
+    flags: frozenset[str] = field(default_factory=frozenset)
+    picture: Picture | None = None
+    seeded: bool = True
+
+    def __post_init__(self) -> None:
+        for name, start in (("x0", self.x0), ("y0", self.y0)):
+            if not isinstance(start, Tensor) or start.ndim != 1 or start.numel() == 0:
+                raise TypeError(f"{name} must be a non-empty tensor of one dimension, not {start!r:.80}")
+        object.__setattr__(self, "flags", frozenset(self.flags))
+        if unknown := self.flags - set(FLAGS):
+            raise ValueError(f"unknown flags {sorted(unknown)}; the known ones are {sorted(FLAGS)}")
+        if self.phi_star is not None and not self.phi_star_source:
+            raise ValueError("phi_star needs phi_star_source: say how the value is known")
+
+
+def box(low: float, high: float) -> Callable[[Tensor], Tensor]:
+    """The projection on [low, high]^n."""
+    return lambda point: torch.clamp(point, low, high)

@@ -1,0 +1,251 @@
+"""Registries: names for solvers and problems. Registration is by being in the folder.
+
+``@solver("name")`` and ``@problem("name")`` register. Modules of ``bilevelbench.solvers`` and ``bilevelbench.problems``
+are imported on the first look-up, then other packages' entry points (groups of the same names). A loose file is
+registered by naming it: ``path/to/file.py`` or, where it holds several, ``path/to/file.py:name``.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import difflib
+import importlib
+import importlib.metadata
+import importlib.util
+import inspect
+import pkgutil
+import sys
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from .draw import Draw
+from .errors import RequestError, Unsupported
+from .problem import Problem
+from .solver import Point, Solver, check_fields, check_knob
+
+T = TypeVar("T")
+
+
+class Spec(NamedTuple):
+    """A name and the arguments given to it, as in ``bome(lr=0.05, T=10)``. ``file`` is the loose file's path, or ''."""
+
+    name: str
+    arguments: dict[str, Any]
+    file: str = ""
+
+    def __str__(self) -> str:
+        target = f"{self.file}:{self.name}" if self.file else self.name
+        arguments = ",".join(f"{k}={v!r}" for k, v in self.arguments.items())
+        return (f"{target}({arguments})" if arguments else target).replace(", ", ",")
+
+
+def parse(text: str) -> Spec:
+    """Read ``name``, ``name(knob=value, ...)``, ``file.py`` or ``file.py:name(...)``. Values are Python literals."""
+    target, bracket, rest = text.strip().partition("(")
+    try:
+        call = ast.parse(f"f({rest}" if bracket else "f()", mode="eval").body
+        if not isinstance(call, ast.Call) or call.args or any(k.arg is None for k in call.keywords):
+            raise ValueError
+        arguments = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        raise RequestError(
+            f"{text!r} cannot be read; write a name with knobs as Python literals, such as 'bome(lr=0.05, T=10)'"
+        ) from None
+    file, colon, name = target.strip().rpartition(":")
+    if colon and file.endswith(".py"):
+        return Spec(name, arguments, file)
+    if target.strip().endswith(".py"):
+        return Spec("", arguments, target.strip())
+    return Spec(target.strip(), arguments)
+
+
+@dataclass
+class Entry:
+    """One registered thing: what makes it, and the file that its source is in."""
+
+    name: str
+    make: Callable[..., Any]
+    doc: str
+    file: Path
+    version: int = 1
+
+
+class Registry:
+    """Names of one kind (``solver`` or ``problem``)."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.entries: dict[str, Entry] = {}
+        self._loaded = False
+
+    def add(self, entry: Entry) -> None:
+        """Register; a second registration of a name by another file is an error."""
+        old = self.entries.get(entry.name)
+        if old is not None and old.file != entry.file:
+            raise RequestError(f"the {self.kind} {entry.name!r} is registered twice: in {old.file} and in {entry.file}")
+        if not entry.name.isidentifier():
+            raise RequestError(f"the {self.kind} name {entry.name!r} is not valid; use letters, digits and '_'")
+        self.entries[entry.name] = entry
+
+    def load(self) -> None:
+        """Import the folder's modules and other packages' entry points, once."""
+        if self._loaded:
+            return
+        self._loaded = True
+        package = importlib.import_module(f"bilevelbench.{self.kind}s")
+        for module in pkgutil.iter_modules(package.__path__):
+            importlib.import_module(f"{package.__name__}.{module.name}")
+        for point in importlib.metadata.entry_points(group=f"bilevelbench.{self.kind}s"):
+            point.load()
+
+    def names(self) -> list[str]:
+        """All names, sorted."""
+        self.load()
+        return sorted(self.entries)
+
+    def entry(self, spec: Spec) -> Entry:
+        """The entry a spec names, or a ``RequestError`` with the nearest names."""
+        self.load()
+        if spec.file:
+            return self._from_file(spec)
+        if spec.name in self.entries:
+            return self.entries[spec.name]
+        raise RequestError(f"there is no {self.kind} {spec.name!r}; {suggest(spec.name, self.entries)}")
+
+    def _from_file(self, spec: Spec) -> Entry:
+        path = Path(spec.file).resolve()
+        found = [e for e in self.entries.values() if e.file == path]
+        if not found:
+            load_file(path)
+            found = [e for e in self.entries.values() if e.file == path]
+        if not found:
+            raise RequestError(f"{spec.file} registers no {self.kind}; it needs a @{self.kind}('name') definition")
+        chosen = [e for e in found if e.name == spec.name or (not spec.name and len(found) == 1)]
+        if not chosen:
+            names = ", ".join(sorted(e.name for e in found))
+            raise RequestError(f"{spec.file} registers {names}; name one of them as {spec.file}:NAME")
+        return chosen[0]
+
+
+SOLVERS = Registry("solver")
+PROBLEMS = Registry("problem")
+
+
+def suggest(name: str, known: typing.Iterable[str]) -> str:
+    """'did you mean ...?' with the nearest of the known names, or all of them."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(near)}?" if near else f"choose from {', '.join(known)}"
+
+
+def load_file(path: Path) -> None:
+    """Import a loose file under a name of its own. What it raises is one sentence."""
+    if not path.is_file():
+        raise RequestError(f"there is no file {path}")
+    name = f"bilevelbench_loose_{path.stem}_{abs(hash(str(path)))}"
+    module_spec = importlib.util.spec_from_file_location(name, path)
+    assert module_spec is not None
+    assert module_spec.loader is not None
+    module = importlib.util.module_from_spec(module_spec)
+    sys.modules[name] = module
+    try:
+        module_spec.loader.exec_module(module)
+    except RequestError:
+        raise
+    except SyntaxError as error:
+        raise RequestError(f"{path}, line {error.lineno}: {error.msg}") from None
+    except Exception as error:
+        raise RequestError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
+
+
+def solver(name: str) -> Callable[[type[T]], type[T]]:
+    """Register a class as the solver ``name`` and make it a frozen dataclass of hyper-parameters.
+
+    The class has ``step(self, o, s) -> state`` and, where its state is more than a ``Point``, ``init(self, o, x, y)``.
+    Fields are typed hyper-parameters with defaults. Class attributes (``ClassVar``, or without annotation): ``order``
+    1 or 2, ``needs`` (see ``NEEDS``), ``certificate`` (what theory says of its limit), ``at_least`` (lower bounds).
+    """
+
+    def register(cls: type[T]) -> type[T]:
+        if not callable(getattr(cls, "step", None)):
+            raise RequestError(f"the solver {name!r} has no step(self, o, s)")
+        for attribute, default in {"order": 1, "needs": (), "certificate": ""}.items():
+            if not hasattr(cls, attribute):
+                setattr(cls, attribute, default)
+        if not hasattr(cls, "init"):
+            cls.init = lambda self, o, x, y: Point(x, y)  # type: ignore[attr-defined]
+        cls.name = name  # type: ignore[attr-defined]
+        cls.__post_init__ = check_fields  # type: ignore[attr-defined]
+        made = dataclasses.dataclass(frozen=True)(cls)
+        for field in dataclasses.fields(made):  # type: ignore[arg-type]
+            if field.default is dataclasses.MISSING:
+                raise RequestError(f"the solver {name!r}: the field {field.name} needs a default value")
+        SOLVERS.add(Entry(name, made, inspect.getdoc(cls) or "", Path(inspect.getfile(cls)).resolve()))
+        made()  # the defaults must be valid
+        return made
+
+    return register
+
+
+def problem(name: str, version: int = 1) -> Callable[[Callable[..., Problem]], Callable[..., Problem]]:
+    """Register a function ``(rng: Draw, **knobs) -> Problem``. Raise the version whenever its numbers change."""
+
+    def register(build: Callable[..., Problem]) -> Callable[..., Problem]:
+        file = Path(inspect.getfile(build)).resolve()
+        PROBLEMS.add(Entry(name, build, inspect.getdoc(build) or "", file, version))
+        return build
+
+    return register
+
+
+def knobs(entry: Entry) -> dict[str, tuple[Any, Any]]:
+    """The knobs of a solver or a problem with their (type, default)."""
+    target = entry.make
+    hints = typing.get_type_hints(target)
+    parameters = list(inspect.signature(target).parameters.values())
+    if not inspect.isclass(target):
+        parameters = parameters[1:]  # rng
+    return {p.name: (hints.get(p.name, Any), p.default) for p in parameters}
+
+
+def _arguments(registry: Registry, spec: Spec, entry: Entry) -> dict[str, Any]:
+    known = knobs(entry)
+    for knob in spec.arguments:
+        if knob not in known:
+            raise RequestError(f"{registry.kind} {entry.name} has no knob {knob!r}; {suggest(knob, known)}")
+    given = {k: check_knob(entry.name, k, known[k][0], v) for k, v in spec.arguments.items()}
+    return {k: given.get(k, default) for k, (_, default) in known.items()}
+
+
+def resolve(registry: Registry, text: str) -> tuple[Entry, Spec]:
+    """The entry that a text names, and the spec with every knob spelled out: equal specs are equal things."""
+    spec = parse(text)
+    entry = registry.entry(spec)
+    full = Spec(entry.name, _arguments(registry, spec, entry), str(entry.file) if spec.file else "")
+    if registry is SOLVERS:
+        entry.make(**full.arguments)  # refuses impossible values
+    return entry, full
+
+
+def make_solver(text: str) -> Solver:
+    """The solver that a text such as ``bome(lr=0.05)`` names."""
+    entry, spec = resolve(SOLVERS, text)
+    made: Solver = entry.make(**spec.arguments)
+    return made
+
+
+def build_problem(text: str, rng: Draw) -> Problem:
+    """The problem that a text such as ``quadratic(kappa=10)`` names, on the device and in the dtype of ``rng``."""
+    entry, spec = resolve(PROBLEMS, text)
+    try:
+        made: Problem = entry.make(rng, **spec.arguments)
+    except (RequestError, Unsupported):
+        raise
+    except (TypeError, ValueError) as error:
+        raise RequestError(f"{spec}: {error}") from error
+    start = {k: getattr(made, k).to(rng.device, rng.dtype) for k in ("x0", "y0")}
+    return dataclasses.replace(made, **start)

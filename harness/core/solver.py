@@ -1,0 +1,125 @@
+"""A solver is a frozen bag of hyper-parameters with a pure ``step(oracle, state) -> state``.
+
+No loop, stopping rule, clock, logging, randomness or device in it. States are NamedTuples with ``x`` and ``y``; what a
+step needs besides them is in further fields.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Iterator
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Union
+
+from torch import Tensor
+
+from .errors import RequestError, Unsupported
+from .oracle import Oracle
+from .problem import Problem
+
+
+class Point(NamedTuple):
+    """The plainest state: the upper and the lower variable."""
+
+    x: Tensor  # (n_x,)
+    y: Tensor  # (n_y,)
+
+
+class State(Protocol):
+    """What the harness asks of a state: a tuple of tensors and numbers in which x and y are named."""
+
+    @property
+    def x(self) -> Tensor: ...
+    @property
+    def y(self) -> Tensor: ...
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+class Solver(Protocol):
+    """What ``@solver`` makes of a class. ``order`` is the highest order of derivatives it asks the oracle for."""
+
+    name: ClassVar[str]
+    order: ClassVar[int]
+    needs: ClassVar[tuple[str, ...]]
+    certificate: ClassVar[str]
+
+    def init(self, o: Oracle, x: Tensor, y: Tensor) -> State: ...
+    def step(self, o: Oracle, s: Any) -> State: ...
+
+
+NEEDS = {
+    "minibatches": ("minibatches", lambda p: p.n_f > 1 and p.n_g > 1),
+    "strongly_convex": ("a strongly convex lower level", lambda p: "strongly_convex" in p.flags),
+    "unbounded": ("unbounded variables", lambda p: p.project_x is None and p.project_y is None),
+}
+
+
+def require(solver: Solver, problem: Problem) -> None:
+    """Raise ``Unsupported`` with the reason where the problem lacks what the solver says it ``needs``."""
+    for need in solver.needs:
+        words, met = NEEDS[need]
+        if not met(problem):
+            raise Unsupported(f"{solver.name} needs {words}, which this problem does not offer")
+
+
+def start(solver: Solver, problem: Problem, oracle: Oracle) -> State:
+    """The solver's first state, at the problem's start."""
+    return solver.init(oracle, problem.x0.clone(), problem.y0.clone())
+
+
+def check_knob(owner: str, name: str, kind: Any, value: Any) -> Any:
+    """The value in the knob's type, or a ``RequestError`` that names the knob, the value and what is valid.
+
+    Numbers are finite. An int is accepted for a float; True is no number.
+    """
+    if _fits(kind, value):
+        return float(value) if kind is float else value
+    if typing.get_origin(kind) in (Union, types.UnionType) and type(value) is int and _fits(kind, float(value)):
+        return float(value)
+    raise RequestError(f"{owner}: {name}={value!r} is not valid; {name} takes {_words(kind)}")
+
+
+def _fits(kind: Any, value: Any) -> bool:
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return True
+    if origin in (Union, types.UnionType):
+        return any(_fits(arg, value) for arg in args)
+    if origin is Literal:
+        return any(value == arg and type(value) is type(arg) for arg in args)
+    if origin in (tuple, list, typing.get_origin(typing.Sequence[int])):
+        return isinstance(value, (tuple, list)) and all(_fits(args[0], item) for item in value)
+    if kind is None or kind is types.NoneType:
+        return value is None
+    if kind is float:
+        return type(value) in (int, float) and math.isfinite(value)
+    if kind is int:
+        return type(value) is int
+    return type(value) is kind
+
+
+def _words(kind: Any) -> str:
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (Union, types.UnionType):
+        return " or ".join(_words(arg) for arg in args)
+    if origin is Literal:
+        return "one of " + ", ".join(repr(arg) for arg in args)
+    if origin in (tuple, list, typing.get_origin(typing.Sequence[int])):
+        return f"a list, each item {_words(args[0])}"
+    words = {float: "a finite number", int: "a whole number", bool: "True or False", str: "a string"}
+    return words.get(kind, "None" if kind in (None, types.NoneType) else str(kind))
+
+
+def check_fields(solver: Any) -> None:
+    """Every field in its type; numbers are not negative and whole numbers at least 1, unless ``at_least`` says else."""
+    hints = typing.get_type_hints(type(solver))
+    at_least = getattr(type(solver), "at_least", {})
+    for name in (field.name for field in dataclasses.fields(solver)):
+        value = check_knob(solver.name, name, hints[name], getattr(solver, name))
+        object.__setattr__(solver, name, value)
+        if type(value) in (int, float):
+            low = at_least.get(name, 1 if type(value) is int else 0)
+            if value < low:
+                raise RequestError(f"{solver.name}: {name}={value!r} is not valid; {name} is at least {low}")

@@ -1,0 +1,4 @@
+"""The solvers that come with bilevelbench, one file each. Registration is by being in this folder."""
+
+if not __name__.startswith("bilevelbench."):
+    raise ImportError("import bilevelbench.solvers, not solvers: the folder is a sub-package of bilevelbench")
