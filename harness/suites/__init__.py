@@ -1,0 +1,1 @@
+"""Suites: the named comparisons, as TOML files."""

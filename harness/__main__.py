@@ -1,0 +1,5 @@
+"""``python -m bilevelbench``."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,211 @@
+"""The command line. Imports are inside the commands, so that ``--help`` and ``--version`` do not wait for torch."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .core.errors import RequestError
+
+if TYPE_CHECKING:
+    from .report.page import Report
+    from .run.suite import Suite
+
+DEFAULT_STEPS = 1000
+
+
+class Number(click.ParamType):
+    """A number of a kind that is at least ``low``."""
+
+    name = "number"
+
+    def __init__(self, kind: type, low: float, above: bool = False) -> None:
+        self.kind, self.low, self.above = kind, low, above
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        words = f"{'a whole number' if self.kind is int else 'a number'} {'above' if self.above else 'from'} {self.low:g}"
+        try:
+            number = self.kind(value)
+        except ValueError:
+            number = None
+        if number is None or not self.low <= number < 1e15 or (self.above and number == self.low):
+            raise RequestError(f"{param.opts[0]} {value} is not valid; it takes {words}{'' if self.above else ' on'}")
+        return number
+
+
+WHOLE, POSITIVE = Number(int, 1), Number(float, 0, above=True)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="bilevelbench", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Compare bilevel solvers honestly: wall-clock, oracle calls, memory and convergence.
+
+    `bilevelbench run` makes the default comparison and writes a report.
+    """
+
+
+@cli.command()
+@click.argument("suite", required=False)
+@click.option("-p", "--problem", "problems", multiple=True, metavar="SPEC", help="A problem, e.g. 'quadratic(kappa=100)'.")
+@click.option("-s", "--solver", "solvers", multiple=True, metavar="SPEC", help="A solver, or a file that defines one.")
+@click.option("--seeds", metavar="SEEDS", help="0-4, or 0,2,5, or 3.")
+@click.option("--steps", type=WHOLE, metavar="N", help="Limit of outer steps.")
+@click.option("--seconds", type=POSITIVE, metavar="S", help="Limit of solver seconds.")
+@click.option("--calls", type=WHOLE, metavar="N", help="Limit of oracle calls.")
+@click.option("--device", metavar="cpu|cuda")
+@click.option("--dtype", metavar="float32|float64")
+@click.option("--threads", type=WHOLE, metavar="N", help="Threads of each run (1 unless a suite says else).")
+@click.option("--iterates", is_flag=True, default=None, help="Keep x and y at every look (up to 1000 variables).")
+@click.option("--jobs", type=WHOLE, default=1, metavar="N", help="Runs at a time; more than 1 spoils the seconds.")
+@click.option("--timeout", type=POSITIVE, default=600.0, metavar="S", help="Hard limit of a run, in seconds (600).")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("results"), help="Folder of the results.")
+def run(
+    suite: str | None, problems: tuple[str, ...], solvers: tuple[str, ...], jobs: int, timeout: float, out: Path,
+    **options: Any,
+) -> None:  # fmt: skip
+    """Run a suite (default: `default`), or problems (-p) with solvers (-s), and write a report.
+
+    With -s alone the solvers join a suite's own; with -p alone every solver runs with its defaults. Runs that are
+    already finished in --out are not made again: an interrupted command is resumed by repeating it.
+    """
+    from .run.drive import make_folder
+    from .run.plan import expand, unfinished
+
+    if options["seeds"] is not None:
+        from .run.suite import parse_seeds
+
+        options["seeds"] = parse_seeds(options["seeds"])
+    chosen = _choose(suite, problems, solvers, options)
+    make_folder(out)
+    plan = expand(chosen, out, "bilevelbench " + shlex.join(sys.argv[1:]), timeout)
+    todo = unfinished(plan)
+    click.echo(_opening(chosen, len(plan), len(todo), out))
+    _make(todo, jobs, out)
+    report = _report(out, out / "report", [job.path.name for job in plan])
+    from .store.journal import read
+    from .store.schema import GOOD
+
+    sys.exit(0 if all(read(job.path).status in GOOD for job in plan) else 1)
+    del report
+
+
+def _choose(name: str | None, problems: tuple[str, ...], solvers: tuple[str, ...], options: dict[str, Any]) -> Suite:
+    from .core.registry import SOLVERS
+    from .run.suite import Block, Suite, load_suite
+
+    if problems and name:
+        raise RequestError(f"both the suite {name!r} and -p were given; give a suite, or problems with -p")
+    if problems:
+        limits = {k: options[k] for k in ("steps", "seconds", "calls")}
+        if not any(limits.values()):
+            limits["steps"] = DEFAULT_STEPS
+        block = Block(problems, solvers or tuple(SOLVERS.names()), **limits)
+        return Suite("", "", (block,)).override(**{k: v for k, v in options.items() if k not in limits})
+    chosen = load_suite(name or "default")
+    if any(options[k] for k in ("steps", "seconds", "calls")):  # the limits given replace the suite's
+        options |= {k: options[k] for k in ("steps", "seconds", "calls")}
+        chosen = _relimit(chosen, {k: options.pop(k) for k in ("steps", "seconds", "calls")})
+    chosen = chosen.override(**options)
+    if solvers:
+        from dataclasses import replace
+
+        chosen = replace(chosen, blocks=tuple(replace(b, solvers=b.solvers + solvers) for b in chosen.blocks))
+    return chosen
+
+
+def _relimit(suite: Suite, limits: dict[str, Any]) -> Suite:
+    from dataclasses import replace
+
+    return replace(suite, blocks=tuple(replace(block, **limits) for block in suite.blocks))
+
+
+def _opening(suite: Suite, total: int, todo: int, out: Path) -> str:
+    done = f"; {total - todo} of them are finished already" if todo < total else ""
+    about = f"{suite.name}: {suite.about}\n" if suite.about else ""
+    return f"{about}{total} run{'s' if total != 1 else ''} into {out}{done}"
+
+
+def _make(todo: list[Any], jobs: int, out: Path) -> None:
+    from .progress import Progress
+    from .run.drive import run_all
+
+    with Progress(len(todo)) as progress:
+        try:
+            run_all(todo, jobs, progress.started, progress.finished)
+        except KeyboardInterrupt:
+            progress.stop()
+            click.echo(f"interrupted: {progress.done} finished in {out}; the same command resumes", err=True)
+            sys.exit(130)
+
+
+def _report(results: Path, out: Path, only: list[str] | None = None) -> Report:
+    from rich.console import Console
+
+    from .report.page import write
+    from .report.terminal import show
+
+    try:
+        report = write(results, out, only)
+    except ValueError as error:
+        raise RequestError(str(error)) from None
+    except OSError as error:
+        raise RequestError(f"-o {out} cannot be written ({error.strerror}); name a folder that you can write") from None
+    show(report, Console(width=None if sys.stdout.isatty() else 120))
+    click.echo(f"report: {report.path}")
+    return report
+
+
+@cli.command()
+@click.argument("results", type=click.Path(path_type=Path), default=Path("results"))
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder of the report (RESULTS/report).")
+def report(results: Path, out: Path | None) -> None:
+    """Write the report of a folder of results, and print its table."""
+    if not results.is_dir():
+        raise RequestError(f"there is no results folder {results}; name the folder given as --out to `bilevelbench run`")
+    made = _report(results, out or results / "report")
+    for trouble in made.troubles:
+        click.echo(f"error: {trouble}", err=True)
+    sys.exit(2 if made.troubles else 0)
+
+
+@cli.command(name="list")
+@click.argument("what", default="")
+def list_(what: str) -> None:
+    """List problems, solvers or suites; or the knobs of one solver or problem (`list bome`)."""
+    from . import catalogue
+
+    click.echo(catalogue.show(what))
+
+
+@cli.command()
+@click.argument("name")
+def check(name: str) -> None:
+    """Run the contract tests for one solver or problem, by name or by file. Exit code 1 when one fails."""
+    from .contract import check as run_check
+
+    passed, text = run_check(name)
+    click.echo(text)
+    sys.exit(0 if passed else 1)
+
+
+def main() -> None:
+    """The console command. Wrong requests are one sentence and exit code 2."""
+    try:
+        cli.main(standalone_mode=False)
+    except RequestError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        sys.exit(0)
+    except click.ClickException as error:
+        click.echo(f"error: {error.format_message()}", err=True)
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        sys.exit(130)

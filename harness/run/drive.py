@@ -1,0 +1,114 @@
+"""Making the runs: worker processes that are reused, with a hard limit outside each run.
+
+pebble keeps the pool; a run that crashes, hangs or exhausts memory takes its own process with it and nothing else.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable
+from concurrent.futures import CancelledError, FIRST_COMPLETED, Future, TimeoutError, wait
+from pathlib import Path
+from typing import Any
+
+from pebble import ProcessExpired, ProcessPool
+
+from bilevelbench.core.errors import RequestError
+from bilevelbench.store.journal import Journal, read
+from bilevelbench.store.schema import FINAL, Header
+
+from .env import environment
+from .worker import Job, execute, prepare, timed_out
+
+Finished = Callable[[Job, str], None]
+
+
+def make_folder(out: Path) -> None:
+    """Make the results folder and make sure that it can be written and holds no foreign file."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe = out / f".probe-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise RequestError(
+            f"--out {out} cannot be written ({error.strerror}); name a folder that you can write"
+        ) from None
+    for path in sorted(out.glob("*.jsonl")):
+        record = read(path)
+        if record.header is None and path.stat().st_size > 0:
+            raise RequestError(record.trouble)
+
+
+def run_all(jobs: list[Job], workers: int, started: Callable[[Job], None], finished: Finished) -> None:
+    """Make all runs, ``workers`` at a time. ``started`` and ``finished`` are told as runs begin and end.
+
+    One worker at a time is the default elsewhere, because runs are timed. Interrupting stops at once; what is
+    finished is on disk.
+    """
+    if not jobs:
+        return
+    threads = max(job.key.threads for job in jobs)
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = str(threads)  # the workers' libraries read these when they are loaded
+    on_cpu = all(job.key.device == "cpu" for job in jobs)
+    pool = ProcessPool(
+        max_workers=workers,
+        context=multiprocessing.get_context("spawn"),
+        initializer=prepare,
+        initargs=(threads, on_cpu),
+    )
+    try:
+        _feed(pool, jobs, workers, started, finished)
+        pool.close()
+    except BaseException:
+        pool.stop()
+        raise
+    finally:
+        pool.join()
+
+
+def _feed(pool: Any, jobs: list[Job], workers: int, started: Callable[[Job], None], finished: Finished) -> None:
+    """Keep as many runs under way as there are workers, so that a run that was handed out is a run that has begun."""
+    waiting = list(reversed(jobs))
+    running: dict[Future[str], Job] = {}
+    while waiting or running:
+        while waiting and len(running) < workers:
+            job = waiting.pop()
+            started(job)
+            running[pool.schedule(execute, args=(job,), timeout=job.timeout)] = job
+        done, _ = wait(running, return_when=FIRST_COMPLETED)
+        for future in done:
+            job = running.pop(future)
+            finished(job, _outcome(future, job))
+
+
+def _outcome(future: Future[str], job: Job) -> str:
+    """The final status of a run; where its process could not write one, it is written here."""
+    try:
+        return future.result()
+    except CancelledError:
+        raise KeyboardInterrupt from None
+    except TimeoutError:
+        status, reason = "timeout", f"stopped after the time limit of {job.timeout:g} s"
+    except ProcessExpired as error:
+        status, reason = _death(error.exitcode)
+    except Exception as error:
+        status, reason = "error", f"{type(error).__name__}: {error}"
+    journal, record = Journal(job.path), read(job.path)
+    if record.header is None:
+        journal.begin(Header(job.key, {"given": job.problem}, {"given": job.solver}, environment("cpu"), job.suite))
+        record.rows = []
+    if record.rows and record.rows[-1]["status"] in FINAL:
+        return str(record.rows[-1]["status"])
+    journal.append(timed_out(job, status, reason, record.rows[-1] if record.rows else None))
+    return status
+
+
+def _death(exitcode: int | None) -> tuple[str, str]:
+    if exitcode == -9:
+        return "oom", "the system killed the process (signal 9), as it does when memory runs out"
+    if exitcode is not None and exitcode < 0:
+        return "error", f"the process crashed with signal {-exitcode}"
+    return "error", f"the process ended with exit code {exitcode}"

@@ -1,0 +1,141 @@
+"""Judging an answer from the problem alone, outside the clock and the counts, the same way for every solver.
+
+The problem is built once more in float64 for this, so float32 runs are judged in full precision.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from scipy.optimize import minimize
+from scipy.sparse.linalg import LinearOperator, cg
+from torch import Tensor
+
+from bilevelbench.core import derive
+from bilevelbench.core.problem import Problem
+
+LOWER_TOLERANCE = 1e-9  # of |grad_y g| at the re-solved lower level, relative to max(1, |grad_y g(x0, y0)|)
+LINEAR_TOLERANCE = 1e-10  # relative residual of the linear system behind the true hypergradient
+
+
+class Judge:
+    """Metrics of a point (x, y).
+
+    phi: f(x, y*(x)) with y* re-solved. phi_gap: phi - phi_star. gap: g(x, y) - g(x, y*(x)). grad_phi: norm of the true
+    hypergradient, for a closed form or a strongly convex lower level. stationarity: BOME's measure
+    |grad f + lambda* grad q|^2 + q. f: f(x, y). lower_residual: |grad_y g| at the re-solved lower level where it is
+    solved numerically (by L-BFGS from the better of y and the last solution, then Newton steps). Then the problem's own.
+    Points outside the bounds are judged at their projection.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self._last: Tensor | None = None
+        start = derive.grad_y(problem.g, problem.x0, problem.y0)
+        self._tolerance = LOWER_TOLERANCE * max(1.0, float(start.norm()))
+
+    def __call__(self, x: Tensor, y: Tensor) -> dict[str, float]:
+        p = self.problem
+        x = _project(p.project_x, x.detach().to(p.x0))
+        y = _project(p.project_y, y.detach().to(p.y0))
+        best = p.y_star(x) if p.y_star else self._solve_lower(x, y)
+        metrics = {"phi": float(derive.value(p.f, x, best))}
+        if p.phi_star is not None:
+            metrics["phi_gap"] = metrics["phi"] - p.phi_star
+        metrics["gap"] = float(derive.value(p.g, x, y)) - float(derive.value(p.g, x, best))
+        grad_phi = self._hypergradient_norm(x, best)
+        if grad_phi is not None:
+            metrics["grad_phi"] = grad_phi
+        metrics["stationarity"] = self._stationarity(x, y, best, metrics["gap"], grad_phi)
+        metrics["f"] = float(derive.value(p.f, x, y))
+        if p.y_star is None:
+            metrics["lower_residual"] = float(derive.grad_y(p.g, x, best).norm())
+        if p.metrics:
+            metrics |= {name: float(value) for name, value in p.metrics(x, y).items()}
+        return metrics
+
+    def _solve_lower(self, x: Tensor, y: Tensor) -> Tensor:
+        g, start = self.problem.g, y
+        if "strongly_convex" in self.problem.flags and self._last is not None:  # any start leads to the one minimiser
+            start = min((y, self._last), key=lambda point: float(derive.value(g, x, point)))
+
+        def fun(vector: np.ndarray) -> tuple[float, np.ndarray]:
+            point = torch.from_numpy(vector).to(y)
+            return float(derive.value(g, x, point)), _numpy(derive.grad_y(g, x, point))
+
+        options = {"gtol": self._tolerance / math.sqrt(y.numel()), "ftol": 0.0, "maxcor": 20, "maxiter": 2000}
+        found = minimize(fun, _numpy(start), jac=True, method="L-BFGS-B", bounds=self._bounds(y), options=options)
+        self._last = torch.from_numpy(found.x).to(y)
+        if "strongly_convex" in self.problem.flags and self.problem.project_y is None:
+            self._last = self._polish(x, self._last)
+        return self._last
+
+    def _bounds(self, y: Tensor) -> list[tuple[float, float]] | None:
+        if self.problem.project_y is None:
+            return None
+        low, high = (self.problem.project_y(torch.full_like(y, sign * math.inf)) for sign in (-1, 1))
+        return list(zip(low.tolist(), high.tolist(), strict=True))
+
+    def _polish(self, x: Tensor, y: Tensor) -> Tensor:
+        """Newton steps: L-BFGS alone stops short of the tolerance when the last digits of g no longer change."""
+        for _ in range(3):
+            residual = derive.grad_y(self.problem.g, x, y)
+            if float(residual.norm()) <= self._tolerance:
+                break
+            y = y - self._inverse_hessian(x, y, residual, 1e-4)[0]
+        return y
+
+    def _inverse_hessian(self, x: Tensor, y: Tensor, v: Tensor, tolerance: float) -> tuple[Tensor, bool]:
+        """(H^-1 v, converged) by conjugate gradients with the lower Hessian at (x, y)."""
+
+        def product(vector: np.ndarray) -> np.ndarray:
+            _, hessian = derive.second(self.problem.g, x, y, torch.from_numpy(vector).to(y), wrt="y")
+            assert hessian is not None
+            return _numpy(hessian)
+
+        n = y.numel()
+        operator = LinearOperator((n, n), matvec=product, dtype=np.float64)
+        solution, failed = cg(operator, _numpy(v), rtol=tolerance, atol=0.0, maxiter=5000)
+        return torch.from_numpy(solution).to(y), not failed
+
+    def _hypergradient_norm(self, x: Tensor, best: Tensor) -> float | None:
+        p = self.problem
+        if p.y_star is not None:
+            with torch.enable_grad():
+                leaf = x.detach().requires_grad_()
+                value = p.f(leaf, p.y_star(leaf))
+                if not value.requires_grad:
+                    return 0.0
+                return float(torch.autograd.grad(value, leaf)[0].norm())
+        if "strongly_convex" not in p.flags:
+            return None
+        fx, fy = derive.grad(p.f, x, best)
+        q, converged = self._inverse_hessian(x, best, fy, LINEAR_TOLERANCE)
+        if not converged:
+            return None
+        cross, _ = derive.second(p.g, x, best, q, wrt="x")
+        assert cross is not None
+        return float((fx - cross).norm())
+
+    def _stationarity(self, x: Tensor, y: Tensor, best: Tensor, gap: float, grad_phi: float | None) -> float:
+        """BOME's K(x, y). At y = y*(x) grad q vanishes and lambda* is 0/0: there K is |grad Phi|^2 + q."""
+        p = self.problem
+        fx, fy = derive.grad(p.f, x, y)
+        gx, gy = derive.grad(p.g, x, y)
+        grad_f = torch.cat([fx, fy])
+        grad_q = torch.cat([gx - derive.grad_x(p.g, x, best), gy])
+        square = float(grad_q @ grad_q)
+        if math.sqrt(square) <= 1e-10 * (1 + float(grad_f.norm())):
+            return math.nan if grad_phi is None else grad_phi**2 + gap
+        multiplier = max(0.0, -float(grad_f @ grad_q) / square)
+        return float((grad_f + multiplier * grad_q).square().sum()) + gap
+
+
+def _project(projection: object, point: Tensor) -> Tensor:
+    return projection(point) if callable(projection) else point
+
+
+def _numpy(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().to("cpu", torch.float64).numpy()

@@ -1,0 +1,131 @@
+"""Suites: what a named comparison consists of. A suite is a TOML file with blocks of problems x solvers x seeds."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import dataclass, field, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from bilevelbench.core.errors import RequestError
+from bilevelbench.core.registry import suggest
+
+DTYPES = ("float32", "float64")
+SUITES = files("bilevelbench.suites")
+
+
+@dataclass(frozen=True)
+class Block:
+    """Every problem with every solver for every seed, under one budget. Specs are text, such as ``bome(lr=0.05)``."""
+
+    problems: tuple[str, ...]
+    solvers: tuple[str, ...]
+    seeds: tuple[int, ...] = (0,)
+    steps: int | None = None
+    seconds: float | None = None
+    calls: int | None = None
+    device: str = "cpu"
+    dtype: str = "float64"
+    threads: int = 1
+    iterates: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "seconds", "calls"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < 1e15:
+                raise RequestError(f"{name} {value} is not valid; it is a number above 0")
+        if self.threads < 1:
+            raise RequestError(f"threads {self.threads} is not valid; it is at least 1")
+        if self.dtype not in DTYPES:
+            raise RequestError(f"there is no dtype {self.dtype!r}; choose from {', '.join(DTYPES)}")
+        if not self.problems or not self.solvers or not self.seeds:
+            raise RequestError("a block of a suite names at least one problem, one solver and one seed")
+        if self.steps is None and self.seconds is None and self.calls is None:
+            raise RequestError("a run needs a limit: steps, seconds or calls")
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A named list of blocks."""
+
+    name: str
+    about: str
+    blocks: tuple[Block, ...] = field(default_factory=tuple)
+
+    def override(self, **options: Any) -> Suite:
+        """The suite with the given options in every block (None leaves a block's own)."""
+        given = {k: v for k, v in options.items() if v is not None}
+        return replace(self, blocks=tuple(replace(block, **given) for block in self.blocks))
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Read ``0-4``, ``0,2,5`` or ``3`` as seeds in increasing order."""
+    seeds: set[int] = set()
+    for part in str(text).split(","):
+        match = re.fullmatch(r"\s*(\d{1,9})\s*(?:-\s*(\d{1,9})\s*)?", part)
+        if not match or int(match[2] or match[1]) < int(match[1]):
+            raise RequestError(f"seeds {text!r} cannot be read; write 0-4, or 0,2,5, or 3")
+        seeds.update(range(int(match[1]), int(match[2] or match[1]) + 1))
+    return tuple(sorted(seeds))
+
+
+def suite_names() -> list[str]:
+    """The suites that come with the package."""
+    return sorted(path.name.removesuffix(".toml") for path in SUITES.iterdir() if path.name.endswith(".toml"))
+
+
+def load_suite(name: str) -> Suite:
+    """A suite by name, or by the path of a .toml file."""
+    if name.endswith(".toml"):
+        path = Path(name)
+        if not path.is_file():
+            raise RequestError(f"there is no suite file {name}")
+        return _read(path.read_text(encoding="utf-8"), path.stem, name)
+    if name not in suite_names():
+        raise RequestError(f"there is no suite {name!r}; {suggest(name, suite_names())}")
+    return _read((SUITES / f"{name}.toml").read_text(encoding="utf-8"), name, f"suite {name}")
+
+
+KEYS: dict[str, tuple[type, ...]] = {
+    "problems": (list,), "solvers": (list,), "seeds": (str, int), "steps": (int,), "seconds": (float, int),
+    "calls": (int,), "device": (str,), "dtype": (str,), "threads": (int,), "iterates": (bool,),
+}  # fmt: skip
+
+
+def _read(text: str, name: str, source: str) -> Suite:
+    try:
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RequestError(f"{source} is not valid TOML: {error}") from None
+    _only(content, {"about", "block"}, source)
+    blocks = content.get("block", [])
+    if not isinstance(blocks, list) or not blocks or not all(isinstance(block, dict) for block in blocks):
+        raise RequestError(f"{source} has no [[block]]; a suite is a list of blocks of problems, solvers and seeds")
+    return Suite(name, str(content.get("about", "")), tuple(_block(block, source) for block in blocks))
+
+
+def _block(content: dict[str, Any], source: str) -> Block:
+    _only(content, set(KEYS), source)
+    for key, value in content.items():
+        if not isinstance(value, KEYS[key]) or (isinstance(value, bool) and bool not in KEYS[key]):
+            raise RequestError(f"{source}: {key} = {value!r} is not valid; it takes {_kind(KEYS[key])}")
+        if isinstance(value, list) and not all(isinstance(item, str) for item in value):
+            raise RequestError(f"{source}: {key} holds specs as strings, such as 'bome(lr=0.05)'")
+    if missing := {"problems", "solvers"} - set(content):
+        raise RequestError(f"{source}: a block lacks {' and '.join(sorted(missing))}")
+    seeds = parse_seeds(content.get("seeds", "0"))
+    return Block(**{**content, "seeds": seeds, "problems": tuple(content["problems"]),
+                    "solvers": tuple(content["solvers"])})  # fmt: skip
+
+
+def _only(content: dict[str, Any], known: set[str], source: str) -> None:
+    for key in content:
+        if key not in known:
+            raise RequestError(f"{source} has a wrong key {key!r}; {suggest(key, known)}")
+
+
+def _kind(types: tuple[type, ...]) -> str:
+    words = {list: "a list of strings", str: "a string", int: "a whole number", float: "a number", bool: "true or false"}
+    return " or ".join(words[kind] for kind in types)

@@ -1,0 +1,137 @@
+"""The one loop: step to the next look, stop the clock, judge, hand out a row."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bilevelbench.core.errors import Unsupported
+from bilevelbench.core.oracle import Oracle, total
+from bilevelbench.core.problem import Problem
+from bilevelbench.core.solver import Solver, State, start
+from bilevelbench.store.schema import Row
+
+from .budget import Budget, looks
+from .clock import Stopwatch
+
+Judgement = Callable[[Tensor, Tensor], dict[str, float]]
+
+
+class Diverged(Exception):
+    """The iterate, or Phi at it, is not finite."""
+
+
+def trace(
+    problem: Problem, solver: Solver, seed: int, budget: Budget, judge: Judgement, watch: Stopwatch, iterates: bool
+) -> Iterator[Row]:
+    """Run a solver on a problem and yield one row per look; the last row has a final status.
+
+    Between the two readings of the clock there is nothing but steps. Whatever goes wrong ends the run in a row.
+    """
+    oracle = Oracle(problem, seed)
+    row = Row(0)
+    try:
+        state = start(solver, problem, oracle)
+        row = _row(0, state, problem, oracle, judge, watch, iterates)
+        schedule, step, ended_by = looks(), 0, budget.spent(0, 0.0, 0)
+        while not ended_by:
+            yield row
+            calls = total(oracle.calls)
+            look = min(next(schedule), step + budget.room(step, watch.seconds, calls))
+            watch.start()
+            for k in range(step, look):
+                oracle.begin(k)
+                state = solver.step(oracle, state)
+            watch.stop()
+            step = look
+            row = _row(step, state, problem, oracle, judge, watch, iterates)
+            ended_by = budget.spent(step, watch.seconds, total(oracle.calls))
+        row.status, row.ended_by = "done", ended_by
+    except Exception as error:
+        row = _failed(row, error)
+    yield row
+
+
+def _row(
+    step: int, state: State, problem: Problem, oracle: Oracle, judge: Judgement, watch: Stopwatch, iterates: bool
+) -> Row:
+    row = Row(step, watch.seconds, watch.cpu_seconds, _sorted(oracle.calls), total(oracle.calls), _sorted(oracle.rows))
+    try:
+        _check(state, problem)
+        metrics = judge(state.x, state.y)
+        row.metrics = dict(metrics)
+        if not all(torch.isfinite(torch.tensor(metrics[name])) for name in ("phi", "f") if name in metrics):
+            raise Diverged("Phi or f is not finite")
+    except Exception as error:
+        raise _AtLook(row, error) from error
+    if iterates:
+        row.x, row.y = state.x.tolist(), state.y.tolist()
+    return row
+
+
+class _AtLook(Exception):
+    """What went wrong when a look was judged, with the row so far."""
+
+    def __init__(self, row: Row, error: Exception) -> None:
+        super().__init__(str(error))
+        self.row, self.error = row, error
+
+
+def _failed(last: Row, error: Exception) -> Row:
+    """The row that ends a failed run: at the look where it failed, or at the last good one."""
+    row = Row(**{**vars(last), "metrics": {}, "x": None, "y": None, "memory": None})
+    if isinstance(error, _AtLook):
+        row, error = error.row, error.error
+    row.status = status_of(error)
+    row.reason = str(error).strip().partition("\n")[0][:300] or type(error).__name__
+    if row.status == "error":
+        row.traceback = "".join(traceback.format_exception(error))
+    return row
+
+
+def status_of(error: BaseException) -> str:
+    """The final status that an exception stands for."""
+    if isinstance(error, Diverged):
+        return "diverged"
+    if isinstance(error, Unsupported):
+        return "unsupported"
+    words = str(error).lower()
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in words:
+        return "oom"
+    return "error"
+
+
+def _check(state: State, problem: Problem) -> None:
+    for name, first in (("x", problem.x0), ("y", problem.y0)):
+        now = getattr(state, name)
+        if now.shape != first.shape or now.dtype != first.dtype or now.device != first.device:
+            raise ValueError(f"the state's {name} became {_kind(now)}; it started as {_kind(first)}")
+        if now.requires_grad:
+            raise ValueError(f"the state's {name} carries a graph; a step returns detached tensors")
+        if not bool(torch.isfinite(now).all()):
+            raise Diverged(f"{name} is not finite")
+
+
+def _kind(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)} on {tensor.device}"
+
+
+def _sorted(counter: Any) -> dict[str, int]:
+    return {kind: int(n) for kind, n in sorted(counter.items())}
+
+
+def warm_up(problem: Problem, solver: Solver, seed: int, wait: Callable[[], None]) -> float:
+    """Two steps on throw-away objects; the seconds they took. The same for every solver, and never in a curve."""
+    begin = time.perf_counter()
+    oracle = Oracle(problem, seed)
+    state = start(solver, problem, oracle)
+    for k in range(2):
+        oracle.begin(k)
+        state = solver.step(oracle, state)
+    wait()
+    return time.perf_counter() - begin

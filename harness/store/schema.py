@@ -1,0 +1,127 @@
+"""The record of a run. One file per run; the first line is the header, then one row per look.
+
+A file whose last row has no final status is a run that was cut off.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+SCHEMA = 1
+
+RUNNING = "running"
+FINAL = ("done", "diverged", "error", "timeout", "oom", "unsupported")
+CUT = "cut off"  # what a reader calls a run without a final status; never written
+GOOD = ("done", "unsupported")  # statuses that leave the exit code at 0
+
+
+@dataclass(frozen=True)
+class RunKey:
+    """What makes an experiment. Equal keys are the same experiment; the digest names the file.
+
+    problem, solver: specs with every knob spelled out. code: digest of the source that the run executes.
+    steps, seconds, calls: the budget, each None where not limited.
+    """
+
+    problem: str
+    problem_version: int
+    solver: str
+    seed: int
+    device: str
+    dtype: str
+    engine: str
+    threads: int
+    steps: int | None
+    seconds: float | None
+    calls: int | None
+    iterates: bool
+    code: str
+
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits, the same on every machine."""
+        text = json.dumps(asdict(self), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def filename(self) -> str:
+        """problem-solver-seed-digest.jsonl, readable in a directory listing."""
+        names = (re.sub(r".*[/\\]", "", spec.split("(")[0]).replace(".py:", "-") for spec in (self.problem, self.solver))
+        stem = re.sub(r"[^A-Za-z0-9_.-]", "_", "-".join(names))
+        return f"{stem}-s{self.seed}-{self.digest}.jsonl"
+
+
+@dataclass
+class Header:
+    """The first line of a run's file.
+
+    problem: name, given (as asked for), n_x, n_y, n_f, n_g, flags, phi_star, phi_star_source, references, seeded,
+        data_bytes, picture. solver: name, given, knobs, choices (non-numeric knobs that differ from the defaults),
+        order. environment: versions, commit, machine, load. None of it is needed to read the rows.
+    """
+
+    key: RunKey
+    problem: dict[str, Any]
+    solver: dict[str, Any]
+    environment: dict[str, Any]
+    suite: str = ""
+    command: str = ""
+    created: str = ""
+    timeout: float | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The line as a dictionary."""
+        return {"kind": "header", "schema": SCHEMA, "digest": self.key.digest, **asdict(self)}
+
+
+@dataclass
+class Row:
+    """One look. seconds and cpu_seconds are the solver's alone, since the start; calls and rows count from the start.
+
+    calls, rows: by kind. total_calls: on one axis, each value, gradient and second-order product counting one.
+
+    metrics: None stands for a value that could not be had or is not finite. ended_by names the limit that ended the
+    run. The row of step 0 carries setup_seconds, warmup_seconds and memory (bytes: peak, state, problem, ...).
+    """
+
+    step: int
+    seconds: float | None = None
+    cpu_seconds: float | None = None
+    calls: dict[str, int] = field(default_factory=dict)
+    total_calls: int = 0
+    rows: dict[str, int] = field(default_factory=dict)
+    metrics: dict[str, float | None] = field(default_factory=dict)
+    status: str = RUNNING
+    ended_by: str = ""
+    reason: str = ""
+    traceback: str = ""
+    x: list[float] | None = None
+    y: list[float] | None = None
+    setup_seconds: float | None = None
+    warmup_seconds: float | None = None
+    memory: dict[str, int] | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The line as a dictionary: the fields of every look, and of the optional ones those that are set."""
+        always = ("step", "seconds", "calls", "total_calls", "rows", "metrics", "status")
+        return {"kind": "row"} | {k: v for k, v in asdict(self).items() if k in always or v not in (None, "")}
+
+
+def dumps(record: Header | Row) -> str:
+    """One line of strict JSON (NaN and infinities become null)."""
+    return json.dumps(_finite(record.as_json()), allow_nan=False, separators=(",", ":"))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(v) for v in value]
+    return value
