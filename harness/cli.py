@@ -81,8 +81,8 @@ def run(
 
         options["seeds"] = parse_seeds(options["seeds"])
     chosen = _choose(suite, problems, solvers, options)
-    make_folder(out)
     plan = expand(chosen, out, "bilevelbench " + shlex.join(sys.argv[1:]), timeout)
+    make_folder(out)
     todo = unfinished(plan)
     click.echo(_opening(chosen, len(plan), len(todo), out))
     _make(todo, jobs, out)

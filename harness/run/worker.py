@@ -79,9 +79,9 @@ def execute(job: Job) -> str:
         header.solver = _describe_solver(job.solver)
         begin = time.perf_counter()
         rng = Draw(key.seed, key.device, getattr(torch, key.dtype))
-        problem, solver = build_problem(key.problem, rng), make_solver(key.solver)
+        problem, solver = build_problem(job.problem, rng), make_solver(job.solver)
         setup = time.perf_counter() - begin
-        exact = build_problem(key.problem, Draw(key.seed, key.device, torch.float64))
+        exact = build_problem(job.problem, Draw(key.seed, key.device, torch.float64))
         small = problem.x0.numel() + problem.y0.numel() <= MOST_ITERATES
         header.problem = _describe_problem(job.problem, exact, key.iterates and small)
         header.problem["data_bytes"] = sum({t.data_ptr(): t.numel() * t.element_size() for t in rng.data}.values())
@@ -165,9 +165,12 @@ def _rounded(values: torch.Tensor) -> list[float]:
 
 
 def full_spec(text: str, kind: str) -> tuple[Spec, int, Path]:
-    """The spec with every knob spelled out, the version and the source file of what a text names."""
+    """The spec with every knob spelled out, the version and the source file of what a text names.
+
+    Of a loose file the spec keeps the name alone: the key holds its content (as a digest), not its place.
+    """
     entry, spec = resolve(SOLVERS if kind == "solver" else PROBLEMS, text)
-    return spec, entry.version, entry.file
+    return spec._replace(file=Path(spec.file).name), entry.version, entry.file
 
 
 def timed_out(job: Job, status: str, reason: str, last: dict[str, Any] | None) -> Row:

@@ -1,0 +1,94 @@
+"""Every solver and every problem of the registries keeps the contract; the contract catches those that do not."""
+
+from pathlib import Path
+
+import pytest
+
+from bilevelbench.contract import PROBLEM_CHECKS, SOLVER_CHECKS, check
+from bilevelbench.core.errors import RequestError, Unsupported
+from bilevelbench.core.registry import PROBLEMS, SOLVERS, knobs
+
+FAULTY = Path(__file__).with_name("faulty_solvers.py")
+BROKEN = Path(__file__).with_name("broken_contracts.py")
+
+# Instances beyond the defaults: choices that change the numbers, small enough for a test.
+VARIANTS = {
+    "solver": ["bome(phi='gap')", "bome(momentum=0.9)", "bome(eps=0.0)"],
+    "problem": ["quadratic(kappa=1000,d=5)"],
+}
+
+
+def _choices(registry, kind):
+    """Every name with its defaults, and once more for every other choice of a non-numeric knob."""
+    for name in registry.names():
+        yield name
+        for knob, (hint, default) in knobs(registry.entries[name]).items():
+            for value in getattr(hint, "__args__", ()) if isinstance(default, str) else ():
+                if value not in (default, "mnist"):
+                    yield f"{name}({knob}={value!r})"
+            if isinstance(default, bool):
+                yield f"{name}({knob}={not default})"
+    yield from VARIANTS[kind]
+
+
+def _cases(registry, kind, checks):
+    targets = sorted(set(_choices(registry, kind)))
+    return [pytest.param(run, target, id=f"{target}-{name}") for target in targets for name, run in checks.items()]
+
+
+def _keep(run, target):
+    try:
+        run(target)
+    except Unsupported as reason:
+        pytest.skip(str(reason))
+
+
+@pytest.mark.parametrize(("run", "target"), _cases(SOLVERS, "solver", SOLVER_CHECKS))
+def test_solvers_keep_the_contract(run, target):
+    _keep(run, target)
+
+
+@pytest.mark.parametrize(("run", "target"), _cases(PROBLEMS, "problem", PROBLEM_CHECKS))
+def test_problems_keep_the_contract(run, target):
+    _keep(run, target)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("changes_its_state", "changes the state"),
+        ("forgets_its_seed", "two results"),
+        ("hides_nan", "stay finite"),
+        ("divides_by_zero", "not finite"),
+        ("wanders", "leaves its bounds"),
+        ("counts_unevenly", "calls differ"),
+        ("remembers", "differ from four steps"),
+    ],
+)
+def test_the_contract_catches_what_breaks_it(name, words):
+    passed, text = check(f"{BROKEN}:{name}")
+    assert not passed
+    assert words in text
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("wrong_optimum", "beats phi_star"),
+        ("wrong_y_star", "at y*(x)"),
+        ("detached", "the gradient of f"),
+        ("unseeded", "seeded=True"),
+        ("stays_float64", "float32"),
+    ],
+)
+def test_the_contract_catches_broken_problems(name, words):
+    passed, text = check(f"{BROKEN}:{name}")
+    assert not passed
+    assert words in text
+
+
+def test_check_names_what_is_missing():
+    with pytest.raises(RequestError, match="did you mean bome"):
+        check("bomme")
+    with pytest.raises(RequestError, match="there is no file"):
+        check("nowhere.py")
