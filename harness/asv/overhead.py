@@ -1,0 +1,88 @@
+"""What the harness and the solver's own arithmetic add to the gradients that must be computed, as ratios.
+
+Both sides of a ratio are measured in one process, interleaved, so a busy machine slows both alike.
+"""
+
+import statistics
+import time
+from collections import Counter
+
+from bilevelbench.core import derive
+from bilevelbench.core.draw import Draw
+from bilevelbench.core.oracle import Oracle
+from bilevelbench.core.problem import Problem
+from bilevelbench.core.registry import build_problem, make_solver
+from bilevelbench.core.solver import Solver, start
+from bilevelbench.run.budget import Budget
+from bilevelbench.run.clock import Stopwatch
+from bilevelbench.run.trace import trace
+
+ROUNDS = 9
+
+
+def bare_loop(problem: Problem, solver: Solver, steps: int) -> tuple[float, Counter[str]]:
+    """CPU seconds of plain steps over an oracle, and the calls they made."""
+    oracle = Oracle(problem, 0)
+    state = start(solver, problem, oracle)
+    begin = time.process_time()
+    for k in range(steps):
+        oracle.begin(k)
+        state = solver.step(oracle, state)
+    return time.process_time() - begin, oracle.calls
+
+
+def harness(problem: Problem, solver: Solver, steps: int) -> float:
+    """CPU seconds that the harness records for the same steps."""
+    watch = Stopwatch(lambda: None)
+    list(trace(problem, solver, 0, Budget(steps=steps), lambda x, y: {"phi": 0.0}, watch, False))
+    return watch.cpu_seconds
+
+
+def floor(problem: Problem, calls: Counter[str]) -> float:
+    """CPU seconds of the derivatives alone: the same number of each kind at one point, without oracle or solver."""
+    x, y, v = problem.x0, problem.y0, problem.y0 + 1
+    f, g = problem.f, problem.g
+    bare = {
+        "f": lambda: derive.value(f, x, y), "g": lambda: derive.value(g, x, y),
+        "df": lambda: derive.grad(f, x, y), "dg": lambda: derive.grad(g, x, y),
+        "df_x": lambda: derive.grad_x(f, x, y), "df_y": lambda: derive.grad_y(f, x, y),
+        "dg_x": lambda: derive.grad_x(g, x, y), "dg_y": lambda: derive.grad_y(g, x, y),
+        "d2g": lambda: derive.second(g, x, y, v), "d2g_xy": lambda: derive.second(g, x, y, v, wrt="x"),
+        "d2g_yy": lambda: derive.second(g, x, y, v, wrt="y"),
+    }  # fmt: skip
+    begin = time.process_time()
+    for kind, n in calls.items():
+        for _ in range(n):
+            bare[kind]()
+    return time.process_time() - begin
+
+
+def ratios(problem_text: str, solver_text: str, steps: int) -> tuple[float, float]:
+    """(harness over bare loop, bare loop over floor): medians over interleaved rounds, after one that is not counted."""
+    problem, solver = build_problem(problem_text, Draw(0)), make_solver(solver_text)
+    over_loop, over_floor = [], []
+    for _ in range(ROUNDS + 1):
+        recorded = harness(problem, solver, steps)
+        looped, calls = bare_loop(problem, solver, steps)
+        over_loop.append(recorded / looped)
+        over_floor.append(looped / floor(problem, calls))
+    return statistics.median(over_loop[1:]), statistics.median(over_floor[1:])
+
+
+class Overhead:
+    """Ratios for BOME and ITD; a list that only grows, so that asv's indices keep their meaning."""
+
+    params = (["quadratic", "hyper_cleaning"], ["bome(T=10)", "itd(T=10)"])
+    param_names = ("problem", "solver")
+    timeout = 300
+    version = "1"
+
+    def track_harness_over_loop(self, problem: str, solver: str) -> float:
+        """Seconds that the harness records over those of a bare loop."""
+        return ratios(problem, solver, 100)[0]
+
+    def track_loop_over_floor(self, problem: str, solver: str) -> float:
+        """Seconds of a bare loop over those of the derivatives that it must compute."""
+        return ratios(problem, solver, 100)[1]
+
+    track_harness_over_loop.unit = track_loop_over_floor.unit = "ratio"  # type: ignore[attr-defined]

@@ -1,0 +1,97 @@
+"""Choosing step sizes: the same number of configurations for every solver, chosen by Phi on a seed of its own.
+
+    python -m bilevelbench.run.tune GRID.toml [--jobs N] > SUITE.toml
+
+A grid file lists problems, each with the values of ``lr`` tried for every solver, the ``lr_inner`` of all of them and
+a budget; and solvers, each with further knobs to try. A solver's configurations are the product of its lists. The best
+is the one with the least Phi where the budget ends, among runs that did not fail, on ``seed``, which the suite itself
+does not use. Failing that (every configuration failed) the smallest step is kept, so that the report shows the failure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import math
+import sys
+import tomllib
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bilevelbench.core.draw import Draw
+from bilevelbench.core.registry import SOLVERS, Spec, build_problem, knobs, make_solver
+
+from .budget import Budget
+from .clock import Stopwatch
+from .judge import Judge
+from .trace import trace
+
+
+def configurations(solver: str, extra: dict[str, list[Any]], lr: list[float], lr_inner: float) -> list[Spec]:
+    """The product of a solver's lists, ``lr`` first. ``lr_inner`` is set where the solver has it."""
+    known = knobs(SOLVERS.entry(Spec(solver, {})))
+    lists = {"lr": lr, **extra}
+    fixed = {"lr_inner": lr_inner} if "lr_inner" in known and "lr_inner" not in extra else {}
+    return [
+        Spec(solver, fixed | dict(zip(lists, values, strict=True))) for values in itertools.product(*lists.values())
+    ]
+
+
+def final_phi(problem: str, solver: str, seed: int, calls: int) -> float:
+    """Phi where the budget ends; infinity for a run that failed. Judged at the end alone."""
+    torch.set_num_threads(1)
+    made = build_problem(problem, Draw(seed))
+    judge, last = Judge(made), []
+
+    def keep(x: torch.Tensor, y: torch.Tensor) -> dict[str, float]:
+        last[:] = [x, y]
+        return {}
+
+    rows = list(trace(made, make_solver(solver), seed, Budget(calls=calls), keep, Stopwatch(lambda: None), False))
+    if rows[-1].status != "done":
+        return math.inf
+    phi = judge(*last)["phi"]
+    return phi if math.isfinite(phi) else math.inf
+
+
+def _score(task: tuple[str, str, int, int]) -> float:
+    return final_phi(*task)
+
+
+def tune(grid: dict[str, Any], jobs: int) -> str:
+    """The suite's text, one block per problem with each solver's best configuration."""
+    lines = [f"about = {json.dumps(grid['about'])}", ""]
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        for problem in grid["problem"]:
+            best = []
+            for solver, extra in grid["solver"].items():
+                specs = configurations(solver, extra, problem["lr"], problem["lr_inner"])
+                tasks = [(problem["spec"], str(spec), grid["seed"], problem["calls"]) for spec in specs]
+                scores = list(pool.map(_score, tasks))
+                k = min(range(len(specs)), key=lambda i: (scores[i], i))  # noqa: B023
+                best.append(str(specs[k]))
+                print(f"{problem['spec']}: {specs[k]} {scores[k]:.6g}", file=sys.stderr, flush=True)
+            lines += ["[[block]]", f"problems = {json.dumps([problem['spec'], *problem.get('also', [])])}", "solvers = ["]
+            lines += [f"  {json.dumps(spec)}," for spec in best]
+            lines += ["]", *(f"{k} = {json.dumps(v)}" for k, v in problem["suite"].items()), ""]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Read a grid file and print the suite."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
+    parser.add_argument("grid", type=Path)
+    parser.add_argument("--jobs", type=int, default=1)
+    options = parser.parse_args()
+    grid = tomllib.loads(options.grid.read_text(encoding="utf-8"))
+    print(f"# Chosen by: python -m bilevelbench.run.tune {options.grid.name} (see that file for what was tried).")
+    print(tune(grid, options.jobs))
+
+
+if __name__ == "__main__":
+    main()
