@@ -11,8 +11,8 @@ from bilevelbench import Oracle, solver
 class State(NamedTuple):
     x: Tensor
     y: Tensor
-    mx: Tensor  # heavy-ball buffers
-    my: Tensor
+    mx: Tensor | None  # heavy-ball buffers, None without momentum
+    my: Tensor | None
 
 
 @solver("bome")
@@ -37,7 +37,7 @@ class BOME:
     certificate = "truncated"  # W(A^-1 (I - E^T)) + O(lr)
 
     def init(self, o: Oracle, x: Tensor, y: Tensor) -> State:
-        return State(x, y, torch.zeros_like(x), torch.zeros_like(y))
+        return State(x, y, torch.zeros_like(x), torch.zeros_like(y)) if self.momentum else State(x, y, None, None)
 
     def step(self, o: Oracle, s: State) -> State:
         x, y = s.x, s.y
@@ -50,10 +50,17 @@ class BOME:
         square = qx @ qx + qy @ qy
         dot = fx @ qx + fy @ qy
         if self.phi == "norm":
-            lam = torch.relu(self.eta - dot / (square + self.eps))
+            lam = torch.relu(self.eta - _ratio(dot, square + self.eps))
         else:
-            lam = torch.relu((self.eta * (o.g(x, y) - o.g(x, z)) - dot) / (square + self.eps))
-        mx = self.momentum * s.mx + fx + lam * qx
-        my = self.momentum * s.my + fy + lam * qy
+            lam = torch.relu(_ratio(self.eta * (o.g(x, y) - o.g(x, z)) - dot, square + self.eps))
+        dx, dy = fx + lam * qx, fy + lam * qy
+        if s.mx is not None and s.my is not None:
+            dx, dy = dx + self.momentum * s.mx, dy + self.momentum * s.my
         lr_y = self.lr if self.lr_y is None else self.lr_y
-        return State(o.project_x(x - self.lr * mx), o.project_y(y - lr_y * my), mx, my)
+        buffers = (dx, dy) if self.momentum else (None, None)
+        return State(o.project_x(x - self.lr * dx), o.project_y(y - lr_y * dy), *buffers)
+
+
+def _ratio(a: Tensor, b: Tensor) -> Tensor:
+    """a / b, and 0 at b = 0: there grad q vanishes and lambda does not matter."""
+    return torch.where(b == 0, torch.zeros_like(a), a / b)

@@ -75,6 +75,8 @@ def check_knob(owner: str, name: str, kind: Any, value: Any) -> Any:
     Numbers are finite. An int is accepted for a float; True is no number.
     """
     if _fits(kind, value):
+        if isinstance(value, (tuple, list)):
+            return tuple(check_knob(owner, name, typing.get_args(kind)[0], item) for item in value)
         return float(value) if kind is float else value
     if typing.get_origin(kind) in (Union, types.UnionType) and type(value) is int and _fits(kind, float(value)):
         return float(value)

@@ -1,0 +1,46 @@
+"""F2SA: fully first order, two lower iterates and a growing multiplier."""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from bilevelbench import Oracle, solver
+
+
+class State(NamedTuple):
+    x: Tensor
+    y: Tensor  # follows argmin f + lambda g
+    z: Tensor  # follows argmin g
+    k: int  # steps so far
+
+
+@solver("f2sa")
+class F2SA:
+    """F2SA. Kwon, Kwon, Wright, Nowak: "A fully first-order method for stochastic bilevel optimization", ICML 2023,
+    Algorithm 1, full batch.
+
+    lambda_k = lam (k + 1)^growth; growth 1/3 is the paper's rate for exact gradients, 0 keeps lambda fixed. The steps
+    on y are those of z divided by lambda, so that y, whose objective is lambda times as steep, moves at the same pace.
+    """
+
+    lr: float = 1e-2  # xi alpha: step on x
+    lr_inner: float = 1e-1  # gamma: step on z; y moves by lr_inner / lambda
+    T: int = 10  # inner steps on y and on z
+    lam: float = 10.0  # lambda_0
+    growth: float = 0.0
+
+    order = 1
+    certificate = "penalty"  # x_c with N = A, c = lambda
+
+    def init(self, o: Oracle, x: Tensor, y: Tensor) -> State:
+        return State(x, y, y, 0)
+
+    def step(self, o: Oracle, s: State) -> State:
+        x, y, z = s.x, s.y, s.z
+        lam = self.lam * (s.k + 1) ** self.growth
+        lr_y = self.lr_inner / max(lam, 1.0)
+        for _ in range(self.T):
+            z = o.project_y(z - self.lr_inner * o.dg_y(x, z))
+            y = o.project_y(y - lr_y * (o.df_y(x, y) + lam * o.dg_y(x, y)))
+        direction = o.df_x(x, y) + lam * (o.dg_x(x, y) - o.dg_x(x, z))
+        return State(o.project_x(x - self.lr * direction), y, z, s.k + 1)

@@ -1,0 +1,49 @@
+"""ITD: the hypergradient of the unrolled lower loop, by reverse accumulation."""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from bilevelbench import Oracle, solver
+
+
+class State(NamedTuple):
+    x: Tensor
+    y: Tensor
+    start: Tensor  # where a cold lower loop begins
+
+
+@solver("itd")
+class ITD:
+    """Iterative differentiation (reverse mode). Franceschi, Donini, Frasconi, Pontil, ICML 2017, Algorithm 1.
+
+    The transpose of the unrolled map is written out as second-order products, so that its cost (T gradients, T
+    products) and its memory (T copies of y) are visible. Projections on Y are unrolled too. ``warm`` starts the loop
+    at the last y instead of y0, as Ji, Yang, Liang (ICML 2021) do; it changes the limit.
+    """
+
+    lr: float = 1e-2  # beta: step on x
+    lr_inner: float = 1e-1  # alpha: step of the lower loop
+    T: int = 10  # steps of the lower loop, all unrolled
+    warm: bool = True
+
+    order = 2
+    certificate = "unrolled"  # warm: W(A^-1 (I - E^T)); cold: argmin f(x, y_T(x))
+
+    def init(self, o: Oracle, x: Tensor, y: Tensor) -> State:
+        return State(x, y, y)
+
+    def step(self, o: Oracle, s: State) -> State:
+        x, y = s.x, s.y if self.warm else s.start
+        path = []
+        for _ in range(self.T):
+            moved = y - self.lr_inner * o.dg_y(x, y)
+            path.append((y, moved))
+            y = o.project_y(moved)
+        p, q = o.df(x, y)
+        for before, moved in reversed(path):
+            q = o.project_y_back(moved, q)
+            cross, hessian = o.d2g(x, before, q)
+            p = p - self.lr_inner * cross
+            q = q - self.lr_inner * hessian
+        return State(o.project_x(x - self.lr * p), y, s.start)

@@ -1,0 +1,68 @@
+"""The Penalty method: the lower level as an equation, solved by a penalty with multipliers."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from bilevelbench import Oracle, solver
+
+
+class State(NamedTuple):
+    x: Tensor  # u
+    y: Tensor  # v
+    gamma: Tensor  # penalty
+    lam: Tensor  # lambda: weight of g, helps where g is not convex
+    eps: Tensor  # tolerance
+    nu: Tensor  # multipliers of grad_y g = 0
+
+
+@solver("penalty")
+class Penalty:
+    """Penalty. Mehra, Hamm: "Penalty Method for Inversion-Free Deep Bilevel Optimization", ACML 2021, Algorithm 2.
+
+    Descends f + gamma/2 |grad_y g|^2 + <grad_y g, nu> (+ lambda g for y). One step here is T steps on y and one on x;
+    when the squared gradient norms of these last two fall below eps^2, gamma, eps, lambda and nu are updated, gamma
+    before nu as in the authors' code. Plain gradient steps where they used Adam. As gamma grows the penalised
+    problem stiffens like gamma, so both steps are divided by max(1, gamma/gamma0); the authors' code shrinks its
+    learning rates at every update too.
+    """
+
+    lr: float = 1e-2  # sigma: step on x
+    lr_inner: float = 1e-2  # rho: step on y
+    T: int = 10  # steps on y for each on x
+    gamma: float = 1.0  # gamma_0
+    lam: float = 0.0  # lambda_0
+    eps: float = 1.0  # eps_0
+    c_gamma: float = 1.1
+    c_eps: float = 0.9
+    c_lam: float = 0.9
+    multipliers: bool = True  # nu; False keeps it at zero
+
+    order = 2
+    certificate = "augmented"  # x* with multipliers; x_c with N = A^2, c = gamma, at a fixed gamma without
+
+    def init(self, o: Oracle, x: Tensor, y: Tensor) -> State:
+        return State(x, y, *(y.new_tensor(value) for value in (self.gamma, self.lam, self.eps)), torch.zeros_like(y))
+
+    def step(self, o: Oracle, s: State) -> State:
+        x, y = s.x, s.y
+        shrink = torch.clamp(self.gamma / s.gamma, max=1.0) if self.gamma else 1.0
+        for _ in range(self.T):
+            gy = o.dg_y(x, y)
+            fy = o.df_y(x, y)
+            vy = fy + o.d2g_yy(x, y, s.gamma * gy + s.nu) + s.lam * gy
+            y = o.project_y(y - self.lr_inner * shrink * vy)
+        gy = o.dg_y(x, y)
+        vx = o.df_x(x, y) + o.d2g_xy(x, y, s.gamma * gy + s.nu)
+        x = o.project_x(x - self.lr * shrink * vx)
+        hit = vx @ vx + vy @ vy <= s.eps**2
+        gamma = torch.where(hit, self.c_gamma * s.gamma, s.gamma)
+        return State(
+            x,
+            y,
+            gamma,
+            torch.where(hit, self.c_lam * s.lam, s.lam),
+            torch.where(hit, self.c_eps * s.eps, s.eps),
+            torch.where(hit & self.multipliers, s.nu + gamma * gy, s.nu),
+        )

@@ -1,0 +1,47 @@
+"""V-PBGD: a fixed penalty on the value gap, with a lower iterate of its own."""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from bilevelbench import Oracle, solver
+
+
+class State(NamedTuple):
+    x: Tensor
+    y: Tensor
+    z: Tensor  # omega: follows argmin g(x, .)
+    k: int  # steps so far
+
+
+@solver("vpbgd")
+class VPBGD:
+    """V-PBGD. Shen, Chen: "On penalty-based bilevel gradient descent method", ICML 2023, Algorithm 1.
+
+    Descends f + gamma (g(x, y) - g(x, z)) with z kept across steps. As in the authors' code, gamma grows linearly from
+    0 over ``ramp`` steps (1: constant from the start) and the step is scaled by min(1, 1/gamma).
+    """
+
+    lr: float = 1e-2  # alpha: step on (x, y), times min(1, 1/gamma)
+    lr_inner: float = 1e-1  # beta: step on omega
+    T: int = 1  # steps on omega
+    gamma: float = 10.0  # penalty
+    ramp: int = 1
+
+    order = 1
+    certificate = "penalty"  # x_c with N = A, c = gamma
+
+    def init(self, o: Oracle, x: Tensor, y: Tensor) -> State:
+        return State(x, y, y, 0)
+
+    def step(self, o: Oracle, s: State) -> State:
+        x, y, z = s.x, s.y, s.z
+        for _ in range(self.T):
+            z = o.project_y(z - self.lr_inner * o.dg_y(x, z))
+        gamma = self.gamma * min(1.0, (s.k + 1) / self.ramp)
+        fx, fy = o.df(x, y)
+        gx, gy = o.dg(x, y)
+        lr = self.lr * min(1.0, 1.0 / gamma if gamma else 1.0)
+        return State(
+            o.project_x(x - lr * (fx + gamma * (gx - o.dg_x(x, z)))), o.project_y(y - lr * (fy + gamma * gy)), z, s.k + 1
+        )
