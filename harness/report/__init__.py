@@ -1,0 +1,1 @@
+"""From results to a page and a table in the terminal. Never imports torch."""

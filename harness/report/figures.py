@@ -1,0 +1,139 @@
+"""The figures: convergence, trajectories, memory. Each takes a table and draws what is in it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from . import style
+
+AXES = {"total_calls": "oracle calls", "seconds": "seconds"}
+LINEAR = ("accuracy", "f1", "auc")  # shares; everything else is drawn over decades
+FAILED = ("diverged", "error", "timeout", "oom", "cut off")
+
+
+def convergence(looks: pd.DataFrame, runs: pd.DataFrame, metric: str, lines: dict[str, float]) -> tuple[Figure, str]:
+    """A metric against calls and against seconds, side by side; the figure and a remark on what it does not show.
+
+    Every seed thin, the median over seeds thick, a cross where a run was cut or failed. ``lines``: reference values.
+    """
+    data = looks[looks[metric].notna()]
+    linear = metric in LINEAR
+    floor, remark = (None, "") if linear else _floor(data[metric])
+    figure, panels = plt.subplots(1, 2, figsize=(9.2, 3.5), sharey=True, layout="constrained")
+    failed = set(runs.loc[runs["status"].isin(FAILED), "run"])
+    for ax, (column, label) in zip(panels, AXES.items(), strict=True):
+        for solver, group in data.groupby("solver", sort=True):
+            _curves(ax, group, column, metric, str(solver), floor, failed)
+        start = data[data["step"] == 0][metric]
+        if len(start) and start.nunique() == 1:
+            level = float(start.iloc[0]) if floor is None else max(float(start.iloc[0]), floor)
+            ax.axhline(level, color="#999", lw=0.7, ls=":")
+        for name, value in lines.items():
+            if linear or value > 0:
+                ax.axhline(value, color="#333", lw=0.7, ls="--")
+                if column == "seconds":
+                    ax.annotate(
+                        name, (1, value), xycoords=("axes fraction", "data"), fontsize=6.5, color="#333", ha="right", va="bottom"
+                    )
+        ax.set(xscale="log", xlabel=label, yscale="linear" if linear else "log")
+    panels[0].set_ylabel(metric)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", frameon=False)
+    return figure, remark
+
+
+def _floor(values: pd.Series) -> tuple[float | None, str]:
+    """On a logarithmic axis values at or below zero are drawn at a floor, and the caption says so."""
+    positive = values[values > 0]
+    if not len(positive):
+        return 1e-16, "No value is above zero; all are drawn at 1e-16."
+    floor = max(float(positive.min()), 1e-16)
+    below = int((values < floor).sum())
+    return floor, f"{below} value{'s' if below != 1 else ''} below {floor:.1g} drawn there." if below else ""
+
+
+def _curves(
+    ax: Axes, group: pd.DataFrame, column: str, metric: str, solver: str, floor: float | None, failed: set[str]
+) -> None:
+    colour, line = style.colour(solver), style.line(solver)
+    label: str | None = solver
+    several = group["run"].nunique() > 1
+    for run, rows in group.groupby("run", sort=True):
+        rows = rows[rows[column] > 0]
+        y = rows[metric] if floor is None else rows[metric].clip(lower=floor)
+        ax.plot(rows[column], y, color=colour, ls=line, lw=0.6 if several else 1.5, alpha=0.45 if several else 1,
+                label=None if several else label)  # fmt: skip
+        if run in failed and len(rows):
+            ax.plot(rows[column].iloc[-1], y.iloc[-1], "x", color=colour, ms=6, mew=1.6)
+        label = None
+    if several:
+        middle = group[group[column] > 0].groupby("step").filter(lambda rows: len(rows) == group["run"].nunique())
+        if len(middle):
+            middle = middle.groupby("step")[[column, metric]].median()
+            y = middle[metric] if floor is None else middle[metric].clip(lower=floor)
+            ax.plot(middle[column], y, color=colour, ls=line, lw=1.7, label=solver)
+        else:
+            ax.plot([], [], color=colour, ls=line, lw=1.7, label=solver)
+
+
+def trajectories(paths: dict[str, list[np.ndarray]], picture: dict[str, Any]) -> Figure:
+    """One panel per solver: the path of two coordinates over level sets; a dot at the start, a square at the end."""
+    columns = min(4, len(paths))
+    rows = -(-len(paths) // columns)
+    figure, panels = plt.subplots(
+        rows, columns, figsize=(2.45 * columns, 2.3 * rows), sharex=True, sharey=True, layout="constrained", squeeze=False
+    )
+    left, right, bottom, top = picture["box"]
+    for ax in panels.flat[len(paths) :]:
+        ax.axis("off")
+    for ax, (solver, curves) in zip(panels.flat, sorted(paths.items()), strict=False):
+        ax.contour(picture["u"], picture["v"], picture["level"], levels=12, colors="#c9c9c9", linewidths=0.6)
+        if picture["outline"]:
+            outline = np.array([*picture["outline"], picture["outline"][0]])
+            ax.plot(*outline.T, ":", color="#666", lw=0.9)
+        for curve in curves:
+            ax.plot(*curve.T, color=style.colour(solver), lw=1.3)
+            ax.plot(*curve[0], "o", color="#222", ms=3)
+            ax.plot(*curve[-1], "s", color=style.colour(solver), ms=4.5, mec="white", mew=0.6)
+        if picture["solution"]:
+            ax.plot(*picture["solution"], "*", color="gold", ms=10, mec="#333", mew=0.6, zorder=5)
+        ax.set(xlim=(left, right), ylim=(bottom, top))
+        ax.set_title(solver, loc="left")
+        ax.grid(False)
+    for ax in panels[-1]:
+        ax.set_xlabel(picture["labels"][0])
+    for ax in panels[:, 0]:
+        ax.set_ylabel(picture["labels"][1])
+    return figure
+
+
+def memory(table: pd.DataFrame) -> Figure:
+    """Peak bytes of every solver, one panel per problem. Columns: problem, solver, peak_bytes."""
+    problems = sorted(table["problem"].unique())
+    columns = min(3, len(problems))
+    rows = -(-len(problems) // columns)
+    solvers = sorted(table["solver"].unique(), reverse=True)
+    figure, panels = plt.subplots(
+        rows, columns, figsize=(3.1 * columns, (0.17 * len(solvers) + 0.75) * rows), sharey=True, layout="constrained", squeeze=False
+    )
+    for ax in panels.flat[len(problems) :]:
+        ax.axis("off")
+    for ax, problem in zip(panels.flat, problems, strict=False):
+        rows_of = table[table["problem"] == problem].groupby("solver")["peak_bytes"].max().dropna()
+        for k, solver in enumerate(solvers):
+            if solver in rows_of:
+                ax.plot([0, rows_of[solver] / 1024], [k, k], color=style.colour(solver), lw=1.1)
+                ax.plot(rows_of[solver] / 1024, k, "o", color=style.colour(solver), ms=4)
+        ax.set_yticks(range(len(solvers)), solvers)
+        ax.set_title(problem, loc="left", fontsize=8)
+        ax.set_xlim(left=0)
+        ax.grid(axis="y", visible=False)
+    for ax in panels[-1]:
+        ax.set_xlabel("peak live tensors, KiB")
+    return figure

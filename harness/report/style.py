@@ -1,0 +1,79 @@
+"""How things look. A solver's colour and line are functions of its name, so they are the same in every report."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+
+import matplotlib as mpl
+import seaborn as sns
+from matplotlib.figure import Figure
+
+# Colours that differ also for colour-blind readers (Okabe and Ito, and Tol), first-order methods in warm tones.
+KNOWN = {
+    "bome": "#d55e00",
+    "vpbgd": "#e69f00",
+    "f2sa": "#cc79a7",
+    "first_order": "#7f7f7f",
+    "penalty": "#882255",
+    "itd": "#0072b2",
+    "aid_cg": "#009e73",
+    "aid_neumann": "#56b4e9",
+    "soba": "#332288",
+}
+OTHERS = sns.color_palette("husl", 24).as_hex()
+LINES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
+
+
+def colour(label: str) -> str:
+    """The colour of a solver by its name (without what is in brackets)."""
+    name = label.partition("[")[0]
+    return KNOWN.get(name) or str(OTHERS[zlib.crc32(name.encode()) % len(OTHERS)])
+
+
+def line(label: str) -> object:
+    """The line style: solid for a solver's defaults, another one for each choice in brackets."""
+    name, _, choice = label.partition("[")
+    if choice:
+        return LINES[1 + zlib.crc32(choice.encode()) % (len(LINES) - 1)]
+    return LINES[0] if name in KNOWN else LINES[zlib.crc32(name.encode()) % len(LINES)]
+
+
+def apply() -> None:
+    """Set matplotlib up for all figures of a report; the same data give the same bytes."""
+    sns.set_theme(context="paper", style="ticks", palette="colorblind")
+    mpl.use("Agg")
+    mpl.rcParams.update(
+        {
+            "svg.fonttype": "none",
+            "svg.hashsalt": "bilevelbench",
+            "pdf.fonttype": 42,
+            "font.family": "sans-serif",
+            "font.sans-serif": ["DejaVu Sans"],
+            "font.size": 9,
+            "axes.labelsize": 9,
+            "axes.titlesize": 9.5,
+            "legend.fontsize": 8.5,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.edgecolor": "#555",
+            "axes.linewidth": 0.7,
+            "grid.color": "#e4e4e4",
+            "grid.linewidth": 0.6,
+            "axes.grid": True,
+            "axes.axisbelow": True,
+            "lines.solid_capstyle": "round",
+        }
+    )
+
+
+def save(figure: Figure, folder: Path, name: str) -> str:
+    """Write ``name.pdf`` and return the figure as SVG to be put into a page."""
+    import io
+
+    mpl.rcParams["svg.hashsalt"] = name  # ids stay apart when many figures share one page
+    text = io.StringIO()
+    figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+    figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
+    svg = text.getvalue()
+    return svg[svg.index("<svg") :].replace("DejaVu Sans", "inherit")

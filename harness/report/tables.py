@@ -1,0 +1,127 @@
+"""Tables of the page as lists of plain values; the template only lays them out."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bilevelbench.store.frame import Results
+
+from . import style
+
+CLASS = {1: "first order", 2: "second derivatives"}
+
+
+def number(value: Any, digits: int = 3) -> str:
+    """A number for a table; an em dash where there is none, the infinity sign for what was never reached."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "—"
+    if isinstance(value, float) and math.isinf(value):
+        return "∞"
+    return f"{value:.{digits}g}"
+
+
+def size(value: float | None) -> str:
+    """Bytes with a binary prefix."""
+    if value is None or math.isnan(value):
+        return "—"
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(value) < 1024 or unit == "GiB":
+            return f"{value:.3g} {unit}" if value < 1000 else f"{value:.0f} {unit}"
+        value /= 1024
+    return ""
+
+
+def leaders(table: pd.DataFrame) -> list[dict[str, str]]:
+    """The leader table, formatted."""
+    rows = []
+    for row in table.to_dict("records"):
+        share = "—" if math.isnan(row["share"]) else f"{row['share']:.0%}"
+        if not math.isnan(row["low"]):
+            share += f" ({row['low']:.0%}–{row['high']:.0%})"
+        rows.append(
+            {
+                "solver": row["solver"], "colour": style.colour(row["solver"]), "class": CLASS.get(row["order"], "—"),
+                "share": share, "calls": number(row["calls_ratio"], 2), "seconds": number(row["seconds_ratio"], 2),
+                "memory": size(row["peak_bytes"]), "vectors": number(row["vectors"], 2),
+                "failed": f"{row['failed']} of {row['runs']}", "unsupported": str(row["unsupported"]),
+            }
+        )  # fmt: skip
+    return rows
+
+
+def reached(table: pd.DataFrame, order: list[str]) -> dict[str, Any]:
+    """Problems x solvers, share of targets reached; the shade is the share."""
+    solvers = [solver for solver in order if solver in table]
+    rows = [
+        {
+            "problem": problem,
+            "cells": [
+                {"text": "n/a" if pd.isna(table.loc[problem, s]) else f"{table.loc[problem, s]:.0%}",
+                 "shade": 0 if pd.isna(table.loc[problem, s]) else round(float(table.loc[problem, s]), 2)}
+                for s in solvers
+            ],
+        }
+        for problem in table.index
+    ]  # fmt: skip
+    return {"solvers": solvers, "rows": rows}
+
+
+def final(runs: pd.DataFrame, looks: pd.DataFrame, metrics: list[str]) -> dict[str, Any]:
+    """What every solver of a problem ends with: medians over seeds of each metric at the last good look."""
+    rows = []
+    for solver, group in runs.groupby("solver", sort=True):
+        last = looks[looks["run"].isin(group["run"])]
+        statuses = group["status"].value_counts().sort_index()
+        rows.append(
+            {
+                "solver": solver, "colour": style.colour(str(solver)), "asked": group["asked_solver"].iloc[0],
+                "status": ", ".join(f"{n} {status}" if n < len(group) else str(status) for status, n in statuses.items()),
+                "steps": number(group["steps"].median(), 6), "calls": number(group["calls"].median(), 6),
+                "seconds": number(group["seconds"].median(), 3),
+                "values": [number(_median(last[m]) if m in last else None, 4) for m in metrics],
+            }
+        )  # fmt: skip
+    return {"metrics": metrics, "rows": rows}
+
+
+def _median(values: pd.Series) -> float:
+    values = values.dropna()
+    return float(np.median(values)) if len(values) else float("nan")
+
+
+def provenance(data: Results) -> dict[str, Any]:
+    """What was run, on what, with what: distinct values over all headers."""
+    headers = [record.header or {} for record in data.records.values()]
+    keys = [header["key"] for header in headers]
+
+    def distinct(values: list[Any]) -> str:
+        return ", ".join(sorted({str(value) for value in values if value not in (None, "")})) or "—"
+
+    environment = {
+        name: distinct([header.get("environment", {}).get(name) for header in headers])
+        for name in ("bilevelbench", "commit", "python", "torch", "numpy", "scipy", "system", "cpu", "cores", "gpu", "cuda")
+    }
+    loads = [header.get("environment", {}).get("load", [None])[0] for header in headers]
+    loads = [load for load in loads if load is not None]
+    cores = max((header.get("environment", {}).get("cores") or 1 for header in headers), default=1)
+    facts = {
+        "command": distinct([header.get("command") for header in headers]),
+        "suite": distinct([header.get("suite") for header in headers]),
+        "made": " to ".join(sorted({min(c), max(c)})) if (c := [h["created"] for h in headers if h.get("created")]) else "—",
+        "seeds": distinct([key["seed"] for key in keys]),
+        "device, dtype, threads": distinct([f"{key['device']}, {key['dtype']}, {key['threads']}" for key in keys]),
+        **{name: value for name, value in environment.items() if value != "—"},
+    }
+    if any(header.get("environment", {}).get("dirty") for header in headers):
+        facts["commit"] += " with uncommitted changes"
+    if loads:
+        facts["load"] = f"{min(loads):g} to {max(loads):g} on {cores} cores"
+    for name in ("setup_seconds", "warmup_seconds"):
+        values = data.runs[name].dropna()
+        if len(values):
+            facts[name.replace("_", " ")] = f"median {values.median():.2g}, at most {values.max():.2g} (in no curve)"
+    return {"facts": facts, "busy": bool(loads) and max(loads) > cores}

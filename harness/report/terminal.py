@@ -1,0 +1,35 @@
+"""The leader table and the verdict in a terminal."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from . import tables
+from .page import Report
+
+
+def show(report: Report, console: Console) -> None:
+    """Print the verdict, the leader table and the failed runs."""
+    console.print()
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("solver", no_wrap=True)
+    table.add_column("class")
+    for head in ("targets", "calls", "seconds", "peak memory", "failed"):
+        table.add_column(head, justify="right")
+    for row in tables.leaders(report.leaders):
+        table.add_row(
+            escape(row["solver"]), row["class"], row["share"], row["calls"], row["seconds"], row["memory"], row["failed"]
+        )
+    console.print(table)
+    console.print("[dim]calls, seconds: median cost to a target over the cheapest solver's; ∞ = never reached[/dim]")
+    if len(report.failures):
+        console.print()
+        for run in report.failures.itertuples():
+            console.print(
+                f"{run.status}: {run.problem} {run.solver} seed {run.seed}, step {run.steps}: {run.reason}"[:300],
+                style="red", markup=False, highlight=False,
+            )  # fmt: skip
+    console.print()
+    console.print(report.verdict, markup=False, highlight=False)

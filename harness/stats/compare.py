@@ -1,0 +1,86 @@
+"""Tables that compare solvers: leaders, who reaches what, where BOME stands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .intervals import share_interval
+from .targets import NOT_RUN, costs, median, ratios_to_best
+
+FAILED = ("diverged", "error", "timeout", "oom", "cut off")
+
+
+def leaders(runs: pd.DataFrame, hit: pd.DataFrame) -> pd.DataFrame:
+    """One row per solver, best first: share of targets reached, cost ratios to the best, memory, failures.
+
+    ``share``: targets reached over targets set, runs pooled within a problem and problems weighing alike. ``low`` and
+    ``high``: its bootstrap interval, from five runs a problem on. ``calls_ratio``, ``seconds_ratio``: median over the targets that somebody met of the cost over the best solver's.
+    ``vectors``: largest peak memory in vectors of the size of y.
+    """
+    rows = [_leader(solver, group, hit[hit["solver"] == solver]) for solver, group in runs.groupby("solver", sort=True)]
+    table = pd.DataFrame(rows)
+    for by in ("calls", "seconds"):
+        ratio = ratios_to_best(costs(hit, by)).groupby("solver")["ratio"].agg(median) if len(hit) else pd.Series(dtype=float)
+        table[f"{by}_ratio"] = table["solver"].map(ratio)
+    return table.sort_values(
+        ["share", "calls_ratio", "solver"], ascending=[False, True, True], na_position="last", ignore_index=True
+    )
+
+
+def _leader(solver: str, runs: pd.DataFrame, hit: pd.DataFrame) -> dict[str, Any]:
+    made = runs[~runs["status"].isin(NOT_RUN)]
+    met = hit.assign(met=np.isfinite(hit["calls"].astype(float)))
+    per_run = met.groupby(["problem", "run"])["met"].mean()
+    interval = share_interval([_distinct(shares) for _, shares in per_run.groupby("problem")])
+    peaks = made.dropna(subset=["peak_bytes", "n_y"])
+    width = np.where(peaks["dtype"] == "float32", 4, 8)
+    vectors = (peaks["peak_bytes"] / (peaks["n_y"] * width)).astype(float)
+    largest = peaks.loc[peaks["n_y"].astype(float).idxmax()] if len(peaks) else None
+    return {
+        "solver": solver,
+        "order": runs["order"].dropna().iloc[0] if runs["order"].notna().any() else None,
+        "runs": len(made),
+        "share": float(met.groupby("problem")["met"].mean().mean()) if len(met) else float("nan"),
+        "reached": int(met["met"].sum()),
+        "targets": len(met),
+        "low": interval[0] if interval else float("nan"),
+        "high": interval[1] if interval else float("nan"),
+        "peak_bytes": float(peaks["peak_bytes"].max()) if len(peaks) else float("nan"),
+        "vectors": float(vectors.loc[largest.name]) if largest is not None else float("nan"),
+        "failed": int(made["status"].isin(FAILED).sum()),
+        "unsupported": int(runs["status"].isin(NOT_RUN).sum()),
+    }
+
+
+def _distinct(shares: pd.Series) -> np.ndarray:
+    return shares.to_numpy()
+
+
+def reached(hit: pd.DataFrame) -> pd.DataFrame:
+    """Problems x solvers: the share of targets reached, over all seeds."""
+    met = hit.assign(met=np.isfinite(hit["calls"].astype(float)))
+    return met.pivot_table(index="problem", columns="solver", values="met", aggfunc="mean")
+
+
+def duels(hit: pd.DataFrame, one: str, others: list[str], by: str) -> pd.DataFrame:
+    """Per problem, ``one`` against the best of ``others`` at the hardest target that either reaches.
+
+    Columns: problem, decade, cost (of ``one``), best (of the others), other (its name). Problems where neither reaches
+    any target are left out.
+    """
+    cost = costs(hit, by)
+    rows = []
+    for problem, group in cost.groupby("problem", sort=True):
+        table = group.pivot_table(index="decade", columns="solver", values="cost", aggfunc="first", dropna=False)
+        rivals = [name for name in others if name in table]
+        if one not in table or not rivals:
+            continue
+        best = table[rivals].min(axis=1)
+        met = table.index[np.isfinite(np.minimum(table[one], best))]
+        if len(met):
+            hardest = max(met)
+            rows.append((problem, hardest, table.loc[hardest, one], best[hardest], table.loc[hardest, rivals].idxmin()))
+    return pd.DataFrame(rows, columns=["problem", "decade", "cost", "best", "other"])

@@ -1,0 +1,76 @@
+"""Several targets per problem, never one cliff, and what it costs to reach each first.
+
+Where Phi* is known: phi_gap down to 10^-k of its start, k = 1, 2, 3, 4, 6, 8. Otherwise the norm of the true
+hypergradient down to 10^-k of its start, k = 1, 2, 3. Unsolved costs infinity and stays in the denominator.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+DECADES = {"phi_gap": (1, 2, 3, 4, 6, 8), "grad_phi": (1, 2, 3)}
+NOT_RUN = ("unsupported",)  # these say nothing about a solver and are in no denominator
+
+
+def measure_of(looks: pd.DataFrame) -> str:
+    """The metric that a problem's targets are set on: phi_gap, else grad_phi, else '' (no targets)."""
+    for name in DECADES:
+        if name in looks and looks[name].notna().any():
+            return name
+    return ""
+
+
+def hits(runs: pd.DataFrame, looks: pd.DataFrame) -> pd.DataFrame:
+    """One row per run and target: calls and seconds at the first look that meets it, infinity where none does.
+
+    Columns: run, problem, solver, seed, measure, decade, calls, seconds. A run that failed keeps what it reached
+    before. Unsupported runs and problems without a measure have no rows.
+    """
+    counted = runs[~runs["status"].isin(NOT_RUN)]
+    tables = []
+    for problem, group in counted.groupby("problem", sort=True):
+        seen = looks[looks["run"].isin(group["run"])]
+        measure = measure_of(seen)
+        if measure:
+            tables.append(_hits(group, seen, measure).assign(problem=problem, measure=measure))
+    columns = ["run", "problem", "solver", "seed", "measure", "decade", "calls", "seconds"]
+    return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
+
+
+def _hits(runs: pd.DataFrame, looks: pd.DataFrame, measure: str) -> pd.DataFrame:
+    looks = looks[looks[measure].notna()].sort_values(["run", "step"])
+    start = looks.groupby("run")[measure].transform("first")
+    tables = []
+    for decade in DECADES[measure]:
+        met = looks[looks[measure] <= start * 10.0**-decade]
+        first = met.groupby("run")[["total_calls", "seconds"]].first()
+        table = runs[["run", "solver", "seed"]].merge(first, left_on="run", right_index=True, how="left")
+        tables.append(table.rename(columns={"total_calls": "calls"}).assign(decade=decade))
+    return pd.concat(tables).assign(
+        calls=lambda t: t["calls"].astype(float).fillna(np.inf), seconds=lambda t: t["seconds"].astype(float).fillna(np.inf)
+    )
+
+
+def costs(hit: pd.DataFrame, by: str) -> pd.DataFrame:
+    """Median over seeds of the cost to each target (column ``cost``), infinity where the median run never gets there.
+
+    One row per problem, decade and solver. ``by`` is "calls" or "seconds".
+    """
+    return hit.groupby(["problem", "decade", "solver"], as_index=False)[by].agg(median).rename(columns={by: "cost"})
+
+
+def median(values: pd.Series | np.ndarray) -> float:
+    """The median of numbers that may be infinite; between a finite and an infinite one it is infinite."""
+    ordered = np.sort(np.asarray(values, float))
+    n = len(ordered)
+    if n == 0:
+        return float("nan")
+    low, high = ordered[(n - 1) // 2], ordered[n // 2]
+    return float(low if low == high else (low + high) / 2)
+
+
+def ratios_to_best(cost: pd.DataFrame) -> pd.DataFrame:
+    """``cost`` with ``ratio``: over the least cost of any solver at that target; rows of targets that nobody met go."""
+    best = cost.groupby(["problem", "decade"])["cost"].transform("min")
+    return cost.assign(ratio=cost["cost"] / best)[np.isfinite(best)]
