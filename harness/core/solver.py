@@ -10,7 +10,7 @@ import dataclasses
 import math
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Union
 
 from torch import Tensor
@@ -49,7 +49,7 @@ class Solver(Protocol):
     def step(self, o: Oracle, s: Any) -> State: ...
 
 
-NEEDS = {
+NEEDS: dict[str, tuple[str, Callable[[Problem], bool]]] = {
     "minibatches": ("minibatches", lambda p: p.n_f > 1 and p.n_g > 1),
     "strongly_convex": ("a strongly convex lower level", lambda p: "strongly_convex" in p.flags),
     "unbounded": ("unbounded variables", lambda p: p.project_x is None and p.project_y is None),

@@ -3,8 +3,9 @@
     python -m bilevelbench.run.tune GRID.toml [--jobs N] > SUITE.toml
 
 A grid file lists problems, each with the values of ``lr`` tried for every solver, the ``lr_inner`` of all of them and
-a budget; and solvers, each with further knobs to try. A solver's configurations are the product of its lists. The best
-is the one with the least Phi where the budget ends, among runs that did not fail, on ``seed``, which the suite itself
+a budget; and solvers, each with further knobs to try (``only.SOLVER`` of a problem replaces some of them there). A
+solver's configurations are the product of its lists, the same number for every solver. The best
+is the one with the least Phi where the budget ends (see ``final_phi``), among runs that did not fail, on ``seed``, which the suite itself
 does not use. Failing that (every configuration failed) the smallest step is kept, so that the report shows the failure.
 """
 
@@ -43,19 +44,26 @@ def configurations(solver: str, extra: dict[str, list[Any]], lr: list[float], lr
 
 
 def final_phi(problem: str, solver: str, seed: int, calls: int) -> float:
-    """Phi where the budget ends; infinity for a run that failed. Judged at the end alone."""
+    """The larger Phi of the last iterate within the budget and of the one after it; infinity for a run that failed.
+
+    Of two, because a step size that throws x from side to side may end on a lucky one.
+    """
     torch.set_num_threads(1)
-    made = build_problem(problem, Draw(seed))
-    judge, last = Judge(made), []
+    made, made_solver = build_problem(problem, Draw(seed)), make_solver(solver)
+    last: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def keep(x: torch.Tensor, y: torch.Tensor) -> dict[str, float]:
-        last[:] = [x, y]
+        last[:] = [(x, y)]
         return {}
 
-    rows = list(trace(made, make_solver(solver), seed, Budget(calls=calls), keep, Stopwatch(lambda: None), False))
-    if rows[-1].status != "done":
+    rows = list(trace(made, made_solver, seed, Budget(calls=calls), keep, Stopwatch(lambda: None), False))
+    again = [*last]
+    steps = rows[-1].step + 1
+    rows += list(trace(made, made_solver, seed, Budget(steps=steps), keep, Stopwatch(lambda: None), False))[-1:]
+    if any(row.status != "done" for row in (rows[-1], rows[-2])):
         return math.inf
-    phi = judge(*last)["phi"]
+    judge = Judge(made)
+    phi = max(judge(*point)["phi"] for point in (*again, *last))
     return phi if math.isfinite(phi) else math.inf
 
 
@@ -70,6 +78,7 @@ def tune(grid: dict[str, Any], jobs: int) -> str:
         for problem in grid["problem"]:
             best = []
             for solver, extra in grid["solver"].items():
+                extra = extra | problem.get("only", {}).get(solver, {})
                 specs = configurations(solver, extra, problem["lr"], problem["lr_inner"])
                 tasks = [(problem["spec"], str(spec), grid["seed"], problem["calls"]) for spec in specs]
                 scores = list(pool.map(_score, tasks))

@@ -1,0 +1,73 @@
+"""What a step costs: oracle calls and peak bytes, which are exact, and seconds, which are to be watched only.
+
+asv addresses parameters by their place in the lists and imports this file in each commit's environment. So the lists
+are literal and only grow at the end; a solver or problem that a commit lacks is n/a there.
+"""
+
+from bilevelbench.core.draw import Draw
+from bilevelbench.core.errors import Unsupported
+from bilevelbench.core.oracle import Oracle, total
+from bilevelbench.core.registry import PROBLEMS, SOLVERS, build_problem, make_solver
+from bilevelbench.core.solver import State, require, start
+from bilevelbench.run.memory import peak
+
+PROBLEM_NAMES = ["quadratic", "coreset", "minimax", "singleton", "logistic", "hyper_cleaning", "few_shot"]
+SOLVER_NAMES = ["bome", "penalty", "itd", "aid_cg", "aid_neumann", "vpbgd", "f2sa", "soba", "first_order"]
+STEPS = 20  # asv makes one call a sample where there is a setup, and one step is too short for a clock
+
+
+class _Step:
+    """A solver on a problem, both with their default knobs."""
+
+    params = (PROBLEM_NAMES, SOLVER_NAMES)
+    param_names = ("problem", "solver")
+    timeout = 120
+    version = "1"
+
+    def setup(self, problem: str, solver: str) -> None:
+        if problem not in PROBLEMS.names() or solver not in SOLVERS.names():
+            raise NotImplementedError("not in this commit")  # asv's word for n/a
+        self.problem, self.solver = build_problem(problem, Draw(0)), make_solver(solver)
+        try:
+            require(self.solver, self.problem)
+        except Unsupported as reason:
+            raise NotImplementedError(str(reason)) from None
+
+    def step(self, steps: int) -> tuple[Oracle, State]:
+        """The first steps from the problem's start."""
+        oracle = Oracle(self.problem)
+        state = start(self.solver, self.problem, oracle)
+        for k in range(steps):
+            oracle.begin(k)
+            state = self.solver.step(oracle, state)
+        return oracle, state
+
+
+class Calls(_Step):
+    """Oracle calls of a step: values, gradients and second-order products count one each."""
+
+    unit = "calls"
+
+    def track_calls_per_step(self, problem: str, solver: str) -> float:
+        oracle, _ = self.step(STEPS)
+        return total(oracle.calls) / STEPS
+
+
+class Memory(_Step):
+    """Peak of live tensor bytes beyond the problem's data."""
+
+    unit = "bytes"
+
+    def track_peak_bytes(self, problem: str, solver: str) -> int:
+        return peak(self.problem, self.solver)["peak_bytes"]
+
+
+class Time(_Step):
+    """Wall seconds of twenty steps. Identical code differed by a factor of 2 to 3 on a shared machine."""
+
+    rounds = 2
+    warmup_time = 0.1
+    repeat = (2, 5, 2.0)  # least, most, seconds
+
+    def time_steps(self, problem: str, solver: str) -> None:
+        self.step(STEPS)

@@ -1,0 +1,249 @@
+"""Every solver ends where theory says it ends, bias included, on quadratics in float64.
+
+The certificate that a solver claims (its attribute ``certificate``) is looked up in ``LIMITS``; a solver without one, or
+with one that is not here, fails.
+"""
+
+import pytest
+import torch
+
+from bilevelbench import Oracle, make_solver
+from bilevelbench.core.registry import SOLVERS
+from bilevelbench.core.solver import start
+from tests.quadratic_theory import Quadratic, quadratic
+
+SIZES = [(3, 4, 4.0), (2, 1, 1.0), (4, 6, 20.0)]
+LR, INNER = 0.1, 1.0  # the largest lower curvature is 1
+
+
+def run(solver, problem, steps, state=None, tolerance=0.0):
+    """The state after some steps, or earlier once x and y move less than the tolerance."""
+    oracle = Oracle(problem, 0)
+    state = state or start(solver, problem, oracle)
+    for k in range(steps):
+        oracle.begin(k)
+        before, state = state, solver.step(oracle, state)
+        if tolerance and max(float((a - b).abs().max()) for a, b in zip(before[:2], state[:2], strict=True)) < tolerance:
+            break
+    return state
+
+
+# -- where each solver ends: spec -> predicted x
+
+LIMITS = {
+    "exact": lambda q, s: q.x_star,
+    "unrolled": lambda q, s: (
+        q.W(q.truncated(s.lr_inner, s.T)) if s.warm else q.cold(s.lr_inner, s.T, q.problem.y0)
+    ),
+    "neumann": lambda q, s: q.W(q.truncated(s.lr_inner if s.lr_linear is None else s.lr_linear, s.K)),
+    "direct": lambda q, s: q.W(torch.zeros_like(q.A)),
+    "penalty": lambda q, s: q.penalised(q.A, getattr(s, "gamma", None) or s.lam),
+    "augmented": lambda q, s: q.x_star if s.multipliers else q.penalised(q.A @ q.A, s.gamma),
+    "truncated": lambda q, s: q.W(q.truncated(s.lr_inner, s.T)),
+}
+
+# Settings under which each limit is reached in a few thousand steps; a solver may have several.
+SETTINGS = {
+    "aid_cg": ["aid_cg(lr=0.1,lr_inner=1.0,T=5,K=6)", "aid_cg(lr=0.1,lr_inner=1.0,T=1,K=6)"],
+    "aid_neumann": ["aid_neumann(lr=0.1,lr_inner=1.0,T=5,K=3)", "aid_neumann(lr=0.1,lr_inner=1.0,lr_linear=0.5,T=5,K=1)"],
+    "itd": ["itd(lr=0.1,lr_inner=1.0,T=3)", "itd(lr=0.1,lr_inner=0.7,T=5,warm=False)"],
+    "soba": ["soba(lr=0.05,lr_inner=0.5)"],
+    "first_order": ["first_order(lr=0.1,lr_inner=1.0,T=5)"],
+    "vpbgd": ["vpbgd(lr=0.2,lr_inner=1.0,gamma=3.0)", "vpbgd(lr=0.2,lr_inner=1.0,T=4,gamma=30.0,ramp=50)"],
+    "f2sa": ["f2sa(lr=0.05,lr_inner=0.5,T=10,lam=3.0)", "f2sa(lr=0.05,lr_inner=0.5,T=20,lam=30.0)"],
+    "penalty": [
+        "penalty(lr=0.02,lr_inner=0.2,T=10,gamma=1.0,c_gamma=1.0,c_eps=1.0,eps=1e9,multipliers=False)",
+        "penalty(lr=0.1,lr_inner=0.08,T=5,gamma=10.0,c_gamma=1.0,c_eps=1.0,eps=1e-2)",
+    ],
+    "bome": ["bome(lr=0.01,lr_inner=1.0,T=3)"],
+}
+
+
+def test_every_solver_claims_a_certificate_that_is_tested():
+    for name in SOLVERS.names():
+        claim = SOLVERS.entries[name].make.certificate
+        assert claim in LIMITS, f"{name} claims {claim!r}; state its limit in LIMITS of tests/test_certificates.py"
+        assert name in SETTINGS, f"give settings for {name} in SETTINGS of tests/test_certificates.py"
+
+
+CASES = [(text, size) for name, texts in SETTINGS.items() if name != "bome" for text in texts for size in SIZES]
+
+
+@pytest.mark.parametrize(("text", "size"), CASES)
+def test_limit(text, size):
+    solver, q = make_solver(text), quadratic(*size)
+    state = run(solver, q.problem, 20000, tolerance=1e-11)
+    error = float((state.x - LIMITS[solver.certificate](q, solver)).norm())
+    assert error < 1e-6, f"{text} ends {error:.2e} from its predicted limit"
+
+
+def test_limits_differ_so_that_the_certificates_tell_solvers_apart():
+    q = quadratic(*SIZES[0])
+    points = [q.x_star, q.W(q.truncated(1.0, 3)), q.W(torch.zeros_like(q.A)), q.penalised(q.A, 3.0), q.penalised(q.A @ q.A, 3.0)]
+    for i, a in enumerate(points):
+        assert all(float((a - b).norm()) > 1e-3 for b in points[:i])
+
+
+# -- BOME
+
+
+@pytest.mark.parametrize(("T", "phi"), [(1, "norm"), (3, "gap"), (10, "norm")])
+def test_bome_ends_at_the_truncated_limit_up_to_a_floor_proportional_to_lr(T, phi):
+    q = quadratic()
+    limit, state, distance = q.W(q.truncated(1.0, T)), None, []
+    for lr, steps in ((1e-2, 3000), (1e-3, 17000)):  # the way to the smaller floor is slow: y follows the barrier
+        state = run(make_solver(f"bome(lr={lr},lr_inner=1.0,T={T},phi={phi!r},eps=0.0)"), q.problem, steps, state)
+        distance.append(float((state.x - limit).norm()))
+    assert distance[0] < 0.02
+    assert 9 < distance[0] / distance[1] < 11, f"the floor falls {distance[0] / distance[1]:.3g}-fold, not tenfold"
+
+
+@pytest.mark.parametrize("phi", ["norm", "gap"])
+def test_bome_s_direction_is_the_projection_of_grad_f_on_the_barrier(phi):
+    """<d, grad q> >= phi, equality iff lambda > 0, and d = grad f where lambda = 0."""
+    q, lr, active = quadratic(), 1e-3, set()
+    problem = q.problem
+    solver = make_solver(f"bome(lr={lr},lr_inner=0.5,T=4,phi={phi!r},eps=0.0)")
+    rng = torch.Generator().manual_seed(0)
+    for _ in range(50):
+        x, y = (torch.randn(p.shape, generator=rng, dtype=p.dtype) for p in (problem.x0, problem.y0))
+        oracle = Oracle(problem)
+        new = solver.step(oracle, solver.init(oracle, x, y))
+        d = torch.cat([x - new.x, y - new.y]) / lr
+        z = q.y_star(x) + q.E(0.5, 4) @ (y - q.y_star(x))
+        grad_q = torch.cat([-q.B.T @ (y - z), q.A @ (y - q.y_star(x))])  # the pure-x part cancels
+        gap = problem.g(x, y) - problem.g(x, z)
+        barrier = 0.5 * (grad_q @ grad_q if phi == "norm" else gap)
+        grad_f = torch.cat([q.fx(x, y), q.fy(x, y)])
+        slack, scale = float(d @ grad_q - barrier), float(grad_q @ grad_q)
+        assert slack > -1e-9 * scale
+        if float(grad_f @ grad_q - barrier) < 0:  # lambda > 0
+            active.add(True)
+            assert abs(slack) < 1e-9 * scale
+        else:
+            active.add(False)
+            torch.testing.assert_close(d, grad_f, rtol=1e-9, atol=1e-9)
+    assert active == {True, False}
+
+
+# -- identities of a single step
+
+
+def direction(text, problem, state=None):
+    """(x - x_new) / lr of one step."""
+    solver, oracle = make_solver(text), Oracle(problem)
+    state = state or start(solver, problem, oracle)
+    return (state.x - solver.step(oracle, state).x) / solver.lr
+
+
+@pytest.mark.parametrize("bounds", [None, 0.4])
+def test_itd_is_the_derivative_of_the_unrolled_map(bounds):
+    """Central differences of x -> f(x, y_T(x)), also where a bound on y is active along the way."""
+    import dataclasses
+
+    from bilevelbench import box
+
+    q = quadratic()
+    problem = q.problem
+    if bounds:
+        problem = dataclasses.replace(problem, project_y=box(-bounds, bounds), y0=problem.y0.clamp(-bounds, bounds))
+    project = problem.project_y or (lambda y: y)
+
+    def unrolled(x):
+        y = problem.y0
+        for _ in range(6):
+            y = project(y - 0.9 * (q.A @ y - q.B @ x - q.b))
+        return float(problem.f(x, y)), y
+
+    if bounds:
+        _, y = unrolled(problem.x0)
+        assert 0 < int((y.abs() == bounds).sum()) < len(y), "some bounds must be active and some not"
+    h = 1e-5
+    differences = torch.stack(
+        [torch.tensor((unrolled(problem.x0 + h * e)[0] - unrolled(problem.x0 - h * e)[0]) / (2 * h)) for e in torch.eye(3).double()]
+    )
+    found = direction("itd(lr=0.1,lr_inner=0.9,T=6)", problem)
+    torch.testing.assert_close(found, differences.double(), rtol=1e-7, atol=1e-8)
+
+
+def test_itd_equals_the_closed_form():
+    q, T = quadratic(), 7
+    problem = q.problem
+    y = q.y_star(problem.x0) + q.E(0.9, T) @ (problem.y0 - q.y_star(problem.x0))
+    J = q.truncated(0.9, T) @ q.B
+    expected = q.fx(problem.x0, y) + J.T @ q.fy(problem.x0, y)
+    torch.testing.assert_close(direction(f"itd(lr=0.1,lr_inner=0.9,T={T})", problem), expected, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("K", [1, 2, 5])
+def test_a_neumann_series_has_k_terms(K):
+    q = quadratic()
+    problem = q.problem
+    y = q.y_star(problem.x0) + q.E(0.9, 2) @ (problem.y0 - q.y_star(problem.x0))
+    expected = q.fx(problem.x0, y) + q.B.T @ q.truncated(0.4, K) @ q.fy(problem.x0, y)
+    found = direction(f"aid_neumann(lr=0.1,lr_inner=0.9,lr_linear=0.4,T=2,K={K})", problem)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize(("ny", "kappa"), [(1, 1.0), (4, 30.0), (6, 5.0)])
+def test_conjugate_gradients_are_exact_after_as_many_iterations_as_variables(ny, kappa):
+    """One variable and one iteration catch the copied bug that returns the previous iterate: there it returns zero."""
+    q = quadratic(3, ny, kappa)
+    problem = q.problem
+    y = q.y_star(problem.x0) + q.E(0.9, 2) @ (problem.y0 - q.y_star(problem.x0))
+    expected = q.fx(problem.x0, y) + q.J.T @ q.fy(problem.x0, y)
+    for K in (ny, ny + 5):
+        found = direction(f"aid_cg(lr=0.1,lr_inner=0.9,T=2,K={K})", problem)
+        torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize("power", [1, 2])
+def test_the_bias_of_a_penalty_halves_when_its_weight_doubles(power):
+    q = quadratic()
+    N = torch.linalg.matrix_power(q.A, power)
+    errors = [float((q.penalised(N, c) - q.x_star).norm()) for c in (1e4, 2e4)]
+    assert errors[0] / errors[1] == pytest.approx(2.0, abs=1e-2)
+
+
+def test_soba_converges_at_the_rate_of_its_linear_map():
+    q, a, b = quadratic(), 0.4, 0.05
+    ny, nx = len(q.p), len(q.r)
+    M = torch.cat(
+        [
+            torch.cat([q.A, torch.zeros(ny, ny), -q.B], 1),
+            torch.cat([q.P, q.A, q.S.T], 1),
+            torch.cat([q.S, -q.B.T, q.R], 1),
+        ]
+    )
+    steps = torch.diag(torch.tensor([a] * (2 * ny) + [b] * nx).double())
+    rate = float(torch.linalg.eigvals(torch.eye(2 * ny + nx) - steps @ M).abs().max())
+    solver, problem = make_solver(f"soba(lr={b},lr_inner={a})"), q.problem
+    state = run(solver, problem, 200)
+    first = float((state.x - q.x_star).norm())
+    last = float((run(solver, problem, 100, state).x - q.x_star).norm())
+    assert rate < 1
+    assert (last / first) ** (1 / 100) == pytest.approx(rate, rel=2e-2)
+    assert float((run(solver, problem, 3000).v + torch.linalg.solve(q.A, q.fy(q.x_star, q.y_star(q.x_star)))).norm()) < 1e-8
+
+
+def test_the_multipliers_of_penalty_tend_to_the_adjoint():
+    q = quadratic()
+    solver = make_solver(SETTINGS["penalty"][1])
+    state = run(solver, q.problem, 20000, tolerance=1e-11)
+    adjoint = -torch.linalg.solve(q.A, q.fy(q.x_star, q.y_star(q.x_star)))
+    assert float((state.nu - adjoint).norm()) < 1e-5
+
+
+def test_the_closed_forms_are_right():
+    """The theory itself against numerical optimisation, so that a shared slip cannot hide."""
+    q: Quadratic = quadratic(kappa=10.0)
+    x = q.x_star.clone().requires_grad_()
+    phi = q.problem.f(x, q.y_star(x))
+    (gradient,) = torch.autograd.grad(phi, x)
+    assert float(gradient.norm()) < 1e-10
+    for N, c in ((q.A, 5.0), (q.A @ q.A, 5.0)):
+        x = q.penalised(N, c).requires_grad_()
+        y = q.y_star(x) - torch.linalg.solve(q.P + c * N, q.fy(x, q.y_star(x)))
+        difference = y - q.y_star(x)
+        (gradient,) = torch.autograd.grad(q.problem.f(x, y) + 0.5 * c * difference @ N @ difference, x)
+        assert float(gradient.norm()) < 1e-10
