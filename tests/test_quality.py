@@ -1,0 +1,205 @@
+"""Linters, types, layers, layout and links: what a reviewer should not have to look for."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+BIN = Path(sys.executable).parent
+MAPPED = {"harness": "", "solvers": "solvers", "problems": "problems"}  # folder -> sub-package
+TOP = {
+    "solvers", "problems", "harness", "reports", "tests", "asv.conf.json", "pyproject.toml", "uv.lock",
+    "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE",
+}  # fmt: skip
+
+
+def run(*command, cwd=ROOT, **env):
+    """Run a tool of this environment; its output is the message of a failure."""
+    tool = shutil.which(command[0], path=f"{BIN}{os.pathsep}{os.environ['PATH']}")
+    assert tool, f"{command[0]} is not installed; `uv sync` installs it"
+    return subprocess.run(
+        [tool, *command[1:]], cwd=cwd, env={**os.environ, **env}, capture_output=True, text=True, check=False
+    )
+
+
+def passes(*command, **options):
+    done = run(*command, **options)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
+
+
+def tracked():
+    """The files in git that are there."""
+    done = run("git", "ls-files", "-z")
+    assert done.returncode == 0, done.stderr
+    return [name for name in done.stdout.split("\0") if name and (ROOT / name).exists()]
+
+
+# -- tools
+
+
+def test_ruff():
+    passes("ruff", "check", "--no-cache", ".")
+
+
+def test_format():
+    passes("ruff", "format", "--check", "--diff", "--no-cache", ".")
+
+
+def test_types():
+    passes("mypy")
+
+
+def test_layers():
+    passes("lint-imports", "--no-cache", PYTHONPATH=str(ROOT / ".typings"))
+
+
+# -- the layer contracts bite
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory):
+    """A copy of the package with its sub-packages in place, and the contracts."""
+    folder = tmp_path_factory.mktemp("layers")
+    for source, name in MAPPED.items():
+        shutil.copytree(ROOT / source, folder / "bilevelbench" / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    return folder
+
+
+def test_layers_of_the_copy(package):
+    passes("lint-imports", "--no-cache", cwd=package, PYTHONPATH=str(package))
+
+
+@pytest.mark.parametrize(
+    ("module", "line", "contract"),
+    [
+        ("core/oracle.py", "import pandas", "kernel"),
+        ("core/oracle.py", "from bilevelbench.run import clock", "layers"),
+        ("core/registry.py", "from ..store import schema", "layers"),
+        ("solvers/bome.py", "from bilevelbench.problems import quadratic", "layers"),
+        ("problems/quadratic.py", "from bilevelbench import solvers", "layers"),
+        ("solvers/bome.py", "from bilevelbench.run.clock import Stopwatch", "layers"),
+        ("solvers/bome.py", "from bilevelbench.store import journal", "components"),
+        ("problems/quadratic.py", "from bilevelbench.report import page", "layers"),
+        ("run/trace.py", "from bilevelbench.solvers import bome", "layers"),
+        ("run/trace.py", "def late():\n    from bilevelbench.stats import targets", "run"),
+        ("run/trace.py", "from bilevelbench.report import page", "layers"),
+        ("stats/targets.py", "from bilevelbench.report import page", "layers"),
+        ("store/frame.py", "from bilevelbench.stats import targets", "layers"),
+        ("store/frame.py", "import torch", "laptop"),
+        ("stats/targets.py", "from torch import Tensor", "laptop"),
+        ("report/page.py", "from bilevelbench.core.oracle import total", "laptop"),
+        ("report/page.py", "from bilevelbench.cli import main", "layers"),
+        ("newcomer.py", "", "layers"),
+    ],
+)
+def test_a_violation_is_caught(package, module, line, contract):
+    file = package / "bilevelbench" / module
+    before = file.read_text() if file.exists() else None
+    try:
+        file.write_text(f"{before or ''}\n{line}\n")
+        done = run("lint-imports", "--no-cache", "--contract", contract, cwd=package, PYTHONPATH=str(package))
+    finally:
+        file.write_text(before) if before is not None else file.unlink()
+    assert done.returncode == 1, f"{module}: {line}\n{done.stdout}{done.stderr}"
+    said = done.stdout + done.stderr
+    assert f"bilevelbench.{module.removesuffix('.py').replace('/', '.')}" in said or module.removesuffix(".py") in said
+
+
+def test_the_kernel_contract_names_every_dependency():
+    """It is a list of what is forbidden; a new dependency must be on it, or be argued for here."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    contracts = {contract["id"]: contract for contract in project["tool"]["importlinter"]["contracts"]}
+    names = {re.split(r"[^\w-]", text)[0] for text in project["project"]["dependencies"]}
+    names = {{"scikit-learn": "sklearn"}.get(name, name) for name in names}
+    assert set(contracts["kernel"]["forbidden_modules"]) == names - {"torch", "numpy"}
+
+
+# -- layout
+
+
+def test_top_level():
+    found = {Path(name).parts[0] for name in tracked()}
+    assert {name for name in found if not name.startswith(".")} <= TOP
+
+
+def test_links_for_type_checkers():
+    """.typings/bilevelbench mirrors the mapping: one relative link for each entry of harness/, solvers and problems."""
+    links = ROOT / ".typings" / "bilevelbench"
+    hidden = {"__pycache__", ".DS_Store"}
+    wanted = {entry.name: f"../../harness/{entry.name}" for entry in (ROOT / "harness").iterdir()}
+    wanted |= {"solvers": "../../solvers", "problems": "../../problems"}
+    found = {link.name: os.readlink(link) for link in links.iterdir() if link.name not in hidden}
+    assert found == {name: target for name, target in wanted.items() if name not in hidden}
+
+
+def test_ignored_folders_are_ours():
+    """reports/ keeps its README and the reference report in git; results and asv's files stay out."""
+    ignored = "results/x.jsonl", "reports/asv/results/m/x.json", "reports/mine/index.html"
+    kept = "reports/README.md", "reports/reference/index.html"
+    done = run("git", "check-ignore", "--no-index", *ignored, *kept)
+    assert done.stdout.split() == list(ignored)
+
+
+# -- documents
+
+
+def documents():
+    return sorted(name for name in tracked() if name.endswith(".md"))
+
+
+@pytest.mark.parametrize("name", documents())
+def test_links(name):
+    text = re.sub(r"```.*?```", "", (ROOT / name).read_text(), flags=re.DOTALL)
+    targets = re.findall(r"\]\(([^)\s]+)\)", text)
+    local = [target.partition("#")[0] for target in targets if not re.match(r"[a-z]+:", target)]
+    missing = [target for target in local if target and not (ROOT / name).parent.joinpath(target).exists()]
+    assert not missing
+
+
+def test_ci_calls_the_readme():
+    """.ci/run is the README's test command, as written there, and no other installation."""
+    commands = [line.strip() for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("    ")]
+    tests = [command for command in commands if command.endswith("pytest")]
+    assert len(tests) == 1
+    lines = [line.strip() for line in (ROOT / ".ci" / "run").read_text().splitlines()]
+    assert lines.count(tests[0]) == 1
+    assert not [
+        line for line in lines if re.search(r"\b(pip|uv)\b", line) and line not in (tests[0],) and line[0] != "#"
+    ]
+
+
+def test_readme_commands_install_from_the_lock():
+    """Both commands make their own installer, and neither moves a pinned version."""
+    text = (ROOT / "README.md").read_text()
+    commands = [line.strip() for line in text.splitlines() if line.startswith("    python3 -m pip install")]
+    assert len(commands) == 2
+    for command in commands:
+        assert command.startswith("python3 -m pip install --quiet --upgrade --target .tools uv && .tools/bin/uv run ")
+        assert "--frozen" in command.split()
+
+
+# -- types follow the mapping: a mistake in a solver is seen
+
+
+def test_mypy_sees_the_mapped_packages(tmp_path):
+    """mypy finds solvers and problems under bilevelbench, with their types (a missing one would be Any)."""
+    probe = tmp_path / "probe.py"
+    probe.write_text(
+        "from bilevelbench.solvers.bome import BOME\n"
+        "from bilevelbench.problems.quadratic import quadratic\n"
+        "from bilevelbench import Draw\n"
+        "reveal_type(BOME.step)\n"
+        "reveal_type(quadratic(Draw(0)))\n"
+        "Draw('zero')\n"
+    )
+    done = run("mypy", "--config-file", str(ROOT / "pyproject.toml"), str(probe))
+    assert "Oracle" in done.stdout, done.stdout + done.stderr
+    assert re.search(r'Revealed type is "[\w.]*Problem"', done.stdout), done.stdout
+    assert 'incompatible type "str"; expected "int"' in done.stdout, done.stdout
