@@ -83,8 +83,6 @@ def slug(text: str) -> str:
 def _problem(name: str, data: Results, final: pd.DataFrame, out: Path) -> dict[str, Any]:
     runs, looks = data.runs[data.runs["problem"] == name], data.looks[data.looks["problem"] == name]
     known = [metric for metric in METRICS if metric in looks and looks[metric].notna().any()]
-    if "phi_gap" in known:
-        known.remove("phi")
     fixed = {"run", "problem", "solver", "seed", "step", "seconds", "cpu_seconds", "total_calls", "status", *METRICS}
     own = [c for c in looks.columns if c not in fixed and c != "lower_residual" and looks[c].notna().any()]
     headers = [(data.records[run].header or {})["problem"] for run in runs["run"]]

@@ -1,0 +1,1 @@
+../../harness/cli.py

@@ -1,0 +1,1 @@
+../../harness/progress.py

@@ -1,0 +1,48 @@
+"""Result files made by hand, for tests of what reads them."""
+
+from pathlib import Path
+
+from bilevelbench.store.journal import Journal
+from bilevelbench.store.schema import Header, Row, RunKey
+
+
+def key(problem="quadratic", solver="bome", seed=0, **changes):
+    fields = {
+        "problem": problem, "problem_version": 1, "solver": solver, "seed": seed, "device": "cpu", "dtype": "float64",
+        "engine": "eager", "threads": 1, "steps": 10, "seconds": None, "calls": None, "iterates": False, "code": "c",
+    }  # fmt: skip
+    return RunKey(**{**fields, **changes})
+
+
+def write_run(
+    folder: Path, problem="quadratic", solver="bome", seed=0, gaps=(1.0, 0.05, 1e-5), status="done", reason="",
+    traceback="", metric="phi_gap", extra=None, references=None, picture=None, knobs=None, choices=None, order=1, price=10,
+):  # fmt: skip
+    """One run whose looks at steps 0, 1, 2, ... have the given values of a metric. Returns its path."""
+    made = key(problem, f"{solver}{knobs or ''}{choices or ''}", seed)
+    journal = Journal(folder / made.filename)
+    about = {
+        "name": problem.partition("(")[0], "given": problem, "about": "A problem.", "n_x": 2, "n_y": 2, "n_f": 1,
+        "n_g": 1, "flags": ["strongly_convex"], "phi_star": 0.0, "phi_star_source": "by construction", "seeded": True,
+        "references": references or {}, "picture": picture,
+    }  # fmt: skip
+    described = {
+        "name": solver, "given": f"{solver}({knobs})" if knobs else solver, "knobs": knobs or {},
+        "choices": choices or {}, "order": order,
+    }  # fmt: skip
+    environment = {"torch": "2", "commit": "abc", "dirty": False, "cores": 2, "load": [0.1, 0.1, 0.1]}
+    header = Header(made, about, described, environment, "test", "bilevelbench run", "2026-01-01T00:00:00Z", 60.0)
+    journal.begin(header)
+    for step, value in enumerate(gaps):
+        row = Row(step, 0.001 * step, 0.001 * step, {"dg_y": price * step}, price * step, {}, {metric: value, **(extra or {})})
+        if step == 0:
+            row.memory, row.setup_seconds, row.warmup_seconds = {"peak_bytes": 1024, "state_bytes": 32}, 0.1, 0.2
+        if picture:
+            row.x, row.y = [float(step), 0.0], [float(step), 1.0]
+        if step == len(gaps) - 1 and status == "done":
+            row.status, row.ended_by = "done", "steps"
+        journal.append(row)
+    if status not in ("done", "cut off"):
+        step = max(len(gaps) - 1, 0)
+        journal.append(Row(step, 0.001 * step, None, {}, price * step, status=status, reason=reason, traceback=traceback))
+    return journal.path

@@ -1,0 +1,136 @@
+"""The wheel holds the package, all of it and nothing else, and works where there is no checkout."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MAPPED = {"harness": "bilevelbench", "solvers": "bilevelbench/solvers", "problems": "bilevelbench/problems"}
+CODE = {".py", ".typed"}
+DATA = {"report/templates": None, "suites": ".toml"}  # folder of the package -> suffix of its data (None: all)
+
+
+def run(*command, cwd, path="", **options):
+    """Run this interpreter elsewhere, with one folder before its own packages and nothing of the checkout's settings."""
+    env = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "BILEVELBENCH"))}
+    return subprocess.run(
+        [sys.executable, *command], cwd=cwd, env=env | {"PYTHONPATH": str(path)}, capture_output=True, text=True,
+        check=False, **options,
+    )  # fmt: skip
+
+
+def expected():
+    """The files that the wheel must hold besides its metadata."""
+    names = set()
+    for folder, package in MAPPED.items():
+        for file in (ROOT / folder).rglob("*"):
+            name = f"{package}/{file.relative_to(ROOT / folder).as_posix()}"
+            data = any(
+                name.startswith(f"bilevelbench/{place}/") and suffix in (None, file.suffix)
+                for place, suffix in DATA.items()
+            )
+            if file.is_file() and "__pycache__" not in name and (file.suffix in CODE or data):
+                names.add(name)
+    return names
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """A wheel built from a copy of what is in the tree, so that build leaves nothing behind in the checkout."""
+    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
+    for name in (*MAPPED, "pyproject.toml", "README.md", "LICENSE", "tests", "reports"):
+        (source / name).symlink_to(ROOT / name)
+    done = run("-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(source), cwd=source)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (file,) = out.glob("*.whl")
+    return file
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    """The wheel unpacked into a folder of its own, as `pip install --no-deps --target` does; the rest is this
+    environment's."""
+    folder = tmp_path_factory.mktemp("site")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder)
+    return folder
+
+
+def test_the_wheel_is_the_package(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if ".dist-info/" not in name}
+    assert names == expected()
+    assert {"bilevelbench/solvers/bome.py", "bilevelbench/problems/quadratic.py"} < names
+    assert any(name.endswith(".toml") for name in names)
+    assert "bilevelbench/py.typed" in names
+
+
+def test_the_installed_copy_is_the_one_used(installed, tmp_path):
+    """From an empty folder, before the editable install of the checkout."""
+    code = (
+        "import bilevelbench, bilevelbench.solvers, bilevelbench.problems as p, bilevelbench.core.oracle as o\n"
+        "from bilevelbench.core.registry import SOLVERS\n"
+        "print(bilevelbench.__file__, bilevelbench.solvers.__file__, p.__file__, o.__file__, sep='\\n')\n"
+        "SOLVERS.load()\n"
+        "print(*[entry.file for entry in SOLVERS.entries.values()], sep='\\n')\n"
+    )
+    done = run("-c", code, cwd=tmp_path, path=installed)
+    assert done.returncode == 0, done.stderr
+    files = done.stdout.split("\n")[:-1]
+    assert len(files) >= 5
+    assert [file for file in files if not file.startswith(str(installed))] == []
+
+
+def test_a_suite_runs_from_the_wheel(installed, tmp_path):
+    done = run("-m", "bilevelbench", "run", "smoke", cwd=tmp_path, path=installed, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "results" / "report" / "index.html").is_file()
+    assert list((tmp_path / "results").glob("*.jsonl"))
+
+
+def test_the_entry_point(installed, tmp_path):
+    """The console command is declared, and it is the one that `python -m bilevelbench` is."""
+    (metadata,) = installed.glob("*.dist-info/entry_points.txt")
+    assert "bilevelbench = bilevelbench.cli:main" in metadata.read_text()
+    done = run("-c", "from bilevelbench.cli import main; main()", "--version", cwd=tmp_path, path=installed)
+    assert done.stdout.strip().endswith("0.1.0"), done.stdout + done.stderr
+
+
+# -- the checkout
+
+
+@pytest.mark.parametrize("folder", ["solvers", "problems"])
+def test_folders_are_no_packages_of_their_own(folder, tmp_path):
+    """At the top level of the checkout nobody imports a second copy of solvers or problems."""
+    done = run("-c", f"import {folder}", cwd=tmp_path, path=ROOT)
+    assert done.returncode == 1
+    assert f"ImportError: import bilevelbench.{folder}, not {folder}" in done.stderr
+
+
+HEAVY = {"torch", "numpy", "pandas", "scipy", "matplotlib", "seaborn", "sklearn"}
+
+
+@pytest.mark.parametrize("option", ["--version", "--help"])
+def test_a_quick_answer_loads_nothing_heavy(option, tmp_path):
+    """Without torch an answer takes a fraction of a second; CPU seconds, so that a busy machine is no failure."""
+    code = (
+        "import sys, time\n"
+        "from bilevelbench.cli import main\n"
+        "try:\n    main()\nfinally:\n    print('LOADED', *sys.modules)\n    print('SECONDS', time.process_time())\n"
+    )
+    done = run("-c", code, option, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    *_, loaded, seconds = done.stdout.splitlines()
+    assert "bilevelbench.cli" in loaded.split()
+    assert not HEAVY & set(loaded.split())
+    assert float(seconds.split()[1]) < 1
+
+
+def test_help_names_the_commands(tmp_path):
+    done = run("-m", "bilevelbench", "--help", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert {"run", "report", "list", "check"} <= set(done.stdout.split())

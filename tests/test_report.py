@@ -1,0 +1,126 @@
+"""The page: complete, self-contained, the same bytes for the same data, honest about what failed."""
+
+import re
+
+import pytest
+from rich.console import Console
+
+from bilevelbench.report.page import write
+from bilevelbench.report.terminal import show
+from tests.results_factory import write_run
+
+PICTURE = {
+    "axes": [["y", 0], ["y", 1]], "labels": ["y[0]", "y[1]"], "box": [0, 3, 0, 2], "label": "level sets",
+    "u": [0.0, 1.0, 2.0, 3.0], "v": [0.0, 1.0, 2.0], "level": [[0, 1, 2, 3], [1, 2, 3, 4], [2, 3, 4, 5]],
+    "outline": [[0, 0], [1, 0], [1, 1]], "solution": [1.0, 1.0],
+}  # fmt: skip
+
+
+@pytest.fixture
+def results(tmp_path):
+    folder = tmp_path / "results"
+    for seed in (0, 1):
+        write_run(folder, seed=seed, gaps=(1.0, 0.05, 1e-5 * (seed + 1)))
+        write_run(folder, seed=seed, solver="itd", gaps=(1.0, 0.5, 0.01), order=2)
+    write_run(folder, "toy", picture=PICTURE)
+    write_run(
+        folder, "cleaning", metric="phi", gaps=(2.0, 1.0), extra={"accuracy": 0.8, "grad_phi": 0.1},
+        references={"validation only": {"phi": 0.5, "accuracy": 0.9}},
+    )  # fmt: skip
+    write_run(folder, solver="broken", status="error", reason="oh <b>no</b>", traceback="<script>alert(1)</script>")
+    for status in ("diverged", "timeout", "oom", "unsupported"):
+        write_run(folder, solver=f"is_{status}", gaps=() if status == "unsupported" else (1.0, 0.5), status=status, reason="why")
+    return folder
+
+
+def page(results, out):
+    report = write(results, out)
+    return report, report.path.read_text(encoding="utf-8")
+
+
+def test_the_page_has_every_part(results, tmp_path):
+    report, html = page(results, tmp_path / "out")
+    for anchor in ("leaders", "convergence", "trajectories", "memory", "failures", "provenance"):
+        assert f'id="{anchor}"' in html
+        assert f'href="#{anchor}"' in html
+    for words in ("phi_gap", "accuracy", "validation only", "diverged", "timeout", "oom", "is_unsupported", "bilevelbench run"):
+        assert words in html
+    assert html.count("<svg") >= 5
+    assert report.verdict in html.replace("&#39;", "'")
+
+
+def test_the_page_is_self_contained(results, tmp_path):
+    _, html = page(results, tmp_path / "out")
+    without_names = re.sub(r'xmlns(:\w+)?="[^"]*"|<!DOCTYPE[^>]*>', "", html)
+    assert not re.findall(r"(?:src|href)=\"(?:https?:)?//", without_names)
+    assert "@import" not in html
+    assert "<script" not in html
+    for link in re.findall(r'href="((?:figures|data)/[^"]+)"', html):
+        assert (tmp_path / "out" / link).stat().st_size > 0, link
+
+
+def test_the_same_data_give_the_same_bytes(results, tmp_path):
+    for name in ("one", "two"):
+        write(results, tmp_path / name)
+    files = sorted(p.relative_to(tmp_path / "one") for p in (tmp_path / "one").rglob("*.*"))
+    assert len(files) > 10
+    for file in files:
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes(), file
+
+
+def test_tracebacks_are_escaped(results, tmp_path):
+    _, html = page(results, tmp_path / "out")
+    assert "<script>alert" not in html
+    assert "&lt;script&gt;alert(1)" in html
+    assert "oh &lt;b&gt;no" in html
+
+
+def test_the_verdict_says_what_the_rows_say(results, tmp_path):
+    report, _ = page(results, tmp_path / "out")
+    assert "BOME" in report.verdict
+    assert "4 runs of 11 failed (1 diverged, 1 error, 1 oom and 1 timeout)" in report.verdict
+    assert "On cleaning no solver beats training on the validation set alone" in report.verdict
+    assert "fewer than five seeds" in report.verdict
+
+
+def test_the_verdict_without_bome(tmp_path):
+    write_run(tmp_path, solver="itd", order=2)
+    assert "BOME" not in write(tmp_path, tmp_path / "out").verdict
+
+
+def test_half_written_and_foreign_files_are_named_and_the_rest_is_shown(results, tmp_path):
+    cut = write_run(results, solver="interrupted", status="cut off")
+    (results / "foreign.jsonl").write_text("not ours\n")
+    report, html = page(results, tmp_path / "out")
+    assert len(report.troubles) == 2
+    assert any(str(cut) in trouble for trouble in report.troubles)
+    assert any("foreign.jsonl" in trouble for trouble in report.troubles)
+    assert "interrupted" in html
+    assert "cut off" in html
+
+
+def test_all_runs_failed(tmp_path):
+    write_run(tmp_path, gaps=(), status="error", reason="at once", traceback="...")
+    report, html = page(tmp_path, tmp_path / "out")
+    assert "No look of any run" in html
+    assert "1 run of 1 failed" in report.verdict
+
+
+def test_values_that_a_logarithm_cannot_show_are_said(tmp_path):
+    write_run(tmp_path, gaps=(1.0, 1e-4, 0.0, -1e-9))
+    _, html = page(tmp_path, tmp_path / "out")
+    assert "2 values below 0.0001 drawn there" in html
+
+
+def test_an_empty_folder_is_a_sentence(tmp_path):
+    with pytest.raises(ValueError, match="holds no bilevelbench result"):
+        write(tmp_path, tmp_path / "out")
+
+
+def test_the_terminal_table_is_readable_in_80_columns(results, tmp_path):
+    console = Console(width=80, record=True, force_terminal=False)
+    show(write(results, tmp_path / "out"), console)
+    text = console.export_text()
+    assert max(map(len, text.splitlines())) <= 80
+    for words in ("bome", "itd", "targets", "peak"):
+        assert words in text
