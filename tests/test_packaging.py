@@ -15,7 +15,7 @@ DATA = {"report/templates": None, "suites": ".toml"}  # folder of the package ->
 
 
 def run(*command, cwd, path="", **options):
-    """Run this interpreter elsewhere, with one folder before its own packages and nothing of the checkout's settings."""
+    """Run this interpreter elsewhere, with one folder before its own packages and no settings of the caller."""
     env = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "BILEVELBENCH"))}
     return subprocess.run(
         [sys.executable, *command], cwd=cwd, env=env | {"PYTHONPATH": str(path)}, capture_output=True, text=True,

@@ -16,9 +16,9 @@ PICTURE = {
 }  # fmt: skip
 
 
-@pytest.fixture
-def results(tmp_path):
-    folder = tmp_path / "results"
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("results")
     for seed in (0, 1):
         write_run(folder, seed=seed, gaps=(1.0, 0.05, 1e-5 * (seed + 1)))
         write_run(folder, seed=seed, solver="itd", gaps=(1.0, 0.5, 0.01), order=2)
@@ -88,10 +88,11 @@ def test_the_verdict_without_bome(tmp_path):
     assert "BOME" not in write(tmp_path, tmp_path / "out").verdict
 
 
-def test_half_written_and_foreign_files_are_named_and_the_rest_is_shown(results, tmp_path):
-    cut = write_run(results, solver="interrupted", status="cut off")
-    (results / "foreign.jsonl").write_text("not ours\n")
-    report, html = page(results, tmp_path / "out")
+def test_half_written_and_foreign_files_are_named_and_the_rest_is_shown(tmp_path):
+    write_run(tmp_path)
+    cut = write_run(tmp_path, solver="interrupted", status="cut off")
+    (tmp_path / "foreign.jsonl").write_text("not ours\n")
+    report, html = page(tmp_path, tmp_path / "out")
     assert len(report.troubles) == 2
     assert any(str(cut) in trouble for trouble in report.troubles)
     assert any("foreign.jsonl" in trouble for trouble in report.troubles)

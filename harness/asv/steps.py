@@ -4,6 +4,8 @@ asv addresses parameters by their place in the lists and imports this file in ea
 are literal and only grow at the end; a solver or problem that a commit lacks is n/a there.
 """
 
+import torch
+
 from bilevelbench.core.draw import Draw
 from bilevelbench.core.errors import Unsupported
 from bilevelbench.core.oracle import Oracle, total
@@ -28,6 +30,7 @@ class _Step:
     def setup(self, problem: str, solver: str) -> None:
         if problem not in PROBLEMS.names() or solver not in SOLVERS.names():
             raise NotImplementedError("not in this commit")  # asv's word for n/a
+        torch.set_num_threads(1)  # an existing environment does not get the thread counts of asv.conf.json
         self.problem, self.solver = build_problem(problem, Draw(0)), make_solver(solver)
         try:
             require(self.solver, self.problem)

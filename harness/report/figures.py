@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from . import style
 
 AXES = {"total_calls": "oracle calls", "seconds": "seconds"}
-LINEAR = ("accuracy", "f1", "auc")  # shares; everything else is drawn over decades
+LINEAR = ("accuracy", "f1", "auc")  # shares; everything else is drawn over decades, unless it spans hardly one
+NARROW = 20
 FAILED = ("diverged", "error", "timeout", "oom", "cut off")
 
 
@@ -23,9 +24,11 @@ def convergence(looks: pd.DataFrame, runs: pd.DataFrame, metric: str, lines: dic
     Every seed thin, the median over seeds thick, a cross where a run was cut or failed. ``lines``: reference values.
     """
     data = looks[looks[metric].notna()]
-    linear = metric in LINEAR
+    positive = data[metric][data[metric] > 0]
+    linear = metric in LINEAR or (len(positive) == len(data) and positive.max() < NARROW * positive.min())
     floor, remark = (None, "") if linear else _floor(data[metric])
-    figure, panels = plt.subplots(1, 2, figsize=(9.2, 3.5), sharey=True, layout="constrained")
+    figure, panels = plt.subplots(1, 2, figsize=(9.2, 3.5), sharey=True)
+    figure.subplots_adjust(left=0.075, right=0.845, top=0.97, bottom=0.13, wspace=0.06)  # ten times as fast as a layout
     failed = set(runs.loc[runs["status"].isin(FAILED), "run"])
     for ax, (column, label) in zip(panels, AXES.items(), strict=True):
         for solver, group in data.groupby("solver", sort=True):
@@ -42,9 +45,12 @@ def convergence(looks: pd.DataFrame, runs: pd.DataFrame, metric: str, lines: dic
                         name, (1, value), xycoords=("axes fraction", "data"), fontsize=6.5, color="#333", ha="right", va="bottom"
                     )
         ax.set(xscale="log", xlabel=label, yscale="linear" if linear else "log")
+        style.decades(ax.xaxis)
+        if not linear:
+            style.decades(ax.yaxis)
     panels[0].set_ylabel(metric)
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right center", frameon=False)
+    figure.legend(handles, labels, loc="center left", bbox_to_anchor=(0.85, 0.55), frameon=False)
     return figure, remark
 
 

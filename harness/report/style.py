@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import zlib
 from pathlib import Path
 
 import matplotlib as mpl
 import seaborn as sns
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 # Colours that differ also for colour-blind readers (Okabe and Ito, and Tol), first-order methods in warm tones.
 KNOWN = {
@@ -43,13 +47,13 @@ def apply() -> None:
     """Set matplotlib up for all figures of a report; the same data give the same bytes."""
     sns.set_theme(context="paper", style="ticks", palette="colorblind")
     mpl.use("Agg")
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # Helvetica is the PDF reader's and browser's
     mpl.rcParams.update(
         {
             "svg.fonttype": "none",
             "svg.hashsalt": "bilevelbench",
-            "pdf.fonttype": 42,
-            "font.family": "sans-serif",
-            "font.sans-serif": ["DejaVu Sans"],
+            "pdf.use14corefonts": True,  # nothing to embed: a fifth of the time and of the size
+            "font.family": "Helvetica",
             "font.size": 9,
             "axes.labelsize": 9,
             "axes.titlesize": 9.5,
@@ -69,11 +73,16 @@ def apply() -> None:
 
 def save(figure: Figure, folder: Path, name: str) -> str:
     """Write ``name.pdf`` and return the figure as SVG to be put into a page."""
-    import io
-
     mpl.rcParams["svg.hashsalt"] = name  # ids stay apart when many figures share one page
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
     figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
     svg = text.getvalue()
-    return svg[svg.index("<svg") :].replace("DejaVu Sans", "inherit")
+    return svg[svg.index("<svg") :].replace("'Helvetica'", "inherit")
+
+
+def decades(axis: Axis) -> None:
+    """A logarithmic axis with plain labels and no minor ticks: the page has hundreds, and ticks are what costs."""
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_locator(LogLocator(numticks=7))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")))

@@ -1,0 +1,182 @@
+"""The asv suite: its settings are read, its lists are the registries', and every benchmark runs."""
+
+import ast
+import importlib.metadata
+import inspect
+import math
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from asv import util
+from asv.config import Config
+
+from bilevelbench.asv import overhead, steps
+from bilevelbench.core.oracle import total
+from bilevelbench.core.registry import PROBLEMS, SOLVERS, resolve
+from tests.perf.test_calls import CALLS
+
+ROOT = Path(__file__).parents[1]
+CONF = ROOT / "asv.conf.json"
+CLASSES = [steps.Calls, steps.Memory, steps.Time]
+
+
+def method(cls):
+    """The one benchmark of a class, by asv's naming rule."""
+    (name,) = [name for name in dir(cls) if re.match(r"(track|time)_", name)]
+    return name
+
+
+def shipped(registry, package):
+    registry.load()
+    return {
+        name for name, entry in registry.entries.items() if entry.make.__module__.startswith(f"bilevelbench.{package}.")
+    }
+
+
+@pytest.fixture(autouse=True)
+def _threads():
+    """The benchmarks pin torch to one thread; the other tests get theirs back."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+# -- settings
+
+
+def settings():
+    return util.load_json(str(CONF), Config.api_version, js_comments=True)
+
+
+def test_every_setting_is_known():
+    """asv ignores misspelt keys silently."""
+    assert set(settings()) - set(vars(Config())) == set()
+
+
+def test_the_folders():
+    conf = Config.load(str(CONF))
+    assert (ROOT / conf.benchmark_dir / "__init__.py").is_file()
+    made = [conf.results_dir, conf.html_dir, conf.env_dir]
+    assert all(Path(folder).parent == Path("reports/asv") for folder in made)
+    assert len(set(made)) == 3, "asv publish deletes html_dir, so nothing else may be there"
+    assert conf.branches == ["main"]
+
+
+def test_the_commands_can_be_read():
+    """Every name in braces is one that asv fills in."""
+    conf = Config.load(str(CONF))
+    names = ("project", "conf_dir", "env_name", "env_dir", "env_type", "commit", "build_dir", "build_cache_dir")
+    known = {name: name for name in (*names, "wheel_file")}
+    for command in (*conf.build_command, *conf.install_command, *conf.uninstall_command):
+        words, environ, _, _ = util.interpolate_command(command, known)
+        assert words[0] == "python"
+        assert "{" not in "".join([*words, *environ.values()])
+
+
+def test_one_asv_runner_everywhere():
+    """Its sampling rules change between versions: the pin of new environments is the version of this one."""
+    assert Config.load(str(CONF)).matrix["req"]["pip+asv_runner"] == [importlib.metadata.version("asv_runner")]
+
+
+# -- parameters
+
+
+def literal(name):
+    """The value of a module-level list, which must be written out: a computed one shifts between commits."""
+    tree = ast.parse(inspect.getsource(steps))
+    (value,) = [n.value for n in tree.body if isinstance(n, ast.Assign) and n.targets[0].id == name]
+    return ast.literal_eval(value)
+
+
+@pytest.mark.parametrize(
+    ("name", "registry", "package"), [("SOLVER_NAMES", SOLVERS, "solvers"), ("PROBLEM_NAMES", PROBLEMS, "problems")]
+)
+def test_the_lists_are_the_registry(name, registry, package):
+    names = literal(name)
+    missing = sorted(shipped(registry, package) - set(names))
+    assert not missing, f"add {missing} at the end of {name} in harness/asv/steps.py; asv counts on the order"
+    assert len(names) == len(set(names))
+    assert names == getattr(steps, name)
+
+
+def test_parameters_of_old_commits_stay():
+    """asv addresses parameters by their place: these lists may grow at their end and nowhere else."""
+    assert literal("PROBLEM_NAMES")[:7] == [
+        "quadratic", "coreset", "minimax", "singleton", "logistic", "hyper_cleaning", "few_shot",
+    ]  # fmt: skip
+    assert literal("SOLVER_NAMES")[:9] == [
+        "bome", "penalty", "itd", "aid_cg", "aid_neumann", "vpbgd", "f2sa", "soba", "first_order",
+    ]  # fmt: skip
+    assert literal("SPEED_NAMES")[:2] == ["quadratic", "hyper_cleaning"]
+    assert [list(values) for values in overhead.Overhead.params] == [
+        ["quadratic", "hyper_cleaning"], ["bome(T=10)", "itd(T=10)"],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("cls", [*CLASSES, overhead.Overhead])
+def test_benchmarks_say_their_version(cls):
+    assert isinstance(cls.version, str), "without one, any edit of the source throws the history away"
+    assert len(cls.params) == len(cls.param_names)
+
+
+@pytest.mark.parametrize("names", [("quadratic", "no_such_solver"), ("no_such_problem", "bome")])
+@pytest.mark.parametrize("cls", CLASSES)
+def test_what_a_commit_lacks_is_not_available(cls, names):
+    with pytest.raises(NotImplementedError):
+        cls().setup(*names)
+
+
+def test_what_does_not_fit_is_not_available(monkeypatch):
+    monkeypatch.setattr("bilevelbench.solvers.soba.SOBA.needs", ("minibatches",))
+    with pytest.raises(NotImplementedError, match="minibatches"):
+        steps.Calls().setup("quadratic", "soba")
+
+
+# -- the benchmarks
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+@pytest.mark.parametrize("solver", steps.SOLVER_NAMES)
+def test_every_solver(cls, solver):
+    bench = cls()
+    bench.setup("quadratic", solver)
+    value = getattr(bench, method(cls))("quadratic", solver)
+    if cls is steps.Calls:
+        assert value == total(CALLS[solver])
+    elif cls is steps.Memory:
+        assert value >= 2 * bench.problem.x0.nbytes, "a step makes a new x and a new y"
+        assert value == bench.track_peak_bytes("quadratic", solver), "exact, hence the same again"
+    else:
+        assert value is None, "asv reads the clock itself"
+
+
+@pytest.mark.parametrize(
+    ("cls", "problem"), [(cls, problem) for cls in CLASSES for problem in cls.params[0] if problem != "quadratic"]
+)
+def test_every_problem(cls, problem):
+    bench = cls()
+    bench.setup(problem, "bome")
+    value = getattr(bench, method(cls))(problem, "bome")
+    assert value is None if cls is steps.Time else value > 0
+
+
+def test_overhead(monkeypatch):
+    """The ratios are positive numbers; how large they are is for asv to follow."""
+    monkeypatch.setattr(overhead, "ROUNDS", 1)
+    for solver in overhead.Overhead.params[1]:
+        resolve(SOLVERS, solver)
+        assert all(math.isfinite(ratio) and ratio > 0 for ratio in overhead.ratios("quadratic", solver, 3))
+
+
+def test_asv_check():
+    """asv finds the suite, imports it its own way and accepts every signature."""
+    done = subprocess.run(
+        [sys.executable, "-m", "asv", "check", "-E", f"existing:{sys.executable}"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "No problems found" in done.stdout
