@@ -44,6 +44,7 @@ def find(folder: str, name: str, md5: str, hosts: tuple[str, ...]) -> Path:
             if found == md5:
                 return path
             raise Unsupported(f"{path} is corrupt (md5 {found}, expected {md5}); remove it")
+    pooch.get_logger().setLevel("WARNING")
     reasons = []
     for host in hosts:
         try:

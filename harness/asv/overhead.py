@@ -20,7 +20,7 @@ from bilevelbench.run.clock import Stopwatch
 from bilevelbench.run.trace import trace
 
 ROUNDS = 9
-STEPS = {"quadratic": 100, "hyper_cleaning": 10}  # about as long: a step of the second costs some ten of the first
+STEPS = {"quadratic": 100, "hyper_cleaning": 20}  # about as long: a step of the second costs about five of the first
 
 
 def bare_loop(problem: Problem, solver: Solver, steps: int) -> tuple[float, Counter[str]]:
@@ -61,7 +61,7 @@ def floor(problem: Problem, calls: Counter[str]) -> float:
 
 
 def ratios(problem_text: str, solver_text: str, steps: int) -> tuple[float, float]:
-    """(harness over bare loop, bare loop over floor): medians over interleaved rounds, after one that is not counted."""
+    """(harness over bare loop, bare loop over floor): medians over interleaved rounds, after one of warm-up."""
     problem, solver = build_problem(problem_text, Draw(0)), make_solver(solver_text)
     over_loop, over_floor = [], []
     for _ in range(ROUNDS + 1):

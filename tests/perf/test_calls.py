@@ -71,6 +71,7 @@ def test_benchmarks_are_on_in_ci(pytestconfig):
 def test_ci_fails_without_benchmarks(flag):
     node = f"{__file__}::{test_benchmarks_are_on_in_ci.__name__}"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", flag, node]
-    run = subprocess.run(command, env={**os.environ, "CI": "true"}, capture_output=True, text=True, check=False)
+    env = {**os.environ, "CI": "true", "PYTEST_ADDOPTS": ""}  # inherited arguments could name this test again
+    run = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=120)
     assert run.returncode == 1, run.stdout + run.stderr
     assert "would not be run" in run.stdout
