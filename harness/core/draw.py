@@ -50,7 +50,7 @@ class Draw:
     @overload
     def put(self, one: Any, two: Any, /, *more: Any) -> tuple[Tensor, ...]: ...
     def put(self, *arrays: Any) -> Tensor | tuple[Tensor, ...]:
-        """Data on the run's device; floating-point numbers in the run's dtype, whole numbers and booleans as they are."""
+        """Data on the run's device; floating-point numbers in the run's dtype, whole numbers and booleans kept."""
         placed = []
         for array in arrays:
             tensor = torch.as_tensor(array)

@@ -1,6 +1,6 @@
 """A bilevel problem: two functions and how to judge an answer. Nothing about solving.
 
-    min_x f(x, y*(x))   subject to   y*(x) in argmin_y g(x, y)
+min_x f(x, y*(x))   subject to   y*(x) in argmin_y g(x, y)
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from bilevelbench.core import derive
 from bilevelbench.core.problem import Problem
 
 LOWER_TOLERANCE = 1e-9  # of |grad_y g| at the re-solved lower level, relative to max(1, |grad_y g(x0, y0)|)
-LINEAR_TOLERANCE = 1e-10  # relative residual of the linear system behind the true hypergradient
+LINEAR_TOLERANCE = 1e-8  # relative residual of the linear system behind the true hypergradient
 
 
 class Judge:
@@ -32,7 +32,8 @@ class Judge:
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
-        self._last: Tensor | None = None
+        self._last: Tensor | None = None  # solutions at the last look: the next ones are near
+        self._last_q: Tensor | None = None
         start = derive.grad_y(problem.g, problem.x0, problem.y0)
         self._tolerance = LOWER_TOLERANCE * max(1.0, float(start.norm()))
 
@@ -87,8 +88,10 @@ class Judge:
             y = y - self._inverse_hessian(x, y, residual, 1e-4)[0]
         return y
 
-    def _inverse_hessian(self, x: Tensor, y: Tensor, v: Tensor, tolerance: float) -> tuple[Tensor, bool]:
-        """(H^-1 v, converged) by conjugate gradients with the lower Hessian at (x, y)."""
+    def _inverse_hessian(
+        self, x: Tensor, y: Tensor, v: Tensor, tolerance: float, near: Tensor | None = None
+    ) -> tuple[Tensor, bool]:
+        """(H^-1 v, converged) by conjugate gradients with the lower Hessian at (x, y), from ``near`` or zero."""
 
         def product(vector: np.ndarray) -> np.ndarray:
             _, hessian = derive.second(self.problem.g, x, y, torch.from_numpy(vector).to(y), wrt="y")
@@ -97,7 +100,8 @@ class Judge:
 
         n = y.numel()
         operator = LinearOperator((n, n), matvec=product, dtype=np.float64)
-        solution, failed = cg(operator, _numpy(v), rtol=tolerance, atol=0.0, maxiter=5000)
+        guess = None if near is None else _numpy(near)
+        solution, failed = cg(operator, _numpy(v), x0=guess, rtol=tolerance, atol=0.0, maxiter=5000)
         return torch.from_numpy(solution).to(y), not failed
 
     def _hypergradient_norm(self, x: Tensor, best: Tensor) -> float | None:
@@ -112,7 +116,8 @@ class Judge:
         if "strongly_convex" not in p.flags:
             return None
         fx, fy = derive.grad(p.f, x, best)
-        q, converged = self._inverse_hessian(x, best, fy, LINEAR_TOLERANCE)
+        q, converged = self._inverse_hessian(x, best, fy, LINEAR_TOLERANCE, self._last_q)
+        self._last_q = q
         if not converged:
             return None
         cross, _ = derive.second(p.g, x, best, q, wrt="x")
