@@ -27,7 +27,9 @@ class Number(click.ParamType):
         self.kind, self.low, self.above = kind, low, above
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        words = f"{'a whole number' if self.kind is int else 'a number'} {'above' if self.above else 'from'} {self.low:g}"
+        words = (
+            f"{'a whole number' if self.kind is int else 'a number'} {'above' if self.above else 'from'} {self.low:g}"
+        )
         try:
             number = self.kind(value)
         except ValueError:
@@ -51,7 +53,9 @@ def cli() -> None:
 
 @cli.command()
 @click.argument("suite", required=False)
-@click.option("-p", "--problem", "problems", multiple=True, metavar="SPEC", help="A problem, e.g. 'quadratic(kappa=100)'.")
+@click.option(
+    "-p", "--problem", "problems", multiple=True, metavar="SPEC", help="A problem, e.g. 'quadratic(kappa=100)'."
+)
 @click.option("-s", "--solver", "solvers", multiple=True, metavar="SPEC", help="A solver, or a file that defines one.")
 @click.option("--seeds", metavar="SEEDS", help="0-4, or 0,2,5, or 3.")
 @click.option("--steps", type=WHOLE, metavar="N", help="Limit of outer steps.")
@@ -166,7 +170,9 @@ def _report(results: Path, out: Path, only: list[str] | None = None) -> Report:
 def report(results: Path, out: Path | None) -> None:
     """Write the report of a folder of results, and print its table."""
     if not results.is_dir():
-        raise RequestError(f"there is no results folder {results}; name the folder given as --out to `bilevelbench run`")
+        raise RequestError(
+            f"there is no results folder {results}; name the folder given as --out to `bilevelbench run`"
+        )
     made = _report(results, out or results / "report")
     for trouble in made.troubles:
         click.echo(f"error: {trouble}", err=True)

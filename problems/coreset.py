@@ -9,9 +9,7 @@ TARGET = (3.0, -2.0)
 
 
 @problem("coreset")
-def coreset(
-    rng: Draw, x0: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0), y0: tuple[float, ...] = (0.0, 3.0)
-) -> Problem:
+def coreset(rng: Draw, x0: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0), y0: tuple[float, ...] = (0.0, 3.0)) -> Problem:
     """Weights on four points whose mean comes nearest to a target; the solution lies at infinity.
 
     x in R^4 are logits, y in R^2:  g = |y - V' softmax(x)|^2,  f = 0.1 |y - t|^2,  t = (3, -2). The infimum 0.72 is

@@ -24,12 +24,12 @@ def few_shot(
 ) -> Problem:
     """Sinusoid regression: the upper level learns features, the lower one a ridge regression on them for each task.
 
-    Tasks t = A sin(a - phi), A ~ U[0.1, 5], phi ~ U[0, pi], a ~ U[-5, 5] (Finn, Abbeel, Levine, ICML 2017); ``shots``
-    points to fit a head and as many to judge it. x: the weights of a 1-width-width body, y: a head (width + 1) per task.
-    g = sum_t [mean squared error of task t on its support set + ridge |head|^2],  f = mean_t of the query error. With the
-    lower level on the head alone (Raghu et al., ICLR 2020) it is strongly convex, and y* a linear solve. tanh instead
-    of MAML's ReLU by default, so that f and g are smooth and hypergradients exist everywhere. ``test_mse`` is the query
-    error on 100 new tasks with their heads solved.
+    Tasks t = A sin(a - phi), A ~ U[0.1, 5], phi ~ U[0, pi], a ~ U[-5, 5] (Finn, Abbeel, Levine, ICML 2017);
+    ``shots`` points to fit a head and as many to judge it. x: the weights of a 1-width-width body, y: a head (width
+    + 1) per task. g = sum_t [mean squared error of task t on its support set + ridge |head|^2],  f = mean_t of the
+    query error. With the lower level on the head alone (Raghu et al., ICLR 2020) it is strongly convex, and y* a
+    linear solve. tanh instead of MAML's ReLU by default, so that f and g are smooth and hypergradients exist
+    everywhere. ``test_mse`` is the query error on 100 new tasks with their heads solved.
     """
     if min(tasks, shots, width) < 1 or ridge <= 0:
         raise ValueError("tasks, shots and width are at least 1, and ridge is positive")

@@ -42,11 +42,12 @@ def hyper_cleaning(
 ) -> Problem:
     """One weight sigmoid(x_i) per training example, so that a classifier trained with them does well on clean data.
 
-    g = mean_i sigmoid(x_i) CE(W; a_i, noisy label) + 1e-3 |W|^2,  f = mean CE on the clean validation set; x0 = 0. A share
-    ``noise`` of the training labels is replaced by another class. ``mnist``: rows 0..4999 of the training file train,
-    5000..9999 validate, the official 10000 test, noise from numpy's default_rng(seed). ``digits`` (8x8, from
-    scikit-learn): 600, 600 and 597 rows, split by the seed. ``linear``: softmax with bias, W0 = 0, strongly convex in W;
-    ``mlp``: one hidden layer of 32 or 300 tanh units. A method that does not beat "validation only" has shown nothing.
+    g = mean_i sigmoid(x_i) CE(W; a_i, noisy label) + 1e-3 |W|^2,  f = mean CE on the clean validation set; x0 = 0.
+    A share ``noise`` of the training labels is replaced by another class. ``mnist``: rows 0..4999 of the training
+    file train, 5000..9999 validate, the official 10000 test, noise from numpy's default_rng(seed). ``digits`` (8x8,
+    from scikit-learn): 600, 600 and 597 rows, split by the seed. ``linear``: softmax with bias, W0 = 0, strongly
+    convex in W; ``mlp``: one hidden layer of 32 or 300 tanh units. A method that does not beat "validation only"
+    has shown nothing.
     """
     if not 0 <= noise <= 1:
         raise ValueError("noise is a share, from 0 to 1")

@@ -24,10 +24,11 @@ def logistic(
 ) -> Problem:
     """Choosing the penalties of a logistic regression on breast-cancer (569 x 30): nothing breaks here.
 
-    g = mean_i log(1 + exp(-t_i a_i'y)) + 1/2 sum_j exp(x_j) y_j^2,  f = the mean logistic loss on the other half; x is one
-    log-penalty for all or one per feature, in [-12, 12], from 0. Columns are standardised by the training half; no
-    intercept. ``split``: halves at random by the seed, or even rows against odd ones. The base line on which a claimed
-    speed-up must show. The scalar optimum is found by a grid of 97 points and a bounded search around the best.
+    g = mean_i log(1 + exp(-t_i a_i'y)) + 1/2 sum_j exp(x_j) y_j^2,  f = the mean logistic loss on the other half; x
+    is one log-penalty for all or one per feature, in [-12, 12], from 0. Columns are standardised by the training
+    half; no intercept. ``split``: halves at random by the seed, or even rows against odd ones. The base line on
+    which a claimed speed-up must show. The scalar optimum is found by a grid of 97 points and a bounded search
+    around the best.
     """
     n = len(load_breast_cancer().target)
     order = rng.permutation(n).numpy() if split == "random" else np.r_[np.arange(0, n, 2), np.arange(1, n, 2)]
@@ -46,7 +47,9 @@ def logistic(
         n_f=len(s),
         n_g=len(t),
         phi_star=_scalar_optimum(tuple(order.tolist())) if scalar else None,
-        phi_star_source="grid of 97 points in [-12, 12], then a bounded search; lower level by Newton" if scalar else "",
+        phi_star_source="grid of 97 points in [-12, 12], then a bounded search; lower level by Newton"
+        if scalar
+        else "",
         metrics=accuracy,
         project_x=box(-BOUND, BOUND),
         flags=frozenset({"strongly_convex"}),

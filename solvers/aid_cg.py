@@ -11,7 +11,7 @@ class AIDCG:
     Franceschi, Pontil, Salzo, ICML 2020; Rajeswaran, Finn, Kakade, Levine, NeurIPS 2019 (iMAML).
 
     T warm steps on y, K iterations from zero on H q = df/dy, then x moves along df/dx - C q. Always K iterations, so
-    that the counts are fixed; once the residual is exactly zero they change nothing. There is no safeguard against a
+    that the counts are fixed; once the residual has vanished they change nothing. There is no safeguard against a
     singular or indefinite H beyond ``damping``.
     """
 
@@ -30,10 +30,11 @@ class AIDCG:
             y = o.project_y(y - self.lr_inner * o.dg_y(x, y))
         fx, r = o.df(x, y)
         q, p, rr = torch.zeros_like(r), r, r @ r
+        tiny = torch.finfo(r.dtype).tiny  # a solved system: below it, rr and p'Hp underflow apart
         for _ in range(self.K):
             Hp = o.d2g_yy(x, y, p) + self.damping * p
-            a = torch.where(rr == 0, rr, rr / (p @ Hp))  # solved: 0/0
+            a = torch.where(rr < tiny, 0.0, rr / (p @ Hp))
             q, r = q + a * p, r - a * Hp
             rr, old = r @ r, rr
-            p = r + torch.where(old == 0, old, rr / old) * p
+            p = r + torch.where(old < tiny, 0.0, rr / old) * p
         return Point(o.project_x(x - self.lr * (fx - o.d2g_xy(x, y, q))), y)

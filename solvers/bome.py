@@ -21,7 +21,8 @@ class BOME:
 
     Additions of the released code that the paper does not have: ``eps`` in lambda's denominator, ``momentum``
     (heavy ball on both variables, ``buffer = momentum * buffer + direction``) and a step of its own for y. Their
-    form of lambda is kept, phi/(|grad q|^2) - <grad f, grad q>/(|grad q|^2 + eps), so that eps does not shrink eta.
+    two forms of lambda are kept: eta - <grad f, grad q>/(|grad q|^2 + eps) for "norm", so that eps does not shrink eta,
+    and (eta q - <grad f, grad q>)/(|grad q|^2 + eps) for "gap".
     """
 
     lr: float = 1e-2  # xi: step on x, and on y unless lr_y is given

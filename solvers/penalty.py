@@ -43,7 +43,8 @@ class Penalty:
     certificate = "augmented"  # x* with multipliers; x_c with N = A^2, c = gamma, at a fixed gamma without
 
     def init(self, o: Oracle, x: Tensor, y: Tensor) -> State:
-        return State(x, y, *(y.new_tensor(value) for value in (self.gamma, self.lam, self.eps)), torch.zeros_like(y))
+        gamma, lam, eps = (y.new_tensor(value) for value in (self.gamma, self.lam, self.eps))
+        return State(x, y, gamma, lam, eps, torch.zeros_like(y))
 
     def step(self, o: Oracle, s: State) -> State:
         x, y = s.x, s.y
@@ -56,7 +57,7 @@ class Penalty:
         gy = o.dg_y(x, y)
         vx = o.df_x(x, y) + o.d2g_xy(x, y, s.gamma * gy + s.nu)
         x = o.project_x(x - self.lr * shrink * vx)
-        hit = vx @ vx + vy @ vy <= s.eps**2
+        hit = vx @ vx + vy @ vy < s.eps**2  # strict: at zero gradients gamma stops when eps^2 underflows
         gamma = torch.where(hit, self.c_gamma * s.gamma, s.gamma)
         return State(
             x,

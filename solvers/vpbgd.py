@@ -43,5 +43,8 @@ class VPBGD:
         gx, gy = o.dg(x, y)
         lr = self.lr * min(1.0, 1.0 / gamma if gamma else 1.0)
         return State(
-            o.project_x(x - lr * (fx + gamma * (gx - o.dg_x(x, z)))), o.project_y(y - lr * (fy + gamma * gy)), z, s.k + 1
+            o.project_x(x - lr * (fx + gamma * (gx - o.dg_x(x, z)))),
+            o.project_y(y - lr * (fy + gamma * gy)),
+            z,
+            s.k + 1,
         )

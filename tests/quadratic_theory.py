@@ -1,7 +1,8 @@
 """A general quadratic bilevel problem and what theory says of every solver's limit on it.
 
-g = y'Ay/2 - y'(Bx + b) + x'Qx/2,  f = y'Py/2 - p'y + x'Rx/2 - r'x + x'Sy, A positive definite. y*(x) = A^-1 (Bx + b). The
-term in Q makes sure that value-function methods cancel the gradient of the pure-x part, S exercises the direct term.
+g = y'Ay/2 - y'(Bx + b) + x'Qx/2,  f = y'Py/2 - p'y + x'Rx/2 - r'x + x'Sy, A positive definite, y*(x) = A^-1 (Bx + b).
+The term in Q makes sure that value-function methods cancel the gradient of the pure-x part, S exercises the direct
+term.
 """
 
 from dataclasses import dataclass

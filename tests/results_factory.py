@@ -16,7 +16,8 @@ def key(problem="quadratic", solver="bome", seed=0, **changes):
 
 def write_run(
     folder: Path, problem="quadratic", solver="bome", seed=0, gaps=(1.0, 0.05, 1e-5), status="done", reason="",
-    traceback="", metric="phi_gap", extra=None, references=None, picture=None, knobs=None, choices=None, order=1, price=10,
+    traceback="", metric="phi_gap", extra=None, references=None, picture=None, knobs=None, choices=None, order=1,
+    price=10,
 ):  # fmt: skip
     """One run whose looks at steps 0, 1, 2, ... have the given values of a metric. Returns its path."""
     made = key(problem, f"{solver}{knobs or ''}{choices or ''}", seed)
@@ -34,7 +35,9 @@ def write_run(
     header = Header(made, about, described, environment, "test", "bilevelbench run", "2026-01-01T00:00:00Z", 60.0)
     journal.begin(header)
     for step, value in enumerate(gaps):
-        row = Row(step, 0.001 * step, 0.001 * step, {"dg_y": price * step}, price * step, {}, {metric: value, **(extra or {})})
+        row = Row(
+            step, 0.001 * step, 0.001 * step, {"dg_y": price * step}, price * step, {}, {metric: value, **(extra or {})}
+        )
         if step == 0:
             row.memory, row.setup_seconds, row.warmup_seconds = {"peak_bytes": 1024, "state_bytes": 32}, 0.1, 0.2
         if picture:
@@ -44,5 +47,7 @@ def write_run(
         journal.append(row)
     if status not in ("done", "cut off"):
         step = max(len(gaps) - 1, 0)
-        journal.append(Row(step, 0.001 * step, None, {}, price * step, status=status, reason=reason, traceback=traceback))
+        journal.append(
+            Row(step, 0.001 * step, None, {}, price * step, status=status, reason=reason, traceback=traceback)
+        )
     return journal.path

@@ -1,7 +1,7 @@
 """Every solver ends where theory says it ends, bias included, on quadratics in float64.
 
-The certificate that a solver claims (its attribute ``certificate``) is looked up in ``LIMITS``; a solver without one, or
-with one that is not here, fails.
+The certificate that a solver claims (its attribute ``certificate``) is looked up in ``LIMITS``; a solver without one,
+or with one that is not here, fails.
 """
 
 import pytest
@@ -23,7 +23,10 @@ def run(solver, problem, steps, state=None, tolerance=0.0):
     for k in range(steps):
         oracle.begin(k)
         before, state = state, solver.step(oracle, state)
-        if tolerance and max(float((a - b).abs().max()) for a, b in zip(before[:2], state[:2], strict=True)) < tolerance:
+        if (
+            tolerance
+            and max(float((a - b).abs().max()) for a, b in zip(before[:2], state[:2], strict=True)) < tolerance
+        ):
             break
     return state
 
@@ -32,9 +35,7 @@ def run(solver, problem, steps, state=None, tolerance=0.0):
 
 LIMITS = {
     "exact": lambda q, s: q.x_star,
-    "unrolled": lambda q, s: (
-        q.W(q.truncated(s.lr_inner, s.T)) if s.warm else q.cold(s.lr_inner, s.T, q.problem.y0)
-    ),
+    "unrolled": lambda q, s: q.W(q.truncated(s.lr_inner, s.T)) if s.warm else q.cold(s.lr_inner, s.T, q.problem.y0),
     "neumann": lambda q, s: q.W(q.truncated(s.lr_inner if s.lr_linear is None else s.lr_linear, s.K)),
     "direct": lambda q, s: q.W(torch.zeros_like(q.A)),
     "penalty": lambda q, s: q.penalised(q.A, getattr(s, "gamma", None) or s.lam),
@@ -45,7 +46,10 @@ LIMITS = {
 # Settings under which each limit is reached in a few thousand steps; a solver may have several.
 SETTINGS = {
     "aid_cg": ["aid_cg(lr=0.1,lr_inner=1.0,T=5,K=6)", "aid_cg(lr=0.1,lr_inner=1.0,T=1,K=6)"],
-    "aid_neumann": ["aid_neumann(lr=0.1,lr_inner=1.0,T=5,K=3)", "aid_neumann(lr=0.1,lr_inner=1.0,lr_linear=0.5,T=5,K=1)"],
+    "aid_neumann": [
+        "aid_neumann(lr=0.1,lr_inner=1.0,T=5,K=3)",
+        "aid_neumann(lr=0.1,lr_inner=1.0,lr_linear=0.5,T=5,K=1)",
+    ],
     "itd": ["itd(lr=0.1,lr_inner=1.0,T=3)", "itd(lr=0.1,lr_inner=0.7,T=5,warm=False)"],
     "soba": ["soba(lr=0.05,lr_inner=0.5)"],
     "first_order": ["first_order(lr=0.1,lr_inner=1.0,T=5)"],
@@ -79,7 +83,13 @@ def test_limit(text, size):
 
 def test_limits_differ_so_that_the_certificates_tell_solvers_apart():
     q = quadratic(*SIZES[0])
-    points = [q.x_star, q.W(q.truncated(1.0, 3)), q.W(torch.zeros_like(q.A)), q.penalised(q.A, 3.0), q.penalised(q.A @ q.A, 3.0)]
+    points = [
+        q.x_star,
+        q.W(q.truncated(1.0, 3)),
+        q.W(torch.zeros_like(q.A)),
+        q.penalised(q.A, 3.0),
+        q.penalised(q.A @ q.A, 3.0),
+    ]
     for i, a in enumerate(points):
         assert all(float((a - b).norm()) > 1e-3 for b in points[:i])
 
@@ -160,7 +170,10 @@ def test_itd_is_the_derivative_of_the_unrolled_map(bounds):
         assert 0 < int((y.abs() == bounds).sum()) < len(y), "some bounds must be active and some not"
     h = 1e-5
     differences = torch.stack(
-        [torch.tensor((unrolled(problem.x0 + h * e)[0] - unrolled(problem.x0 - h * e)[0]) / (2 * h)) for e in torch.eye(3).double()]
+        [
+            torch.tensor((unrolled(problem.x0 + h * e)[0] - unrolled(problem.x0 - h * e)[0]) / (2 * h))
+            for e in torch.eye(3).double()
+        ]
     )
     found = direction("itd(lr=0.1,lr_inner=0.9,T=6)", problem)
     torch.testing.assert_close(found, differences.double(), rtol=1e-7, atol=1e-8)
@@ -223,7 +236,10 @@ def test_soba_converges_at_the_rate_of_its_linear_map():
     last = float((run(solver, problem, 100, state).x - q.x_star).norm())
     assert rate < 1
     assert (last / first) ** (1 / 100) == pytest.approx(rate, rel=2e-2)
-    assert float((run(solver, problem, 3000).v + torch.linalg.solve(q.A, q.fy(q.x_star, q.y_star(q.x_star)))).norm()) < 1e-8
+    assert (
+        float((run(solver, problem, 3000).v + torch.linalg.solve(q.A, q.fy(q.x_star, q.y_star(q.x_star)))).norm())
+        < 1e-8
+    )
 
 
 def test_the_multipliers_of_penalty_tend_to_the_adjoint():

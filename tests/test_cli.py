@@ -177,7 +177,15 @@ def test_missing_data_makes_runs_unsupported(tmp_path):
     for scheme in ("http", "https"):
         environment |= {f"{scheme}_proxy": "http://127.0.0.1:9", f"{scheme.upper()}_PROXY": "http://127.0.0.1:9"}
     done = bilevelbench(
-        "run", "-p", "hyper_cleaning(data='mnist')", "-s", "bome", "--steps", "2", cwd=tmp_path, env=os.environ | environment
+        "run",
+        "-p",
+        "hyper_cleaning(data='mnist')",
+        "-s",
+        "bome",
+        "--steps",
+        "2",
+        cwd=tmp_path,
+        env=os.environ | environment,
     )
     assert done.returncode == 0, done.stderr
     (path,) = (tmp_path / "results").glob("*.jsonl")

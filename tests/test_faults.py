@@ -121,8 +121,4 @@ def test_an_interrupted_command_is_resumed_by_repeating_it(tmp_path, how):
 
 
 def _rows(folder, name):
-    return [
-        json.loads(line)
-        for path in folder.glob(f"*{name}*.jsonl")
-        for line in path.read_text().splitlines()[2:]
-    ]
+    return [json.loads(line) for path in folder.glob(f"*{name}*.jsonl") for line in path.read_text().splitlines()[2:]]

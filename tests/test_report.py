@@ -29,7 +29,13 @@ def results(tmp_path_factory):
     )  # fmt: skip
     write_run(folder, solver="broken", status="error", reason="oh <b>no</b>", traceback="<script>alert(1)</script>")
     for status in ("diverged", "timeout", "oom", "unsupported"):
-        write_run(folder, solver=f"is_{status}", gaps=() if status == "unsupported" else (1.0, 0.5), status=status, reason="why")
+        write_run(
+            folder,
+            solver=f"is_{status}",
+            gaps=() if status == "unsupported" else (1.0, 0.5),
+            status=status,
+            reason="why",
+        )
     return folder
 
 
@@ -43,7 +49,16 @@ def test_the_page_has_every_part(results, tmp_path):
     for anchor in ("leaders", "convergence", "trajectories", "memory", "failures", "provenance"):
         assert f'id="{anchor}"' in html
         assert f'href="#{anchor}"' in html
-    for words in ("phi_gap", "accuracy", "validation only", "diverged", "timeout", "oom", "is_unsupported", "bilevelbench run"):
+    for words in (
+        "phi_gap",
+        "accuracy",
+        "validation only",
+        "diverged",
+        "timeout",
+        "oom",
+        "is_unsupported",
+        "bilevelbench run",
+    ):
         assert words in html
     assert html.count("<svg") >= 5
     assert report.verdict in html.replace("&#39;", "'")

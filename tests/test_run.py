@@ -126,11 +126,13 @@ def test_metrics_of_the_exact_solution():
     x = problem.x0.clone().requires_grad_()
     for _ in range(60):  # Newton-like: the hyper-objective is quadratic
         optimizer = torch.optim.LBFGS([x], line_search_fn="strong_wolfe", tolerance_grad=1e-14, tolerance_change=0)
+
         def closure(optimizer=optimizer):
             optimizer.zero_grad()
             value = problem.f(x, problem.y_star(x))
             value.backward()
             return value
+
         optimizer.step(closure)
     found = Judge(problem)(x.detach(), problem.y_star(x.detach()))
     assert abs(found["phi_gap"]) < 1e-12
@@ -197,7 +199,9 @@ def test_every_shipped_suite_expands(name, tmp_path):
     assert len({job.path for job in jobs}) == len(jobs)
 
 
-@pytest.mark.parametrize(("text", "seeds"), [("0-4", (0, 1, 2, 3, 4)), ("3", (3,)), ("0,2,5", (0, 2, 5)), ("1-2,2-3", (1, 2, 3))])
+@pytest.mark.parametrize(
+    ("text", "seeds"), [("0-4", (0, 1, 2, 3, 4)), ("3", (3,)), ("0,2,5", (0, 2, 5)), ("1-2,2-3", (1, 2, 3))]
+)
 def test_seeds(text, seeds):
     assert parse_seeds(text) == seeds
 
@@ -211,16 +215,34 @@ def test_bad_seeds_are_refused(text):
 def test_keys_tell_experiments_apart(tmp_path):
     block = Block(("quadratic",), ("bome",), steps=10)
     base = expand(Suite("", "", (block,)), tmp_path)[0].key
-    same = expand(Suite("", "", (dataclasses.replace(block, solvers=("bome(T=10)",), problems=("quadratic(kappa=10)",)),)), tmp_path)
+    same = expand(
+        Suite("", "", (dataclasses.replace(block, solvers=("bome(T=10)",), problems=("quadratic(kappa=10)",)),)),
+        tmp_path,
+    )
     assert same[0].key == base, "defaults spelled out are the same experiment"
-    for change in ({"steps": 11}, {"seeds": (1,)}, {"solvers": ("bome(T=9)",)}, {"dtype": "float32"}, {"iterates": True}):
+    for change in (
+        {"steps": 11},
+        {"seeds": (1,)},
+        {"solvers": ("bome(T=9)",)},
+        {"dtype": "float32"},
+        {"iterates": True},
+    ):
         other = expand(Suite("", "", (dataclasses.replace(block, **change),)), tmp_path)[0].key
         assert other.digest != base.digest, change
 
 
 def test_the_key_covers_the_solver_s_source(tmp_path):
     file = tmp_path / "mine.py"
-    source = "from bilevelbench import Point, solver\n@solver('mine')\nclass Mine:\n    lr: float = 0.1\n    def step(self, o, s):\n        return Point(s.x, s.y - self.lr * o.dg_y(s.x, s.y))\n"
+    source = """
+from bilevelbench import Point, solver
+
+@solver("mine")
+class Mine:
+    lr: float = 0.1
+
+    def step(self, o, s):
+        return Point(s.x, s.y - self.lr * o.dg_y(s.x, s.y))
+"""
     keys = []
     for text in (source, source + "# edited\n"):
         file.write_text(text)

@@ -57,7 +57,9 @@ def gradients_are_right(target: str) -> None:
             difference = float(function(x + h * u, y + h * v) - function(x - h * u, y - h * v)) / (2 * h)
             exact = float(dx @ u + dy @ v)
             scale = float(dx.norm() + dy.norm()) + 1
-            assert abs(difference - exact) <= 1e-5 * scale, f"the gradient of {name} is {exact:g}, it should be {difference:g}"
+            assert abs(difference - exact) <= 1e-5 * scale, (
+                f"the gradient of {name} is {exact:g}, it should be {difference:g}"
+            )
 
 
 def second_order_products_are_right(target: str) -> None:
@@ -110,7 +112,9 @@ def seeds_mean_something(target: str) -> None:
     values = [_numbers(problem) for problem in (one, again, other)]
     assert torch.equal(values[0], values[1]), "the same seed gives other numbers the second time"
     differs = not torch.equal(values[0], values[2])
-    assert differs == one.seeded, f"seeded={one.seeded}, but another seed gives {'other' if differs else 'the same'} numbers"
+    assert differs == one.seeded, (
+        f"seeded={one.seeded}, but another seed gives {'other' if differs else 'the same'} numbers"
+    )
 
 
 def _numbers(problem: Problem) -> Tensor:
@@ -127,7 +131,9 @@ def float32_agrees(target: str) -> None:
         one = float(getattr(exact, name)(x, y))
         other = getattr(rough, name)(x.float(), y.float())
         assert other.dtype == torch.float32, f"{name} answers {other.dtype} in a float32 run; put all its data"
-        assert abs(one - float(other)) <= 1e-4 * (1 + abs(one)), f"{name} is {float(other):g} in float32, {one:g} in float64"
+        assert abs(one - float(other)) <= 1e-4 * (1 + abs(one)), (
+            f"{name} is {float(other):g} in float32, {one:g} in float64"
+        )
 
 
 def minibatches_average_to_the_whole(target: str) -> None:
@@ -141,7 +147,9 @@ def minibatches_average_to_the_whole(target: str) -> None:
         parts = torch.arange(n).reshape(n // size, size)[:, :]
         mean = sum(float(function(x, y, rows)) for rows in parts) / len(parts)
         whole = float(function(x, y))
-        assert abs(mean - whole) <= 1e-9 * (1 + abs(whole)), f"minibatches of {name} average to {mean:g}, the whole is {whole:g}"
+        assert abs(mean - whole) <= 1e-9 * (1 + abs(whole)), (
+            f"minibatches of {name} average to {mean:g}, the whole is {whole:g}"
+        )
 
 
 CHECKS: dict[str, Callable[[str], None]] = {

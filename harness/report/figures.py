@@ -42,7 +42,13 @@ def convergence(looks: pd.DataFrame, runs: pd.DataFrame, metric: str, lines: dic
                 ax.axhline(value, color="#333", lw=0.7, ls="--")
                 if column == "seconds":
                     ax.annotate(
-                        name, (1, value), xycoords=("axes fraction", "data"), fontsize=6.5, color="#333", ha="right", va="bottom"
+                        name,
+                        (1, value),
+                        xycoords=("axes fraction", "data"),
+                        fontsize=6.5,
+                        color="#333",
+                        ha="right",
+                        va="bottom",
                     )
         ax.set(xscale="log", xlabel=label, yscale="linear" if linear else "log")
         style.decades(ax.xaxis)
@@ -93,7 +99,13 @@ def trajectories(paths: dict[str, list[np.ndarray]], picture: dict[str, Any]) ->
     columns = min(4, len(paths))
     rows = -(-len(paths) // columns)
     figure, panels = plt.subplots(
-        rows, columns, figsize=(2.45 * columns, 2.3 * rows), sharex=True, sharey=True, layout="constrained", squeeze=False
+        rows,
+        columns,
+        figsize=(2.45 * columns, 2.3 * rows),
+        sharex=True,
+        sharey=True,
+        layout="constrained",
+        squeeze=False,
     )
     left, right, bottom, top = picture["box"]
     for ax in panels.flat[len(paths) :]:
@@ -126,7 +138,12 @@ def memory(table: pd.DataFrame) -> Figure:
     rows = -(-len(problems) // columns)
     solvers = sorted(table["solver"].unique(), reverse=True)
     figure, panels = plt.subplots(
-        rows, columns, figsize=(3.1 * columns, (0.17 * len(solvers) + 0.75) * rows), sharey=True, layout="constrained", squeeze=False
+        rows,
+        columns,
+        figsize=(3.1 * columns, (0.17 * len(solvers) + 0.75) * rows),
+        sharey=True,
+        layout="constrained",
+        squeeze=False,
     )
     for ax in panels.flat[len(problems) :]:
         ax.axis("off")

@@ -34,8 +34,8 @@ class Report:
 def write(results: Path, out: Path, only: list[str] | None = None) -> Report:
     """Write ``index.html``, ``figures/*.pdf`` and ``data/*.csv`` under ``out``, from the result files of a folder.
 
-    ``only``: names of the files to use. ``ValueError`` where there is no run to show, ``OSError`` where ``out`` cannot be
-    written.
+    ``only``: names of the files to use. ``ValueError`` where there is no run to show, ``OSError`` where ``out`` cannot
+    be written.
     """
     data = load(results, only)
     for folder in ("figures", "data"):
@@ -90,9 +90,13 @@ def _problem(name: str, data: Results, final: pd.DataFrame, out: Path) -> dict[s
     lines = _median_lines(headers)
     shown = []
     for metric in known + own:
-        figure, remark = figures.convergence(looks, runs, metric, {k: v[metric] for k, v in lines.items() if metric in v})
+        figure, remark = figures.convergence(
+            looks, runs, metric, {k: v[metric] for k, v in lines.items() if metric in v}
+        )
         stem = f"{slug(name)}-{slug(metric)}"
-        shown.append({"metric": metric, "svg": style.save(figure, out / "figures", stem), "remark": remark, "stem": stem})
+        shown.append(
+            {"metric": metric, "svg": style.save(figure, out / "figures", stem), "remark": remark, "stem": stem}
+        )
         plt.close(figure)
     looks.dropna(axis=1, how="all").to_csv(out / "data" / f"{slug(name)}.csv", index=False)
     return {
@@ -128,9 +132,13 @@ def _pictures(data: Results, out: Path) -> list[dict[str, Any]]:
     for name, (picture, paths) in sorted(families.items()):
         figure = figures.trajectories(paths, picture)
         stem = f"{slug(name)}-trajectories"
-        made.append({"name": name, "label": picture["label"], "stem": stem, "svg": style.save(figure, out / "figures", stem)})
+        made.append(
+            {"name": name, "label": picture["label"], "stem": stem, "svg": style.save(figure, out / "figures", stem)}
+        )
         plt.close(figure)
-        rows = [(s, k, i, *p) for s, curves in sorted(paths.items()) for k, c in enumerate(curves) for i, p in enumerate(c)]
+        rows = [
+            (s, k, i, *p) for s, curves in sorted(paths.items()) for k, c in enumerate(curves) for i, p in enumerate(c)
+        ]
         table = pd.DataFrame(rows, columns=["solver", "run", "look", *picture["labels"]])
         table.to_csv(out / "data" / f"{stem}.csv", index=False)
     return made

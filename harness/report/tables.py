@@ -79,7 +79,7 @@ def final(runs: pd.DataFrame, looks: pd.DataFrame, metrics: list[str]) -> dict[s
         rows.append(
             {
                 "solver": solver, "colour": style.colour(str(solver)), "asked": group["asked_solver"].iloc[0],
-                "status": ", ".join(f"{n} {status}" if n < len(group) else str(status) for status, n in statuses.items()),
+                "status": ", ".join(f"{n} {kind}" if n < len(group) else str(kind) for kind, n in statuses.items()),
                 "steps": number(group["steps"].median(), 6), "calls": number(group["calls"].median(), 6),
                 "seconds": number(group["seconds"].median(), 3),
                 "values": [number(_median(last[m]) if m in last else None, 4) for m in metrics],
@@ -103,7 +103,19 @@ def provenance(data: Results) -> dict[str, Any]:
 
     environment = {
         name: distinct([header.get("environment", {}).get(name) for header in headers])
-        for name in ("bilevelbench", "commit", "python", "torch", "numpy", "scipy", "system", "cpu", "cores", "gpu", "cuda")
+        for name in (
+            "bilevelbench",
+            "commit",
+            "python",
+            "torch",
+            "numpy",
+            "scipy",
+            "system",
+            "cpu",
+            "cores",
+            "gpu",
+            "cuda",
+        )
     }
     loads = [header.get("environment", {}).get("load", [None])[0] for header in headers]
     loads = [load for load in loads if load is not None]
@@ -111,7 +123,9 @@ def provenance(data: Results) -> dict[str, Any]:
     facts = {
         "command": distinct([header.get("command") for header in headers]),
         "suite": distinct([header.get("suite") for header in headers]),
-        "made": " to ".join(sorted({min(c), max(c)})) if (c := [h["created"] for h in headers if h.get("created")]) else "—",
+        "made": " to ".join(sorted({min(c), max(c)}))
+        if (c := [h["created"] for h in headers if h.get("created")])
+        else "—",
         "seeds": distinct([key["seed"] for key in keys]),
         "device, dtype, threads": distinct([f"{key['device']}, {key['dtype']}, {key['threads']}" for key in keys]),
         **{name: value for name, value in environment.items() if value != "—"},

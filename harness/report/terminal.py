@@ -20,7 +20,13 @@ def show(report: Report, console: Console) -> None:
         table.add_column(head, justify="right")
     for row in tables.leaders(report.leaders):
         table.add_row(
-            escape(row["solver"]), row["class"], row["share"], row["calls"], row["seconds"], row["memory"], row["failed"]
+            escape(row["solver"]),
+            row["class"],
+            row["share"],
+            row["calls"],
+            row["seconds"],
+            row["memory"],
+            row["failed"],
         )
     console.print(table)
     console.print("[dim]calls, seconds: median cost to a target over the cheapest solver's; ∞ = never reached[/dim]")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections.abc import Callable
-from concurrent.futures import CancelledError, FIRST_COMPLETED, Future, TimeoutError, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, TimeoutError, wait
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ def run_all(jobs: list[Job], workers: int, started: Callable[[Job], None], finis
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(threads)  # the workers' libraries read these when they are loaded
     on_cpu = all(job.key.device == "cpu" for job in jobs)
-    pool = ProcessPool(
+    pool: Any = ProcessPool(
         max_workers=workers,
         context=multiprocessing.get_context("spawn"),
         initializer=prepare,

@@ -26,8 +26,8 @@ class Judge:
     phi: f(x, y*(x)) with y* re-solved. phi_gap: phi - phi_star. gap: g(x, y) - g(x, y*(x)). grad_phi: norm of the true
     hypergradient, for a closed form or a strongly convex lower level. stationarity: BOME's measure
     |grad f + lambda* grad q|^2 + q. f: f(x, y). lower_residual: |grad_y g| at the re-solved lower level where it is
-    solved numerically (by L-BFGS from the better of y and the last solution, then Newton steps). Then the problem's own.
-    Points outside the bounds are judged at their projection.
+    solved numerically (by L-BFGS from the better of y and the last solution, then Newton steps). Then the problem's
+    own. Points outside the bounds are judged at their projection.
     """
 
     def __init__(self, problem: Problem) -> None:

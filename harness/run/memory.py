@@ -19,11 +19,11 @@ from bilevelbench.core.problem import Problem
 from bilevelbench.core.solver import Solver, start
 
 
-class LiveBytes(TorchDispatchMode):
+class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call, unused-ignore]
     """Follows every storage that an operation makes until it is freed. ``live`` and ``peak`` are bytes."""
 
     def __init__(self, known: tuple[Tensor, ...] = ()) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call, unused-ignore]
         self.live = 0
         self.peak = 0
         self._sizes: dict[int, int] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,10 +47,8 @@ def _jobs(block: Block, suite: str, out: Path, command: str, timeout: float | No
     solvers = [(given, *full_spec(given, "solver")) for given in block.solvers]
     for problem in block.problems:
         spec, version, file = full_spec(problem, "problem")
-        try:
+        with contextlib.suppress(Unsupported):  # a row will say so
             build_problem(problem, Draw(block.seeds[0]))  # refuses impossible values
-        except Unsupported:
-            pass  # a row will say so
         for seed in block.seeds:
             for given, solver, _, solver_file in solvers:
                 key = RunKey(

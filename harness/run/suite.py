@@ -127,5 +127,11 @@ def _only(content: dict[str, Any], known: set[str], source: str) -> None:
 
 
 def _kind(types: tuple[type, ...]) -> str:
-    words = {list: "a list of strings", str: "a string", int: "a whole number", float: "a number", bool: "true or false"}
+    words = {
+        list: "a list of strings",
+        str: "a string",
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+    }
     return " or ".join(words[kind] for kind in types)

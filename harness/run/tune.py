@@ -4,9 +4,9 @@
 
 A grid file lists problems, each with the values of ``lr`` tried for every solver, the ``lr_inner`` of all of them and
 a budget; and solvers, each with further knobs to try (``only.SOLVER`` of a problem replaces some of them there). A
-solver's configurations are the product of its lists, the same number for every solver. The best
-is the one with the least Phi where the budget ends (see ``final_phi``), among runs that did not fail, on ``seed``, which the suite itself
-does not use. Failing that (every configuration failed) the smallest step is kept, so that the report shows the failure.
+solver's configurations are the product of its lists, the same number for every solver. The best is the one with the
+least Phi where the budget ends (see ``final_phi``), among runs that did not fail, on ``seed``, which the suite itself
+does not use. Where every configuration failed the first one is kept, so that the report shows the failure.
 """
 
 from __future__ import annotations
@@ -82,10 +82,14 @@ def tune(grid: dict[str, Any], jobs: int) -> str:
                 specs = configurations(solver, extra, problem["lr"], problem["lr_inner"])
                 tasks = [(problem["spec"], str(spec), grid["seed"], problem["calls"]) for spec in specs]
                 scores = list(pool.map(_score, tasks))
-                k = min(range(len(specs)), key=lambda i: (scores[i], i))  # noqa: B023
+                k = min(range(len(specs)), key=lambda i: (scores[i], i))
                 best.append(str(specs[k]))
                 print(f"{problem['spec']}: {specs[k]} {scores[k]:.6g}", file=sys.stderr, flush=True)
-            lines += ["[[block]]", f"problems = {json.dumps([problem['spec'], *problem.get('also', [])])}", "solvers = ["]
+            lines += [
+                "[[block]]",
+                f"problems = {json.dumps([problem['spec'], *problem.get('also', [])])}",
+                "solvers = [",
+            ]
             lines += [f"  {json.dumps(spec)}," for spec in best]
             lines += ["]", *(f"{k} = {json.dumps(v)}" for k, v in problem["suite"].items()), ""]
     return "\n".join(lines)

@@ -1,8 +1,7 @@
-"""One run, inside a worker process: build, warm up, measure memory, trace; every row is on disk before the next step."""
+"""One run, inside a worker process: build, warm up, measure memory, trace. A row is on disk before the next step."""
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import signal
 import sys
@@ -131,7 +130,7 @@ def _describe_solver(given: str) -> dict[str, Any]:
     asked = parse(given).arguments
     return {
         "name": entry.name, "given": given, "asked": asked, "knobs": spec.arguments, "choices": choices,
-        "order": entry.make.order, "about": entry.doc.partition("\n")[0],
+        "order": getattr(entry.make, "order", None), "about": entry.doc.partition("\n")[0],
     }  # fmt: skip
 
 
@@ -175,6 +174,14 @@ def full_spec(text: str, kind: str) -> tuple[Spec, int, Path]:
 
 def timed_out(job: Job, status: str, reason: str, last: dict[str, Any] | None) -> Row:
     """The last row of a run whose process had to be ended, at its last good look."""
-    kept = {k: (last or {}).get(k) for k in ("step", "seconds", "cpu_seconds", "calls", "total_calls", "rows")}
-    kept = {k: v for k, v in kept.items() if v is not None} or {"step": 0}
-    return dataclasses.replace(Row(**kept), status=status, reason=reason)
+    last = last or {}
+    return Row(
+        last.get("step", 0),
+        last.get("seconds"),
+        last.get("cpu_seconds"),
+        last.get("calls", {}),
+        last.get("total_calls", 0),
+        last.get("rows", {}),
+        status=status,
+        reason=reason,
+    )

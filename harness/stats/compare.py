@@ -17,13 +17,20 @@ def leaders(runs: pd.DataFrame, hit: pd.DataFrame) -> pd.DataFrame:
     """One row per solver, best first: share of targets reached, cost ratios to the best, memory, failures.
 
     ``share``: targets reached over targets set, runs pooled within a problem and problems weighing alike. ``low`` and
-    ``high``: its bootstrap interval, from five runs a problem on. ``calls_ratio``, ``seconds_ratio``: median over the targets that somebody met of the cost over the best solver's.
-    ``vectors``: largest peak memory in vectors of the size of y.
+    ``high``: its bootstrap interval, from five runs a problem on. ``calls_ratio``, ``seconds_ratio``: median over the
+    targets that somebody met of the cost over the best solver's. ``vectors``: peak memory on the problem with the most
+    lower variables, in vectors of the size of y.
     """
-    rows = [_leader(solver, group, hit[hit["solver"] == solver]) for solver, group in runs.groupby("solver", sort=True)]
+    rows = [
+        _leader(str(solver), group, hit[hit["solver"] == solver]) for solver, group in runs.groupby("solver", sort=True)
+    ]
     table = pd.DataFrame(rows)
     for by in ("calls", "seconds"):
-        ratio = ratios_to_best(costs(hit, by)).groupby("solver")["ratio"].agg(median) if len(hit) else pd.Series(dtype=float)
+        ratio = (
+            ratios_to_best(costs(hit, by)).groupby("solver")["ratio"].agg(median)
+            if len(hit)
+            else pd.Series(dtype=float)
+        )
         table[f"{by}_ratio"] = table["solver"].map(ratio)
     return table.sort_values(
         ["share", "calls_ratio", "solver"], ascending=[False, True, True], na_position="last", ignore_index=True
@@ -34,11 +41,11 @@ def _leader(solver: str, runs: pd.DataFrame, hit: pd.DataFrame) -> dict[str, Any
     made = runs[~runs["status"].isin(NOT_RUN)]
     met = hit.assign(met=np.isfinite(hit["calls"].astype(float)))
     per_run = met.groupby(["problem", "run"])["met"].mean()
-    interval = share_interval([_distinct(shares) for _, shares in per_run.groupby("problem")])
+    interval = share_interval([shares.to_numpy(float) for _, shares in per_run.groupby("problem")])
     peaks = made.dropna(subset=["peak_bytes", "n_y"])
     width = np.where(peaks["dtype"] == "float32", 4, 8)
-    vectors = (peaks["peak_bytes"] / (peaks["n_y"] * width)).astype(float)
-    largest = peaks.loc[peaks["n_y"].astype(float).idxmax()] if len(peaks) else None
+    vectors = (peaks["peak_bytes"] / (peaks["n_y"] * width)).to_numpy(float)
+    largest = int(peaks["n_y"].to_numpy(float).argmax()) if len(peaks) else None
     return {
         "solver": solver,
         "order": runs["order"].dropna().iloc[0] if runs["order"].notna().any() else None,
@@ -49,14 +56,10 @@ def _leader(solver: str, runs: pd.DataFrame, hit: pd.DataFrame) -> dict[str, Any
         "low": interval[0] if interval else float("nan"),
         "high": interval[1] if interval else float("nan"),
         "peak_bytes": float(peaks["peak_bytes"].max()) if len(peaks) else float("nan"),
-        "vectors": float(vectors.loc[largest.name]) if largest is not None else float("nan"),
+        "vectors": float(vectors[largest]) if largest is not None else float("nan"),
         "failed": int(made["status"].isin(FAILED).sum()),
         "unsupported": int(runs["status"].isin(NOT_RUN).sum()),
     }
-
-
-def _distinct(shares: pd.Series) -> np.ndarray:
-    return shares.to_numpy()
 
 
 def reached(hit: pd.DataFrame) -> pd.DataFrame:

@@ -48,7 +48,8 @@ def _hits(runs: pd.DataFrame, looks: pd.DataFrame, measure: str) -> pd.DataFrame
         table = runs[["run", "solver", "seed"]].merge(first, left_on="run", right_index=True, how="left")
         tables.append(table.rename(columns={"total_calls": "calls"}).assign(decade=decade))
     return pd.concat(tables).assign(
-        calls=lambda t: t["calls"].astype(float).fillna(np.inf), seconds=lambda t: t["seconds"].astype(float).fillna(np.inf)
+        calls=lambda t: t["calls"].astype(float).fillna(np.inf),
+        seconds=lambda t: t["seconds"].astype(float).fillna(np.inf),
     )
 
 
@@ -57,7 +58,7 @@ def costs(hit: pd.DataFrame, by: str) -> pd.DataFrame:
 
     One row per problem, decade and solver. ``by`` is "calls" or "seconds".
     """
-    return hit.groupby(["problem", "decade", "solver"], as_index=False)[by].agg(median).rename(columns={by: "cost"})
+    return hit.groupby(["problem", "decade", "solver"])[by].agg(median).rename("cost").reset_index()
 
 
 def median(values: pd.Series | np.ndarray) -> float:

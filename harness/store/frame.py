@@ -38,7 +38,9 @@ def load(folder: Path, only: list[str] | None = None) -> Results:
     columns = ["run", *LOOK]
     looks = looks.reindex(columns=columns + [c for c in looks.columns if c not in columns])
     looks = looks.merge(runs[["run", "problem", "solver", "seed"]], on="run")
-    return Results(runs, looks.sort_values(["problem", "solver", "seed", "run", "step"], ignore_index=True), whole, troubles)
+    return Results(
+        runs, looks.sort_values(["problem", "solver", "seed", "run", "step"], ignore_index=True), whole, troubles
+    )
 
 
 def _run(digest: str, record: Record) -> dict[str, Any]:
@@ -62,13 +64,11 @@ def _run(digest: str, record: Record) -> dict[str, Any]:
 
 def _looks(digest: str, record: Record) -> list[dict[str, Any]]:
     """The looks of a run; the row that only says how a run failed repeats a step and has no metrics."""
-    return [
-        {"run": digest} | {k: row.get(k) for k in LOOK} | row["metrics"] for row in record.rows if row["metrics"]
-    ]
+    return [{"run": digest} | {k: row.get(k) for k in LOOK} | row["metrics"] for row in record.rows if row["metrics"]]
 
 
 def _label(runs: pd.DataFrame) -> pd.DataFrame:
-    """``problem``: as asked for, with device and dtype where the folder mixes them. ``solver``: the name and its choices.
+    """``problem``: as asked for, with device and dtype where the folder mixes them. ``solver``: name and choices.
 
     Step sizes may differ under one label, from problem to problem. Where two specs would share a label within one
     problem, the knobs in which they differ are added.
@@ -82,7 +82,12 @@ def _label(runs: pd.DataFrame) -> pd.DataFrame:
     for _, group in runs.groupby(["problem", "solver"]):
         if group["asked_solver"].nunique() > 1:
             differing = sorted(
-                {k for knobs in group["knobs"] for k in knobs if len({repr(other.get(k)) for other in group["knobs"]}) > 1}
+                {
+                    k
+                    for knobs in group["knobs"]
+                    for k in knobs
+                    if len({repr(other.get(k)) for other in group["knobs"]}) > 1
+                }
             )
             for index, knobs in zip(group.index, group["knobs"], strict=True):
                 extra = {k: knobs.get(k) for k in differing}

@@ -51,7 +51,9 @@ class RunKey:
     @property
     def filename(self) -> str:
         """problem-solver-seed-digest.jsonl, readable in a directory listing."""
-        names = (re.sub(r".*[/\\]", "", spec.split("(")[0]).replace(".py:", "-") for spec in (self.problem, self.solver))
+        names = (
+            re.sub(r".*[/\\]", "", spec.split("(")[0]).replace(".py:", "-") for spec in (self.problem, self.solver)
+        )
         stem = re.sub(r"[^A-Za-z0-9_.-]", "_", "-".join(names))
         return f"{stem}-s{self.seed}-{self.digest}.jsonl"
 
