@@ -90,12 +90,11 @@ def run(
     todo = unfinished(plan)
     click.echo(_opening(chosen, len(plan), len(todo), out))
     _make(todo, jobs, out)
-    report = _report(out, out / "report", [job.path.name for job in plan])
+    _report(out, out / "report", [job.path.name for job in plan])
     from .store.journal import read
     from .store.schema import GOOD
 
     sys.exit(0 if all(read(job.path).status in GOOD for job in plan) else 1)
-    del report
 
 
 def _choose(name: str | None, problems: tuple[str, ...], solvers: tuple[str, ...], options: dict[str, Any]) -> Suite:

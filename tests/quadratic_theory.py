@@ -99,6 +99,20 @@ class Quadratic:
     def penalised(self, N: Tensor, c: float) -> Tensor:
         return self.root(lambda x: self.hypergradient(x) + self.bias(x, N, c))
 
+    def helped(self, gamma: float, lam: float) -> Tensor:
+        """Where Penalty ends at fixed gamma and lambda: lambda g bends the steps on y only, so no function is descended.
+
+        At its y the hypergradient has (A + lambda/gamma I)^-1 in place of A^-1; lambda = 0 is ``penalised(A^2, gamma)``.
+        """
+        A = self.A
+
+        def gradient(x: Tensor) -> Tensor:
+            best = self.y_star(x)
+            d = -torch.linalg.solve(self.P + gamma * A @ A + lam * A, self.fy(x, best))
+            return self.fx(x, best + d) - gamma * self.B.T @ A @ d
+
+        return self.root(gradient)
+
 
 def quadratic(nx: int = 3, ny: int = 4, kappa: float = 4.0, seed: int = 0) -> Quadratic:
     """An instance whose lower Hessian has eigenvalues from 1/kappa to 1 and whose hyper-Hessian is well conditioned."""

@@ -51,6 +51,8 @@ def parse(text: str) -> Spec:
         if not isinstance(call, ast.Call) or call.args or any(k.arg is None for k in call.keywords):
             raise ValueError
         arguments = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
+        if len(arguments) < len(call.keywords):  # a knob given twice
+            raise ValueError
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         raise RequestError(
             f"{text!r} cannot be read; write a name with knobs as Python literals, such as 'bome(lr=0.05, T=10)'"

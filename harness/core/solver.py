@@ -77,9 +77,8 @@ def check_knob(owner: str, name: str, kind: Any, value: Any) -> Any:
     if _fits(kind, value):
         if isinstance(value, (tuple, list)):
             return tuple(check_knob(owner, name, typing.get_args(kind)[0], item) for item in value)
-        return float(value) if kind is float else value
-    if typing.get_origin(kind) in (Union, types.UnionType) and type(value) is int and _fits(kind, float(value)):
-        return float(value)
+        members = (kind, *typing.get_args(kind))  # in float | None, too, 1 and 1.0 are one value
+        return float(value) if type(value) is int and float in members and int not in members else value
     raise RequestError(f"{owner}: {name}={value!r} is not valid; {name} takes {_words(kind)}")
 
 

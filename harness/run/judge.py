@@ -17,6 +17,7 @@ from bilevelbench.core import derive
 from bilevelbench.core.problem import Problem
 
 LOWER_TOLERANCE = 1e-9  # of |grad_y g| at the re-solved lower level, relative to max(1, |grad_y g(x0, y0)|)
+SINGULAR = 1e-6  # |grad q| over 1 + |grad f|, below which BOME's measure has no direction to go by
 LINEAR_TOLERANCE = 1e-8  # relative residual of the linear system behind the true hypergradient
 
 
@@ -125,14 +126,14 @@ class Judge:
         return float((fx - cross).norm())
 
     def _stationarity(self, x: Tensor, y: Tensor, best: Tensor, gap: float, grad_phi: float | None) -> float:
-        """BOME's K(x, y). At y = y*(x) grad q vanishes and lambda* is 0/0: there K is |grad Phi|^2 + q."""
+        """BOME's K(x, y). At y = y*(x) grad q vanishes and lambda* is 0/0: so near it, |grad Phi|^2 + q instead."""
         p = self.problem
         fx, fy = derive.grad(p.f, x, y)
         gx, gy = derive.grad(p.g, x, y)
         grad_f = torch.cat([fx, fy])
         grad_q = torch.cat([gx - derive.grad_x(p.g, x, best), gy])
         square = float(grad_q @ grad_q)
-        if math.sqrt(square) <= 1e-10 * (1 + float(grad_f.norm())):
+        if math.sqrt(square) <= SINGULAR * (1 + float(grad_f.norm())):
             return math.nan if grad_phi is None else grad_phi**2 + gap
         multiplier = max(0.0, -float(grad_f @ grad_q) / square)
         return float((grad_f + multiplier * grad_q).square().sum()) + gap
