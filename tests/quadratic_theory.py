@@ -100,9 +100,9 @@ class Quadratic:
         return self.root(lambda x: self.hypergradient(x) + self.bias(x, N, c))
 
     def helped(self, gamma: float, lam: float) -> Tensor:
-        """Where Penalty ends at fixed gamma and lambda: lambda g bends the steps on y only, so no function is descended.
+        """Where Penalty ends at fixed gamma and lambda. Only the steps on y know lambda g, so no function is descended.
 
-        At its y the hypergradient has (A + lambda/gamma I)^-1 in place of A^-1; lambda = 0 is ``penalised(A^2, gamma)``.
+        At its y the implicit formula has (A + lambda/gamma I)^-1 for A^-1; lambda = 0 is ``penalised(A^2, gamma)``.
         """
         A = self.A
 
