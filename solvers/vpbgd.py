@@ -22,7 +22,8 @@ class VPBGD:
     0 over ``ramp`` steps (1: constant from the start) and the step is scaled by min(1, 1/gamma).
     """
 
-    lr: float = 1e-2  # alpha: step on (x, y), times min(1, 1/gamma)
+    lr: float = 1e-2  # alpha: step on x, and on y unless lr_y is given, times min(1, 1/gamma)
+    lr_y: float | None = None  # step on y
     lr_inner: float = 1e-1  # beta: step on omega
     T: int = 1  # steps on omega
     gamma: float = 10.0  # penalty
@@ -41,10 +42,11 @@ class VPBGD:
         gamma = self.gamma * min(1.0, (s.k + 1) / self.ramp)
         fx, fy = o.df(x, y)
         gx, gy = o.dg(x, y)
-        lr = self.lr * min(1.0, 1.0 / gamma if gamma else 1.0)
+        scale = min(1.0, 1.0 / gamma if gamma else 1.0)
+        lr, lr_y = self.lr * scale, (self.lr if self.lr_y is None else self.lr_y) * scale
         return State(
             o.project_x(x - lr * (fx + gamma * (gx - o.dg_x(x, z)))),
-            o.project_y(y - lr * (fy + gamma * gy)),
+            o.project_y(y - lr_y * (fy + gamma * gy)),
             z,
             s.k + 1,
         )
