@@ -235,6 +235,31 @@ def test_f2sa_takes_its_steps_with_lambda_k(growth):
         torch.testing.assert_close(tuple(new[:3]), (x, y, z), rtol=1e-11, atol=1e-12)
 
 
+@pytest.mark.parametrize("phi", ["norm", "gap"])
+def test_bome_s_eps_stands_where_the_released_code_has_it(phi):
+    """Norm barrier: eta - <grad f, grad q>/(|grad q|^2 + eps), so that eta is not shrunk. Gap: all of it is divided."""
+    q, eps, eta = quadratic(), 0.7, 0.4
+    solver, problem = make_solver(f"bome(lr=0.1,lr_inner=0.5,T=2,eta={eta},phi={phi!r},eps={eps})"), q.problem
+    signs = set()
+    for seed in range(12):
+        rng = torch.Generator().manual_seed(seed)
+        x, y = (torch.randn(p.shape, generator=rng, dtype=p.dtype) for p in (problem.x0, problem.y0))
+        z = q.y_star(x) + q.E(0.5, 2) @ (y - q.y_star(x))
+        grad_q = torch.cat([-q.B.T @ (y - z), q.A @ (y - q.y_star(x))])
+        grad_f = torch.cat([q.fx(x, y), q.fy(x, y)])
+        if phi == "norm":
+            lam = eta - float(grad_f @ grad_q) / (float(grad_q @ grad_q) + eps)
+        else:
+            gap = float(problem.g(x, y) - problem.g(x, z))
+            lam = (eta * gap - float(grad_f @ grad_q)) / (float(grad_q @ grad_q) + eps)
+        signs.add(lam > 0)
+        oracle = Oracle(problem)
+        new = solver.step(oracle, solver.init(oracle, x, y))
+        expected = torch.cat([x, y]) - 0.1 * (grad_f + max(lam, 0.0) * grad_q)
+        torch.testing.assert_close(torch.cat([new.x, new.y]), expected, rtol=1e-10, atol=1e-11)
+    assert signs == {True, False}
+
+
 def test_bome_s_momentum_is_a_heavy_ball_on_both_variables():
     """buffer = momentum buffer + direction; the direction itself does not know of the buffer."""
     problem = quadratic().problem

@@ -100,6 +100,25 @@ def test_labels_tell_specs_apart(tmp_path):
     assert sorted(runs["solver"]) == ["bome[lr=0.1]", "bome[lr=0.2]", "bome[phi=gap]", "itd"]
 
 
+def test_results_of_older_code_do_not_stand_beside_those_of_newer(tmp_path):
+    path = write_run(tmp_path, gaps=(1.0, 0.5))
+    text = path.read_text().replace('"code":"c"', '"code":"older"').replace("2026-01-01", "2025-01-01")
+    (tmp_path / "older.jsonl").write_text(text.replace(path.stem[-16:], "0" * 16))
+    data = load(tmp_path)
+    assert data.superseded == 1
+    assert list(data.runs["run"]) == [path.stem[-16:]]
+
+
+def test_mixed_budgets_are_told_apart(tmp_path):
+    for steps in (10, 20):
+        path = write_run(tmp_path)
+        text = path.read_text().replace('"steps":10', f'"steps":{steps}').replace(path.stem[-16:], f"{steps:016d}")
+        path.unlink()
+        (tmp_path / f"{steps}.jsonl").write_text(text)
+    write_run(tmp_path, problem="other")
+    assert sorted(load(tmp_path).runs["problem"]) == ["other", "quadratic, 10 steps", "quadratic, 20 steps"]
+
+
 def test_an_empty_folder_is_a_sentence(tmp_path):
     with pytest.raises(ValueError, match="holds no bilevelbench result"):
         load(tmp_path)

@@ -59,6 +59,7 @@ def write(results: Path, out: Path, only: list[str] | None = None) -> Report:
         failures=failures.to_dict("records"),
         unsupported=data.runs[data.runs["status"] == "unsupported"].to_dict("records"),
         provenance=tables.provenance(data),
+        superseded=data.superseded,
         troubles=[trouble.replace(str(results) + "/", "") for trouble in data.troubles],
     )  # fmt: skip
     (out / "index.html").write_text(page, encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,12 +15,14 @@ class Results(NamedTuple):
     """``runs`` has one row per run, ``looks`` one per look (metrics as columns), both with the column ``run``.
 
     ``troubles`` holds a sentence for each file that is foreign or half-written; what is whole of it is in the tables.
+    ``superseded`` counts runs left out because the same experiment was made again with later code.
     """
 
     runs: pd.DataFrame
     looks: pd.DataFrame
     records: dict[str, Record]
     troubles: list[str]
+    superseded: int
 
 
 LOOK = ("step", "seconds", "cpu_seconds", "total_calls", "status")
@@ -29,7 +32,8 @@ def load(folder: Path, only: list[str] | None = None) -> Results:
     """Read the result files of a folder, or those of the given names. ``ValueError`` where there is no run to show."""
     records = [record for record in read_folder(folder) if only is None or record.path.name in only]
     troubles = [record.trouble for record in records if record.trouble]
-    whole = {str(record.header["digest"]): record for record in records if record.header is not None}
+    complete = [record for record in records if record.header is not None]
+    whole = _latest(complete)
     if not whole:
         raise ValueError(f"{folder} holds no bilevelbench result; make some with `bilevelbench run --out {folder}`")
     runs = pd.DataFrame([_run(digest, record) for digest, record in whole.items()])
@@ -38,9 +42,17 @@ def load(folder: Path, only: list[str] | None = None) -> Results:
     columns = ["run", *LOOK]
     looks = looks.reindex(columns=columns + [c for c in looks.columns if c not in columns])
     looks = looks.merge(runs[["run", "problem", "solver", "seed"]], on="run")
-    return Results(
-        runs, looks.sort_values(["problem", "solver", "seed", "run", "step"], ignore_index=True), whole, troubles
-    )
+    looks = looks.sort_values(["problem", "solver", "seed", "run", "step"], ignore_index=True)
+    return Results(runs, looks, whole, troubles, len(complete) - len(whole))
+
+
+def _latest(records: list[Record]) -> dict[str, Record]:
+    """By digest, of each experiment the record made last: results of older code do not stand beside those of newer."""
+    latest: dict[str, Record] = {}
+    for record in sorted(records, key=lambda record: str((record.header or {}).get("created", ""))):
+        key = {name: value for name, value in (record.header or {})["key"].items() if name != "code"}
+        latest[json.dumps(key, sort_keys=True)] = record
+    return {str((record.header or {})["digest"]): record for record in latest.values()}
 
 
 def _run(digest: str, record: Record) -> dict[str, Any]:
@@ -54,6 +66,7 @@ def _run(digest: str, record: Record) -> dict[str, Any]:
         "choices": solver.get("choices") or {}, "knobs": solver.get("knobs") or {}, "order": solver.get("order"),
         "seed": key["seed"], "device": key["device"], "dtype": key["dtype"], "threads": key["threads"],
         "status": record.status, "reason": last.get("reason", ""), "traceback": last.get("traceback", ""),
+        "budget": ", ".join(f"{key[unit]} {unit}" for unit in ("steps", "seconds", "calls") if key.get(unit)),
         "ended_by": last.get("ended_by", ""), "steps": last.get("step"), "seconds": last.get("seconds"),
         "calls": last.get("total_calls"), "peak_bytes": memory.get("peak_bytes"),
         "state_bytes": memory.get("state_bytes"), "n_x": problem.get("n_x"), "n_y": problem.get("n_y"),
@@ -68,16 +81,16 @@ def _looks(digest: str, record: Record) -> list[dict[str, Any]]:
 
 
 def _label(runs: pd.DataFrame) -> pd.DataFrame:
-    """``problem``: as asked for, with device and dtype where the folder mixes them. ``solver``: name and choices.
+    """``problem``: as asked for, with device, dtype, budget where these are mixed. ``solver``: name and choices.
 
     Step sizes may differ under one label, from problem to problem. Where two specs would share a label within one
     problem, the knobs in which they differ are added.
     """
     runs = runs.copy()
     runs["problem"] = runs["asked_problem"]
-    for column in ("device", "dtype"):
-        if runs[column].nunique() > 1:
-            runs["problem"] += " " + runs[column]
+    for column in ("device", "dtype", "budget"):
+        mixed = runs.groupby("asked_problem")[column].transform("nunique") > 1
+        runs.loc[mixed, "problem"] += ", " + runs.loc[mixed, column]
     runs["solver"] = [_bracket(name, choices) for name, choices in zip(runs["name"], runs["choices"], strict=True)]
     for _, group in runs.groupby(["problem", "solver"]):
         if group["asked_solver"].nunique() > 1:
