@@ -208,16 +208,17 @@ def test_penalty_starts_as_told_and_moves_gamma():
 # -- schedules and memories
 
 
-def test_vpbgd_ramps_gamma_linearly_and_shrinks_its_step():
-    """gamma_k = gamma (k + 1)/ramp up to gamma; the step is lr min(1, 1/gamma_k)."""
+@pytest.mark.parametrize("lr_y", [None, 0.04])
+def test_vpbgd_ramps_gamma_linearly_and_shrinks_its_steps(lr_y):
+    """gamma_k = gamma (k + 1)/ramp up to gamma; both steps are multiplied by min(1, 1/gamma_k)."""
     q, ramp, gamma = quadratic(), 4, 6.0
-    states, _ = steps(f"vpbgd(lr=0.1,lr_inner=0.5,T=1,gamma={gamma},ramp={ramp})", q.problem, 6)
+    states, _ = steps(f"vpbgd(lr=0.1,lr_inner=0.5,T=1,gamma={gamma},ramp={ramp},lr_y={lr_y})", q.problem, 6)
     for k, (s, new) in enumerate(itertools.pairwise(states)):
         z = s.z - 0.5 * (q.A @ s.z - q.B @ s.x - q.b)
         c = gamma * min(1.0, (k + 1) / ramp)
-        lr = 0.1 * min(1.0, 1 / c)
-        x = s.x - lr * (q.fx(s.x, s.y) - c * q.B.T @ (s.y - z))
-        y = s.y - lr * (q.fy(s.x, s.y) + c * (q.A @ s.y - q.B @ s.x - q.b))
+        scale = min(1.0, 1 / c)
+        x = s.x - 0.1 * scale * (q.fx(s.x, s.y) - c * q.B.T @ (s.y - z))
+        y = s.y - (lr_y or 0.1) * scale * (q.fy(s.x, s.y) + c * (q.A @ s.y - q.B @ s.x - q.b))
         torch.testing.assert_close(tuple(new[:3]), (x, y, z), rtol=1e-11, atol=1e-12)
 
 

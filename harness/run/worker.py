@@ -47,11 +47,16 @@ class Job:
 
 
 def prepare(threads: int, limit_memory: bool) -> None:
-    """Set up a worker process. An interrupt is the parent's affair; a worker whose parent is gone ends."""
+    """Set up a worker process, imports included, so that no run's time limit pays for them.
+
+    An interrupt is the parent's affair; a worker whose parent is gone ends.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = os.getppid()
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     torch.set_num_threads(threads)
+    SOLVERS.load()
+    PROBLEMS.load()
     if limit_memory and sys.platform == "linux":
         # An allocation beyond what is there fails in this run (status oom) instead of making the machine swap.
         import resource
