@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from .core.errors import Unsupported as Unsupported
     from .core.flat import Flat as Flat
     from .core.oracle import Oracle as Oracle
+    from .core.outer import Moments as Moments
+    from .core.outer import Outer as Outer
     from .core.problem import Picture as Picture
     from .core.problem import Problem as Problem
     from .core.problem import box as box
@@ -25,7 +27,9 @@ if TYPE_CHECKING:
 _HOME = {
     "Draw": "draw",
     "Flat": "flat",
+    "Moments": "outer",
     "Oracle": "oracle",
+    "Outer": "outer",
     "Picture": "problem",
     "Point": "solver",
     "Problem": "problem",

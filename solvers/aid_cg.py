@@ -1,12 +1,21 @@
 """AID with conjugate gradients: the implicit hypergradient."""
 
-import torch
+from typing import NamedTuple
 
-from bilevelbench import Oracle, Point, solver
+import torch
+from torch import Tensor
+
+from bilevelbench import Moments, Oracle, Outer, solver
+
+
+class State(NamedTuple):
+    x: Tensor
+    y: Tensor
+    m: Moments
 
 
 @solver("aid_cg")
-class AIDCG:
+class AIDCG(Outer):
     """Approximate implicit differentiation, linear system by conjugate gradients. Pedregosa, ICML 2016; Grazzi,
     Franceschi, Pontil, Salzo, ICML 2020; Rajeswaran, Finn, Kakade, Levine, NeurIPS 2019 (iMAML).
 
@@ -21,11 +30,21 @@ class AIDCG:
     K: int = 10  # iterations of conjugate gradients
     damping: float = 0.0  # H + damping I
 
+    family = "implicit"
     order = 2
-    certificate = "exact"
+    calls = "T dg_y, df, K d2g_yy, d2g_xy"
+    memory = "1"
+    certified = ("lr=0.1,lr_inner=1.0,T=5,K=6", "lr=0.1,lr_inner=1.0,T=1,K=6", "lr=0.1,lr_inner=1.0,K=6,damping=0.5")
 
-    def step(self, o: Oracle, s: Point) -> Point:
-        x, y = s
+    @property
+    def certificate(self) -> str:
+        return "shifted" if self.damping else "exact"
+
+    def init(self, o: Oracle, x: Tensor, y: Tensor) -> State:
+        return State(x, y, self.moments(x))
+
+    def step(self, o: Oracle, s: State) -> State:
+        x, y = s.x, s.y
         for _ in range(self.T):
             y = o.project_y(y - self.lr_inner * o.dg_y(x, y))
         fx, r = o.df(x, y)
@@ -37,4 +56,5 @@ class AIDCG:
             q, r = q + a * p, r - a * Hp
             rr, old = r @ r, rr
             p = r + torch.where(old < tiny, 0.0, rr / old) * p
-        return Point(o.project_x(x - self.lr * (fx - o.d2g_xy(x, y, q))), y)
+        m, dx = self.move(s.m, fx - o.d2g_xy(x, y, q))
+        return State(o.project_x(x - self.lr * dx), y, m)

@@ -5,24 +5,24 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from bilevelbench import Oracle, solver
+from bilevelbench import Moments, Oracle, Outer, solver
 
 
 class State(NamedTuple):
     x: Tensor
     y: Tensor
-    mx: Tensor | None  # heavy-ball buffers, None without momentum
-    my: Tensor | None
+    z: Tensor | None  # theta^(T), kept where the inner iterate is persistent
+    m: Moments
 
 
 @solver("bome")
-class BOME:
+class BOME(Outer):
     """BOME. Liu, Ye, Wright, Stone, Liu: "BOME! Bilevel Optimization Made Easy", NeurIPS 2022, Algorithm 1.
 
-    Additions of the released code that the paper does not have: ``eps`` in lambda's denominator, ``momentum``
-    (heavy ball on both variables, ``buffer = momentum * buffer + direction``) and a step of its own for y. Their
-    two forms of lambda are kept: eta - <grad f, grad q>/(|grad q|^2 + eps) for "norm", so that eps does not shrink eta,
-    and (eta q - <grad f, grad q>)/(|grad q|^2 + eps) for "gap".
+    Moves (x, y) along d = grad f + lambda grad q, the vector nearest to grad f with <d, grad q> >= phi, where
+    q = g(x, y) - g(x, z) and z is T steps on g from y. lambda = 0 where grad q = 0. Additions: ``lr_y``, and ``eps``
+    in lambda's denominator as in the authors' code (for "norm" it leaves eta unshrunk); ``persistent`` starts z at the
+    last z instead of y, an ablation that is not in the paper and takes the truncation bias of T away.
     """
 
     lr: float = 1e-2  # xi: step on x, and on y unless lr_y is given
@@ -31,19 +31,25 @@ class BOME:
     T: int = 10  # inner steps
     eta: float = 0.5  # phi = eta |grad q|^2 ("norm") or eta q ("gap")
     phi: Literal["norm", "gap"] = "norm"
-    eps: float = 1e-8
-    momentum: float = 0.0
+    eps: float = 0.0
+    persistent: bool = False
 
-    order = 1
-    certificate = "truncated"  # W(A^-1 (I - E^T)) + O(lr)
+    family = "first order"
+    calls = "T dg_y, dg, dg_x, df, 2*(phi=='gap') g"
+    memory = "1"
+    certified = ("lr_inner=1.0,T=1", "lr_inner=1.0,T=3,phi='gap'", "lr_inner=1.0,T=1,persistent=True")
+
+    @property
+    def certificate(self) -> str:
+        return "exact_floor" if self.persistent else "truncated"
 
     def init(self, o: Oracle, x: Tensor, y: Tensor) -> State:
-        return State(x, y, torch.zeros_like(x), torch.zeros_like(y)) if self.momentum else State(x, y, None, None)
+        return State(x, y, y if self.persistent else None, self.moments(x, y))
 
     def step(self, o: Oracle, s: State) -> State:
         x, y = s.x, s.y
-        z = y
-        for _ in range(self.T):  # z ~ argmin g(x, .), restarted at y
+        z = y if s.z is None else s.z
+        for _ in range(self.T):  # z ~ argmin g(x, .)
             z = o.project_y(z - self.lr_inner * o.dg_y(x, z))
         fx, fy = o.df(x, y)
         gx, gy = o.dg(x, y)
@@ -54,12 +60,11 @@ class BOME:
             lam = torch.relu(self.eta - _ratio(dot, square + self.eps))
         else:
             lam = torch.relu(_ratio(self.eta * (o.g(x, y) - o.g(x, z)) - dot, square + self.eps))
-        dx, dy = fx + lam * qx, fy + lam * qy
-        if s.mx is not None and s.my is not None:
-            dx, dy = dx + self.momentum * s.mx, dy + self.momentum * s.my
+        m, dx, dy = self.move(s.m, fx + lam * qx, fy + lam * qy)
         lr_y = self.lr if self.lr_y is None else self.lr_y
-        buffers = (dx, dy) if self.momentum else (None, None)
-        return State(o.project_x(x - self.lr * dx), o.project_y(y - lr_y * dy), *buffers)
+        return State(
+            o.project_x(x - self.lr * dx), o.project_y(y - lr_y * dy), z if self.persistent else None, m
+        )
 
 
 def _ratio(a: Tensor, b: Tensor) -> Tensor:

@@ -4,18 +4,18 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from bilevelbench import Oracle, solver
+from bilevelbench import Moments, Oracle, Outer, solver
 
 
 class State(NamedTuple):
     x: Tensor
     y: Tensor  # follows argmin f + lambda g
     z: Tensor  # follows argmin g
-    k: int  # steps so far
+    m: Moments
 
 
 @solver("f2sa")
-class F2SA:
+class F2SA(Outer):
     """F2SA. Kwon, Kwon, Wright, Nowak: "A fully first-order method for stochastic bilevel optimization", ICML 2023,
     Algorithm 1, full batch.
 
@@ -29,18 +29,22 @@ class F2SA:
     lam: float = 10.0  # lambda_0
     growth: float = 0.0
 
-    order = 1
+    family = "first order"
+    calls = "2*T dg_y, T df_y, df_x, 2 dg_x"
+    memory = "1"
     certificate = "penalty"  # x_c with N = A, c = lambda
+    certified = ("lr=0.05,lr_inner=0.5,T=10,lam=3.0", "lr=0.05,lr_inner=0.5,T=20,lam=30.0")
 
     def init(self, o: Oracle, x: Tensor, y: Tensor) -> State:
-        return State(x, y, y, 0)
+        return State(x, y, y, self.moments(x))
 
     def step(self, o: Oracle, s: State) -> State:
         x, y, z = s.x, s.y, s.z
-        lam = self.lam * (s.k + 1) ** self.growth
+        lam = self.lam * (s.m.k + 1) ** self.growth
         lr_y = self.lr_inner / max(lam, 1.0)
         for _ in range(self.T):
             z = o.project_y(z - self.lr_inner * o.dg_y(x, z))
             y = o.project_y(y - lr_y * (o.df_y(x, y) + lam * o.dg_y(x, y)))
         direction = o.df_x(x, y) + lam * (o.dg_x(x, y) - o.dg_x(x, z))
-        return State(o.project_x(x - self.lr * direction), y, z, s.k + 1)
+        m, dx = self.move(s.m, direction)
+        return State(o.project_x(x - self.lr * dx), y, z, m)

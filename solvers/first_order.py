@@ -1,10 +1,20 @@
 """Alternating descent: the control that ignores the lower level's answer to x."""
 
-from bilevelbench import Oracle, Point, solver
+from typing import NamedTuple
+
+from torch import Tensor
+
+from bilevelbench import Moments, Oracle, Outer, solver
+
+
+class State(NamedTuple):
+    x: Tensor
+    y: Tensor
+    m: Moments
 
 
 @solver("first_order")
-class FirstOrder:
+class FirstOrder(Outer):
     """Alternating descent, the control: T steps on g in y, then one on f in x along df/dx alone.
 
     Not a bilevel solver: the implicit part of the hypergradient is missing, so it ends where df/dx(x, y*(x)) = 0, and
@@ -16,11 +26,18 @@ class FirstOrder:
     lr_inner: float = 1e-1  # alpha: step on y
     T: int = 10  # inner steps
 
-    order = 1
+    family = "control"
+    calls = "T dg_y, df_x"
+    memory = "1"
     certificate = "direct"  # df/dx(x, y*(x)) = 0
+    certified = ("lr=0.1,lr_inner=1.0,T=5",)
 
-    def step(self, o: Oracle, s: Point) -> Point:
-        x, y = s
+    def init(self, o: Oracle, x: Tensor, y: Tensor) -> State:
+        return State(x, y, self.moments(x))
+
+    def step(self, o: Oracle, s: State) -> State:
+        x, y = s.x, s.y
         for _ in range(self.T):
             y = o.project_y(y - self.lr_inner * o.dg_y(x, y))
-        return Point(o.project_x(x - self.lr * o.df_x(x, y)), y)
+        m, dx = self.move(s.m, o.df_x(x, y))
+        return State(o.project_x(x - self.lr * dx), y, m)

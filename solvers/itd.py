@@ -4,17 +4,18 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from bilevelbench import Oracle, solver
+from bilevelbench import Moments, Oracle, Outer, solver
 
 
 class State(NamedTuple):
     x: Tensor
     y: Tensor
     start: Tensor  # where a cold lower loop begins
+    m: Moments
 
 
 @solver("itd")
-class ITD:
+class ITD(Outer):
     """Iterative differentiation (reverse mode). Franceschi, Donini, Frasconi, Pontil, ICML 2017, Algorithm 1.
 
     The transpose of the unrolled map is written out as second-order products, so that its cost (T gradients, T
@@ -27,11 +28,18 @@ class ITD:
     T: int = 10  # steps of the lower loop, all unrolled
     warm: bool = True
 
+    family = "unrolled"
     order = 2
-    certificate = "unrolled"  # warm: W(A^-1 (I - E^T)); cold: argmin f(x, y_T(x))
+    calls = "T dg_y, df, T d2g"
+    memory = "T"
+    certified = ("lr=0.1,lr_inner=1.0,T=3", "lr=0.1,lr_inner=0.7,T=5,warm=False")
+
+    @property
+    def certificate(self) -> str:
+        return "unrolled" if self.warm else "cold"
 
     def init(self, o: Oracle, x: Tensor, y: Tensor) -> State:
-        return State(x, y, y)
+        return State(x, y, y, self.moments(x))
 
     def step(self, o: Oracle, s: State) -> State:
         x, y = s.x, s.y if self.warm else s.start
@@ -46,4 +54,5 @@ class ITD:
             cross, hessian = o.d2g(x, before, q)
             p = p - self.lr_inner * cross
             q = q - self.lr_inner * hessian
-        return State(o.project_x(x - self.lr * p), y, s.start)
+        m, dx = self.move(s.m, p)
+        return State(o.project_x(x - self.lr * dx), y, s.start, m)

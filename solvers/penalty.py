@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bilevelbench import Oracle, solver
+from bilevelbench import Moments, Oracle, Outer, solver
 
 
 class State(NamedTuple):
@@ -15,10 +15,11 @@ class State(NamedTuple):
     lam: Tensor  # lambda: weight of g, helps where g is not convex
     eps: Tensor  # tolerance
     nu: Tensor  # multipliers of grad_y g = 0
+    m: Moments
 
 
 @solver("penalty")
-class Penalty:
+class Penalty(Outer):
     """Penalty. Mehra, Hamm: "Penalty Method for Inversion-Free Deep Bilevel Optimization", ACML 2021, Algorithm 2.
 
     Descends f + gamma/2 |grad_y g|^2 + <grad_y g, nu> (+ lambda g for y). One step here is T steps on y and one on x;
@@ -39,12 +40,23 @@ class Penalty:
     c_lam: float = 0.9
     multipliers: bool = True  # nu; False keeps it at zero
 
+    family = "first order"
     order = 2
-    certificate = "augmented"  # x* with multipliers; x_c with N = A^2, c = gamma, at a fixed gamma without
+    calls = "T+1 dg_y, T df_y, df_x, T d2g_yy, d2g_xy"
+    memory = "1"
+    certified = (
+        "lr=0.02,lr_inner=0.2,T=10,gamma=1.0,c_gamma=1.0,c_eps=1.0,eps=1e9,multipliers=False",
+        "lr=0.02,lr_inner=0.2,T=10,lam=2.0,c_gamma=1.0,c_eps=1.0,c_lam=1.0,eps=1e9,multipliers=False",
+        "lr=0.1,lr_inner=0.08,T=5,gamma=10.0,c_gamma=1.0,c_eps=1.0,eps=1e-2",
+    )
+
+    @property
+    def certificate(self) -> str:
+        return "exact" if self.multipliers else "helped"
 
     def init(self, o: Oracle, x: Tensor, y: Tensor) -> State:
         gamma, lam, eps = (y.new_tensor(value) for value in (self.gamma, self.lam, self.eps))
-        return State(x, y, gamma, lam, eps, torch.zeros_like(y))
+        return State(x, y, gamma, lam, eps, torch.zeros_like(y), self.moments(x))
 
     def step(self, o: Oracle, s: State) -> State:
         x, y = s.x, s.y
@@ -56,7 +68,8 @@ class Penalty:
             y = o.project_y(y - self.lr_inner * shrink * vy)
         gy = o.dg_y(x, y)
         vx = o.df_x(x, y) + o.d2g_xy(x, y, s.gamma * gy + s.nu)
-        x = o.project_x(x - self.lr * shrink * vx)
+        m, dx = self.move(s.m, vx)
+        x = o.project_x(x - self.lr * shrink * dx)
         hit = vx @ vx + vy @ vy < s.eps**2  # strict: at zero gradients gamma stops when eps^2 underflows
         gamma = torch.where(hit, self.c_gamma * s.gamma, s.gamma)
         return State(
@@ -66,4 +79,5 @@ class Penalty:
             torch.where(hit, self.c_lam * s.lam, s.lam),
             torch.where(hit, self.c_eps * s.eps, s.eps),
             torch.where(hit & self.multipliers, s.nu + gamma * gy, s.nu),
+            m,
         )

@@ -5,35 +5,38 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bilevelbench import Oracle, solver
+from bilevelbench import Moments, Oracle, Outer, solver
 
 
 class State(NamedTuple):
     x: Tensor
     y: Tensor
     v: Tensor  # the linear variable, tends to -H^-1 df/dy
-    k: int  # steps so far
+    m: Moments
 
 
 @solver("soba")
-class SOBA:
+class SOBA(Outer):
     """SOBA. Dagréou, Ablin, Vaiter, Moreau: "A framework for bilevel optimization that enables stochastic and global
     variance reduction algorithms", NeurIPS 2022, Algorithm 1 with the directions of section 2.2.
 
-    y, the linear variable v and x move at once, along gradients taken at the same point. Constant steps unless
-    ``decay`` > 0, then lr k^-decay for all three (the paper: 1/2). ``batch`` rows of f and g a step, all by default.
+    y, the linear variable v and x move at once, along gradients taken at the same point. ``decay`` is that of all
+    three steps (the paper: 1/2). ``batch`` rows of f and g a step, all by default.
     """
 
     lr: float = 1e-2  # gamma: step on x
     lr_inner: float = 1e-1  # rho: step on y and on v
-    decay: float = 0.0
     batch: int | None = None
 
+    family = "implicit"
     order = 2
+    calls = "dg_y, df, d2g"
+    memory = "1"
     certificate = "exact"
+    certified = ("lr=0.05,lr_inner=0.5",)
 
     def init(self, o: Oracle, x: Tensor, y: Tensor) -> State:
-        return State(x, y, torch.zeros_like(y), 0)
+        return State(x, y, torch.zeros_like(y), self.moments(x))
 
     def step(self, o: Oracle, s: State) -> State:
         x, y, v = s.x, s.y, s.v
@@ -41,11 +44,11 @@ class SOBA:
         of_g = () if self.batch is None else (o.draw_g(self.batch),)
         fx, fy = o.df(x, y, *of_f)
         cross, hessian = o.d2g(x, y, v, *of_g)
-        factor = (s.k + 1) ** -self.decay
-        rho = self.lr_inner * factor
+        rho = self.lr_inner * self.pace(s.m)
+        m, dx = self.move(s.m, fx + cross)
         return State(
-            o.project_x(x - self.lr * factor * (fx + cross)),
+            o.project_x(x - self.lr * dx),
             o.project_y(y - rho * o.dg_y(x, y, *of_g)),
             v - rho * (hessian + fy),
-            s.k + 1,
+            m,
         )

@@ -4,18 +4,18 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from bilevelbench import Oracle, solver
+from bilevelbench import Moments, Oracle, Outer, solver
 
 
 class State(NamedTuple):
     x: Tensor
     y: Tensor
     z: Tensor  # omega: follows argmin g(x, .)
-    k: int  # steps so far
+    m: Moments
 
 
 @solver("vpbgd")
-class VPBGD:
+class VPBGD(Outer):
     """V-PBGD. Shen, Chen: "On penalty-based bilevel gradient descent method", ICML 2023, Algorithm 1.
 
     Descends f + gamma (g(x, y) - g(x, z)) with z kept across steps. As in the authors' code, gamma grows linearly from
@@ -29,24 +29,23 @@ class VPBGD:
     gamma: float = 10.0  # penalty
     ramp: int = 1
 
-    order = 1
+    family = "first order"
+    calls = "T dg_y, dg, dg_x, df"
+    memory = "1"
     certificate = "penalty"  # x_c with N = A, c = gamma
+    certified = ("lr=0.2,lr_inner=1.0,gamma=3.0", "lr=0.2,lr_inner=1.0,T=4,gamma=30.0,ramp=50")
 
     def init(self, o: Oracle, x: Tensor, y: Tensor) -> State:
-        return State(x, y, y, 0)
+        return State(x, y, y, self.moments(x, y))
 
     def step(self, o: Oracle, s: State) -> State:
         x, y, z = s.x, s.y, s.z
         for _ in range(self.T):
             z = o.project_y(z - self.lr_inner * o.dg_y(x, z))
-        gamma = self.gamma * min(1.0, (s.k + 1) / self.ramp)
+        gamma = self.gamma * min(1.0, (s.m.k + 1) / self.ramp)
         fx, fy = o.df(x, y)
         gx, gy = o.dg(x, y)
         scale = min(1.0, 1.0 / gamma if gamma else 1.0)
         lr, lr_y = self.lr * scale, (self.lr if self.lr_y is None else self.lr_y) * scale
-        return State(
-            o.project_x(x - lr * (fx + gamma * (gx - o.dg_x(x, z)))),
-            o.project_y(y - lr_y * (fy + gamma * gy)),
-            z,
-            s.k + 1,
-        )
+        m, dx, dy = self.move(s.m, fx + gamma * (gx - o.dg_x(x, z)), fy + gamma * gy)
+        return State(o.project_x(x - lr * dx), o.project_y(y - lr_y * dy), z, m)

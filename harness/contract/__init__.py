@@ -8,36 +8,46 @@ from pathlib import Path
 from bilevelbench.core.errors import RequestError, Unsupported
 from bilevelbench.core.registry import PROBLEMS, SOLVERS, load_file, parse, resolve, suggest
 
+from .certificates import certificate_holds
+from .cost import counts_are_as_declared, memory_is_as_declared
 from .problems import CHECKS as PROBLEM_CHECKS
 from .solvers import CHECKS as SOLVER_CHECKS
 
-Check = Callable[[str], None]
+Check = Callable[[str], str | None]
+
+
+# What a solver says of itself, held against what it does.
+CLAIM_CHECKS: dict[str, Check] = {
+    "calls per step": counts_are_as_declared,
+    "memory": memory_is_as_declared,
+    "certificate": certificate_holds,
+}
 
 
 def check(text: str) -> tuple[bool, str]:
     """Run all checks that apply to a solver or a problem, named or in a file; (passed, a table as text)."""
     lines, passed = [], True
     for kind, target in _targets(text):
-        checks = SOLVER_CHECKS if kind == "solver" else PROBLEM_CHECKS
+        checks = {**SOLVER_CHECKS, **CLAIM_CHECKS} if kind == "solver" else PROBLEM_CHECKS
         width = max(len(name) for name in checks)
         lines.append(f"{kind} {target}")
         for name, run in checks.items():
             verdict = outcome(run, target)
-            passed &= verdict in ("ok", "") or verdict.startswith("n/a")
+            passed &= not verdict.startswith("FAILED")
             lines.append(f"  {name:{width}}  {verdict}")
     return passed, "\n".join(lines)
 
 
 def outcome(run: Check, target: str) -> str:
-    """'ok', 'n/a: ...' or 'FAILED: ...' with one sentence."""
+    """'ok', 'ok: ...', 'n/a: ...' or 'FAILED: ...' with one sentence."""
     try:
-        run(target)
+        found = run(target)
     except Unsupported as reason:
         return f"n/a: {reason}"
     except Exception as error:
         words = str(error).strip().partition("\n")[0] or type(error).__name__
         return f"FAILED: {words if isinstance(error, AssertionError) else f'{type(error).__name__}: {words}'}"
-    return "ok"
+    return f"ok: {found}" if found else "ok"
 
 
 def _targets(text: str) -> Iterator[tuple[str, str]]:

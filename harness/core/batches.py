@@ -13,9 +13,13 @@ import torch
 from torch import Tensor
 
 
+def generator(seed: int, stream: str, step: int, k: int) -> np.random.Generator:
+    """The source of the k-th random thing of a stream within a step."""
+    return np.random.default_rng([seed, zlib.crc32(stream.encode()), step, k])
+
+
 def minibatch(seed: int, stream: str, step: int, k: int, n: int, size: int) -> Tensor:
     """The k-th minibatch of a stream within a step: ``size`` indices below ``n``, uniform without replacement."""
     if not 1 <= size <= n:
         raise ValueError(f"a minibatch of {size} rows cannot be drawn from {n}")
-    rng = np.random.default_rng([seed, zlib.crc32(stream.encode()), step, k])
-    return torch.from_numpy(rng.choice(n, size, replace=False, shuffle=False))
+    return torch.from_numpy(generator(seed, stream, step, k).choice(n, size, replace=False, shuffle=False))

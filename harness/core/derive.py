@@ -66,3 +66,18 @@ def second(
         wanted = tuple(p for p, name in ((x, "x"), (y, "y")) if name in wrt)
         products = iter(_grad((gy * v.detach()).sum(), wanted))
     return next(products) if "x" in wrt else None, next(products) if "y" in wrt else None
+
+
+def cross_transposed(fn: Function, x: Tensor, y: Tensor, u: Tensor, *rows: Tensor) -> Tensor:
+    """(d2/dydx u): the gradient in y of <grad_x fn, u>, u of shape (n_x,)."""
+    with torch.enable_grad():
+        x, y = _leaf(x), _leaf(y)
+        (gx,) = _grad(fn(x, y, *rows), (x,), create_graph=True)
+        return _grad((gx * u.detach()).sum(), (y,))[0]
+
+
+def pullback(fn: Function, x: Tensor, y: Tensor, w: Tensor, wrt: str = "xy") -> tuple[Tensor, ...]:
+    """w times the Jacobians of a function with values of shape (m,): gradients of <fn, w> in the variables wanted."""
+    with torch.enable_grad():
+        points = {"x": _leaf(x) if "x" in wrt else x.detach(), "y": _leaf(y) if "y" in wrt else y.detach()}
+        return _grad((fn(points["x"], points["y"]) * w.detach()).sum(), tuple(points[name] for name in wrt))

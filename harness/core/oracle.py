@@ -9,23 +9,26 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from . import derive
-from .batches import minibatch
+from .batches import generator, minibatch
 from .errors import Unsupported
 from .problem import Problem
 
-# What one answer counts on the axis "calls": one for a value, a gradient (joint or partial) or a second-order product.
-# d2g answers two products with one double backward. Projections evaluate neither f nor g.
+# What one answer counts on the axis "calls": one for a value, a gradient (joint or partial) or a second-order product,
+# of an objective or of all its constraints together. d2f and d2g answer two products with one double backward.
+# Projections and random numbers evaluate none of the functions.
 WORTH = {
     "f": 1, "g": 1,
     "df": 1, "df_x": 1, "df_y": 1,
     "dg": 1, "dg_x": 1, "dg_y": 1,
-    "d2g": 2, "d2g_xy": 1, "d2g_yy": 1,
-    "draw_f": 0, "draw_g": 0,
-    "project_x": 0, "project_y": 0, "project_y_back": 0,
+    "d2f": 2, "d2g": 2, "d2g_xy": 1, "d2g_yy": 1, "d2g_yx": 1,
+    "h_f": 1, "h_g": 1, "dh_f": 1, "dh_g": 1, "dh_g_x": 1, "dh_g_y": 1,
+    "draw_f": 0, "draw_g": 0, "normal": 0, "integer": 0,
+    "project_x": 0, "project_y": 0, "project_y_back": 0, "project_xy": 0,
 }  # fmt: skip
 
 
@@ -83,6 +86,14 @@ class Oracle:
         self._count("df_y", self._problem.n_f, rows)
         return derive.grad_y(self._problem.f, x, y, *rows)
 
+    def d2f(self, x: Tensor, y: Tensor, v: Tensor, *rows: Tensor) -> tuple[Tensor, Tensor]:
+        """(d2f/dxdy v, d2f/dydy v): both products by one double backward."""
+        self._count("d2f", self._problem.n_f, rows)
+        cross, hessian = derive.second(self._problem.f, x, y, v, *rows)
+        assert cross is not None
+        assert hessian is not None
+        return cross, hessian
+
     # -- the lower objective
 
     def g(self, x: Tensor, y: Tensor, *rows: Tensor) -> Tensor:
@@ -127,7 +138,12 @@ class Oracle:
         assert hessian is not None
         return hessian
 
-    # -- minibatches
+    def d2g_yx(self, x: Tensor, y: Tensor, u: Tensor, *rows: Tensor) -> Tensor:
+        """d2g/dydx u, the gradient in y of <dg/dx, u>, u of shape (n_x,)."""
+        self._count("d2g_yx", self._problem.n_g, rows)
+        return derive.cross_transposed(self._problem.g, x, y, u, *rows)
+
+    # -- randomness: minibatches and other numbers, functions of (seed, stream, step, how many before)
 
     def draw_f(self, size: int) -> Tensor:
         """The next minibatch of f: ``size`` row indices, the same for every solver at this step."""
@@ -137,6 +153,21 @@ class Oracle:
         """The next minibatch of g: ``size`` row indices, the same for every solver at this step."""
         return self._draw("g", self._problem.n_g, size, self._problem.x0.device)
 
+    def normal(self, n: int) -> Tensor:
+        """A standard normal vector, shape (n,), in the dtype and on the device of x."""
+        x0 = self._problem.x0
+        return torch.from_numpy(self._rng("normal").standard_normal(n)).to(x0.device, x0.dtype)
+
+    def integer(self, n: int) -> int:
+        """A whole number, uniform below n."""
+        return int(self._rng("integer").integers(n))
+
+    def _rng(self, stream: str) -> np.random.Generator:
+        k = self._drawn[stream]
+        self._drawn[stream] += 1
+        self.calls[stream] += 1
+        return generator(self._seed, stream, self._step, k)
+
     def _draw(self, stream: str, n: int, size: int, device: torch.device) -> Tensor:
         if n < 2:
             raise Unsupported(f"{stream} is no finite sum on this problem, so there are no minibatches to draw")
@@ -145,7 +176,7 @@ class Oracle:
         self.calls[f"draw_{stream}"] += 1
         return minibatch(self._seed, stream, self._step, k, n, min(size, n)).to(device)
 
-    # -- constraints: one rule for all. Every update of a point in X or Y goes through these.
+    # -- bounds: one rule for all. Every update of a point in X or Y goes through these.
 
     def project_x(self, x: Tensor) -> Tensor:
         """The projection of x on X; x itself where the problem has no bounds."""
@@ -169,3 +200,54 @@ class Oracle:
         with torch.enable_grad():
             leaf = y.detach().requires_grad_()
             return torch.autograd.grad(self._problem.project_y(leaf), leaf, v.detach())[0]
+
+    # -- constraints between x and y
+
+    def project_xy(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """The projection of (x, y) on the points of X times Y that satisfy the lower level's constraints."""
+        if self._problem.project_xy is None:
+            if self._problem.h_g is not None:
+                raise Unsupported("this problem has lower-level constraints and no projection on them in (x, y)")
+            return self.project_x(x), self.project_y(y)
+        self.calls["project_xy"] += 1
+        return self._problem.project_xy(x, y)
+
+    def h_f(self, x: Tensor, y: Tensor) -> Tensor:
+        """Values of the upper level's constraints h_f(x, y) <= 0, shape (m,); empty where there are none."""
+        return self._values("h_f", self._problem.h_f, x, y)
+
+    def dh_f(self, x: Tensor, y: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+        """w, shape (m,), times the Jacobians of h_f in x and in y; zero where there are no constraints."""
+        in_x, in_y = self._pull("dh_f", self._problem.h_f, x, y, w, "xy")
+        return in_x, in_y
+
+    def h_g(self, x: Tensor, y: Tensor) -> Tensor:
+        """Values of the lower level's constraints h_g(x, y) <= 0, shape (m,); empty where there are none."""
+        return self._values("h_g", self._problem.h_g, x, y)
+
+    def dh_g(self, x: Tensor, y: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+        """w, shape (m,), times the Jacobians of h_g in x and in y; zero where there are no constraints."""
+        in_x, in_y = self._pull("dh_g", self._problem.h_g, x, y, w, "xy")
+        return in_x, in_y
+
+    def dh_g_x(self, x: Tensor, y: Tensor, w: Tensor) -> Tensor:
+        """w times the Jacobian of h_g in x."""
+        return self._pull("dh_g_x", self._problem.h_g, x, y, w, "x")[0]
+
+    def dh_g_y(self, x: Tensor, y: Tensor, w: Tensor) -> Tensor:
+        """w times the Jacobian of h_g in y."""
+        return self._pull("dh_g_y", self._problem.h_g, x, y, w, "y")[0]
+
+    def _values(self, kind: str, h: derive.Function | None, x: Tensor, y: Tensor) -> Tensor:
+        if h is None:
+            return x.new_zeros(0)
+        self.calls[kind] += 1
+        return derive.value(h, x, y)
+
+    def _pull(
+        self, kind: str, h: derive.Function | None, x: Tensor, y: Tensor, w: Tensor, wrt: str
+    ) -> tuple[Tensor, ...]:
+        if h is None:
+            return tuple(torch.zeros_like({"x": x, "y": y}[name]) for name in wrt)
+        self.calls[kind] += 1
+        return derive.pullback(h, x, y, w, wrt)

@@ -56,6 +56,9 @@ class Problem:
     references: ``() -> {line: {name: value}}``, what a solver must be compared with, each solved to convergence.
     project_x, project_y: Euclidean projections on X and Y. None means the whole space. They act coordinate by
         coordinate (boxes); every solver applies them after every update of a point in X or Y.
+    h_f, h_g: constraints that couple x and y, ``(x, y) -> (m,)``, satisfied where <= 0. h_g is the lower level's:
+        y*(x) in argmin {g(x, y): h_g(x, y) <= 0}; it needs ``y_star``. h_f is the upper level's, on (x, y*(x)).
+    project_xy: Euclidean projection of (x, y) on {X times Y: h_g(x, y) <= 0}, where it is cheap.
     flags: what is known of the structure; the keys of ``FLAGS``.
     seeded: whether the seed changes anything (data, noise, split or start).
     """
@@ -73,6 +76,9 @@ class Problem:
     references: Callable[[], Mapping[str, Mapping[str, float]]] | None = None
     project_x: Callable[[Tensor], Tensor] | None = None
     project_y: Callable[[Tensor], Tensor] | None = None
+    h_f: Callable[[Tensor, Tensor], Tensor] | None = None
+    h_g: Callable[[Tensor, Tensor], Tensor] | None = None
+    project_xy: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
     flags: frozenset[str] = field(default_factory=frozenset)
     picture: Picture | None = None
     seeded: bool = True
@@ -84,6 +90,8 @@ class Problem:
         object.__setattr__(self, "flags", frozenset(self.flags))
         if unknown := self.flags - set(FLAGS):
             raise ValueError(f"unknown flags {sorted(unknown)}; the known ones are {sorted(FLAGS)}")
+        if self.h_g is not None and self.y_star is None:
+            raise ValueError("a problem with lower-level constraints h_g needs y_star")
         if self.phi_star is not None and not self.phi_star_source:
             raise ValueError("phi_star needs phi_star_source: say how the value is known")
 

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple, TypeVar
 from .draw import Draw
 from .errors import RequestError, Unsupported
 from .problem import Problem
-from .solver import Point, Solver, check_fields, check_knob
+from .solver import ATTRIBUTES, Point, Solver, check_fields, check_knob
 
 T = TypeVar("T")
 
@@ -168,14 +168,14 @@ def solver(name: str) -> Callable[[type[T]], type[T]]:
     """Register a class as the solver ``name`` and make it a frozen dataclass of hyper-parameters.
 
     The class has ``step(self, o, s) -> state`` and, where its state is more than a ``Point``, ``init(self, o, x, y)``.
-    Fields are typed hyper-parameters with defaults. Class attributes (``ClassVar``, or without annotation): ``order``
-    1 or 2, ``needs`` (see ``NEEDS``), ``certificate`` (what theory says of its limit), ``at_least`` (lower bounds).
+    Fields are typed hyper-parameters with defaults; ``Outer`` brings those of the step on x. Class attributes, without
+    annotation, are described in ``core.solver.Solver``; ``at_least`` gives lower bounds of fields.
     """
 
     def register(cls: type[T]) -> type[T]:
         if not callable(getattr(cls, "step", None)):
             raise RequestError(f"the solver {name!r} has no step(self, o, s)")
-        for attribute, default in {"order": 1, "needs": (), "certificate": ""}.items():
+        for attribute, default in ATTRIBUTES.items():
             if not hasattr(cls, attribute):
                 setattr(cls, attribute, default)
         if not hasattr(cls, "init"):

@@ -38,12 +38,29 @@ class State(Protocol):
 
 
 class Solver(Protocol):
-    """What ``@solver`` makes of a class. ``order`` is the highest order of derivatives it asks the oracle for."""
+    """What ``@solver`` makes of a class. All but ``name`` may be left out.
+
+    family: "unrolled", "implicit", "first order", "derivative free" or "control". order: the highest order of
+    derivatives it asks the oracle for. needs: what a problem must offer (see ``NEEDS``). handles: constraints that it
+    knows what to do with ("h_f", "h_g"). calls: what one step asks of the oracle, such as "T dg_y, df, K-1 d2g_yy"
+    (see ``contract.cost``). memory: what a step holds beyond x, y and the answer in hand, in copies of y, such as
+    "1" or "T". certificate: what theory says of its limit on a quadratic (see ``contract.certificates``), and
+    ``certified`` the settings under which that is checked. unverified: why it could not be checked against its paper
+    or an independent implementation; empty where it was.
+    """
 
     name: ClassVar[str]
+    family: ClassVar[str]
     order: ClassVar[int]
     needs: ClassVar[tuple[str, ...]]
-    certificate: ClassVar[str]
+    handles: ClassVar[tuple[str, ...]]
+    calls: ClassVar[str]
+    memory: ClassVar[str]
+    certified: ClassVar[tuple[str, ...]]
+    unverified: ClassVar[str]
+
+    @property
+    def certificate(self) -> str: ...
 
     def init(self, o: Oracle, x: Tensor, y: Tensor) -> State: ...
     def step(self, o: Oracle, s: Any) -> State: ...
@@ -56,8 +73,21 @@ NEEDS: dict[str, tuple[str, Callable[[Problem], bool]]] = {
 }
 
 
+ATTRIBUTES: dict[str, Any] = {
+    "family": "", "order": 1, "needs": (), "handles": (), "calls": "", "memory": "", "certificate": "",
+    "certified": (), "unverified": "",
+}  # fmt: skip
+CONSTRAINTS = {"h_f": "constraints on the upper level", "h_g": "constraints that couple x and y on the lower level"}
+
+
 def require(solver: Solver, problem: Problem) -> None:
-    """Raise ``Unsupported`` with the reason where the problem lacks what the solver says it ``needs``."""
+    """Raise ``Unsupported`` with the reason where solver and problem do not fit.
+
+    Either the problem lacks what the solver says it ``needs``, or it has constraints that the solver does not handle.
+    """
+    for kind, words in CONSTRAINTS.items():
+        if getattr(problem, kind) is not None and kind not in solver.handles:
+            raise Unsupported(f"{solver.name} has no way with {words}")
     for need in solver.needs:
         words, met = NEEDS[need]
         if not met(problem):

@@ -5,12 +5,17 @@ The term in Q makes sure that value-function methods cancel the gradient of the 
 term.
 """
 
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from bilevelbench import Draw, Problem
+from bilevelbench.core.draw import Draw
+from bilevelbench.core.problem import Problem
 
 
 @dataclass
@@ -65,7 +70,7 @@ class Quadratic:
 
     # -- limits, each the root of an affine map
 
-    def root(self, gradient) -> Tensor:
+    def root(self, gradient: Callable[[Tensor], Tensor]) -> Tensor:
         """The root of an affine map of x."""
         n = len(self.r)
         zero = gradient(torch.zeros(n).double())
@@ -80,16 +85,19 @@ class Quadratic:
     def x_star(self) -> Tensor:
         return self.root(self.hypergradient)
 
-    def cold(self, lr: float, T: int, y0: Tensor) -> Tensor:
-        """argmin f(x, y_T(x)) with y_T from T steps at y0."""
-        E = self.E(lr, T)
-        eye = torch.eye(len(self.A)).double()
+    def minimiser(self, phi: Callable[[Tensor], Tensor]) -> Tensor:
+        """The stationary point of a quadratic function of x."""
 
         def gradient(x: Tensor) -> Tensor:
-            y = (eye - E) @ self.y_star(x) + E @ y0
-            return self.fx(x, y) + ((eye - E) @ self.J).T @ self.fy(x, y)
+            leaf = x.detach().requires_grad_()
+            return torch.autograd.grad(phi(leaf), leaf)[0]
 
         return self.root(gradient)
+
+    def cold(self, lr: float, T: int) -> Tensor:
+        """argmin f(x, y_T(x)) with y_T from T steps at y0."""
+        E, y0 = self.E(lr, T), self.problem.y0
+        return self.minimiser(lambda x: self.problem.f(x, self.y_star(x) + E @ (y0 - self.y_star(x))))
 
     def bias(self, x: Tensor, N: Tensor, c: float) -> Tensor:
         """Gradient of the penalised value function, penalty c/2 (y - y*)'N(y - y*), minus the hypergradient."""
@@ -98,6 +106,38 @@ class Quadratic:
 
     def penalised(self, N: Tensor, c: float) -> Tensor:
         return self.root(lambda x: self.hypergradient(x) + self.bias(x, N, c))
+
+    def moreau(self, tau: float) -> Tensor:
+        """N of the gap between g and its Moreau envelope min_z g(x, z) + |z - y|^2 / (2 tau): tau A^2 (I + tau A)^-1."""
+        eye = torch.eye(len(self.A)).double()
+        return torch.linalg.solve(eye + tau * self.A, tau * self.A @ self.A)
+
+    def central(self, lam: float) -> Tensor:
+        """Root of d/dx of [l(nu) - l(-nu)]/(2 nu), l(nu) = min_y g + nu f, nu = 1/lam."""
+        nu = 1.0 / lam
+
+        def inner(x: Tensor, sign: float) -> Tensor:
+            y = torch.linalg.solve(self.A + sign * nu * self.P, self.B @ x + self.b + sign * nu * (self.p - self.S.T @ x))
+            return self.Q @ x - self.B.T @ y + sign * nu * self.fx(x, y)
+
+        return self.root(lambda x: (inner(x, 1.0) - inner(x, -1.0)) / (2 * nu))
+
+    # -- directions of the first step, from (x0, y0)
+
+    def unrolled(self, lr: float, T: int) -> Tensor:
+        """The gradient of x -> f(x, y_T(x)) at x0."""
+        x, y = self.problem.x0, self.lower(lr, T)
+        return self.fx(x, y) + self.B.T @ self.truncated(lr, T) @ self.fy(x, y)
+
+    def series(self, lr: float, T: int, eta: float, K: int) -> Tensor:
+        """df/dx - C q at (x0, y_T), q of a Neumann series with K terms."""
+        x, y = self.problem.x0, self.lower(lr, T)
+        return self.fx(x, y) + self.B.T @ self.truncated(eta, K) @ self.fy(x, y)
+
+    def lower(self, lr: float, T: int) -> Tensor:
+        """y_T, T gradient steps from y0 at x0."""
+        best = self.y_star(self.problem.x0)
+        return best + self.E(lr, T) @ (self.problem.y0 - best)
 
     def helped(self, gamma: float, lam: float) -> Tensor:
         """Where Penalty ends at fixed gamma and lambda. Only the steps on y know lambda g, so no function is descended.
@@ -133,3 +173,36 @@ def quadratic(nx: int = 3, ny: int = 4, kappa: float = 4.0, seed: int = 0) -> Qu
         r=rng.normal(nx),
         S=0.2 * rng.normal(nx, ny),
     )
+
+def finite_sum(q: Quadratic, n: int = 4, spread: float = 0.2, seed: int = 5) -> Problem:
+    """The same quadratics as means over ``n`` rows each, so that minibatches mean something.
+
+    Row i of g has the matrix A + D_i and so on, the D_i summing to zero: all rows together are ``q.problem`` up to
+    rounding, and every row of g is strongly convex.
+    """
+    rng = Draw(seed)
+
+    def rows_of(mean: Tensor, symmetric: bool = False) -> Tensor:
+        noise = spread * float(mean.abs().max()) * rng.normal(n, *mean.shape) / mean.shape[-1]
+        noise = noise + noise.mT if symmetric else noise
+        return mean + noise - noise.mean(0)
+
+    A = rows_of(q.A, symmetric=True)
+    while float(torch.linalg.eigvalsh(A).min()) < 0.1 * float(torch.linalg.eigvalsh(q.A).min()):
+        A = 0.5 * (A + q.A)  # nearer to the mean, until every row is strongly convex
+    B, b, Q, P, p, R, r, S = (
+        rows_of(getattr(q, name), name in "QPR") for name in ("B", "b", "Q", "P", "p", "R", "r", "S")
+    )
+
+    def pick(stack: Tensor, rows: Tensor | None) -> Tensor:
+        return (stack if rows is None else stack[rows]).mean(0)
+
+    def f(x: Tensor, y: Tensor, rows: Tensor | None = None) -> Tensor:
+        Pm, pm, Rm, rm, Sm = (pick(stack, rows).to(x) for stack in (P, p, R, r, S))
+        return 0.5 * y @ Pm @ y - pm @ y + 0.5 * x @ Rm @ x - rm @ x + x @ Sm @ y
+
+    def g(x: Tensor, y: Tensor, rows: Tensor | None = None) -> Tensor:
+        Am, Bm, bm, Qm = (pick(stack, rows).to(x) for stack in (A, B, b, Q))
+        return 0.5 * y @ Am @ y - y @ (Bm @ x + bm) + 0.5 * x @ Qm @ x
+
+    return dataclasses.replace(q.problem, f=f, g=g, n_f=n, n_g=n)
