@@ -1,9 +1,16 @@
-"""What there is: the text behind ``bilevelbench list``."""
+"""What there is: the text behind ``bilevelbench list``, and the tables of solvers/README.md.
+
+python -m bilevelbench.catalogue solvers/README.md
+
+writes the tables anew between their markers.
+"""
 
 from __future__ import annotations
 
 import io
+import sys
 import typing
+from pathlib import Path
 from typing import Any
 
 from .core.errors import RequestError
@@ -20,16 +27,76 @@ def show(what: str = "") -> str:
 
 
 def _table(kind: str) -> str:
+    if kind == "solvers":
+        return _solver_table()
     if kind == "suites":
         from .run.suite import load_suite, suite_names
 
         lines = [(name, load_suite(name).about) for name in suite_names()]
     else:
-        registry = SOLVERS if kind == "solvers" else PROBLEMS
-        registry.load()
-        lines = [(name, _line(registry.entries[name])) for name in registry.names()]
+        lines = [(name, _line(PROBLEMS.entries[name])) for name in PROBLEMS.names()]
     width = max(len(name) for name, _ in lines)
     return "\n".join([f"{kind}:"] + [f"  {name:{width}}  {text}" for name, text in lines])
+
+
+FAMILIES = ("unrolled", "implicit", "first order", "derivative free", "control", "")
+COLUMNS = ("solver", "family", "order", "certificate", "memory", "notes", "calls per step")
+
+
+def solver_rows() -> list[tuple[str, ...]]:
+    """One row per solver, in ``COLUMNS``: what it says of itself, at its default knobs."""
+    SOLVERS.load()
+    rows = []
+    for name in SOLVERS.names():
+        entry = SOLVERS.entries[name]
+        made = entry.make()
+        notes = [
+            *(["stochastic"] if "batch" in knobs(entry) else []),
+            *(f"takes {kind}" for kind in made.handles),
+            *(f"needs {need}" for need in made.needs),
+            *(["unverified"] if made.unverified else []),
+        ]
+        order = str(made.order) if made.order else "0"
+        memory = f"O({made.memory})" if made.memory else "?"
+        rows.append((name, made.family, order, made.certificate, memory, ", ".join(notes), made.calls))
+    known = {family: i for i, family in enumerate(FAMILIES)}
+    return sorted(rows, key=lambda row: (known.get(row[1], len(known)), row[0]))
+
+
+def _solver_table() -> str:
+    rows = [COLUMNS, *solver_rows()]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS) - 1)]
+    lines = ["  ".join([*(f"{cell:{w}}" for cell, w in zip(row, widths, strict=False)), row[-1]]) for row in rows]
+    return "\n".join(["solvers:"] + [f"  {line}".rstrip() for line in lines])
+
+
+def solver_markdown() -> str:
+    """The table of solvers for solvers/README.md."""
+    lines = [COLUMNS, ("---",) * len(COLUMNS)]
+    lines += [
+        (f"`{row[0]}`", *row[1:3], f"`{row[3]}`" if row[3] else "", *row[4:6], f"`{row[6]}`") for row in solver_rows()
+    ]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def claim_markdown() -> str:
+    """The table of certificates for solvers/README.md."""
+    from .contract.certificates import CLAIMS
+
+    rows = [f"| `{name}` | {claim.words} |".replace("|dg/dy|", "\\|dg/dy\\|") for name, claim in CLAIMS.items()]
+    return "\n".join(["| certificate | where x ends |", "| --- | --- |", *rows])
+
+
+GENERATED = {"solvers": solver_markdown, "certificates": claim_markdown}
+
+
+def regenerated(text: str) -> str:
+    """A page with what stands between ``<!-- NAME -->`` and ``<!-- /NAME -->`` written anew, NAME of ``GENERATED``."""
+    for name, make in GENERATED.items():
+        before, start, rest = text.partition(f"<!-- {name} -->\n")
+        _, end, after = rest.partition(f"<!-- /{name} -->")
+        text = f"{before}{start}{make()}\n{end}{after}" if end else text
+    return text
 
 
 def _line(entry: Entry) -> str:
@@ -58,3 +125,8 @@ def _kind(kind: Any) -> str:
     if typing.get_origin(kind) is typing.Literal:
         return "one of " + ", ".join(map(repr, typing.get_args(kind)))
     return kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")
+
+
+if __name__ == "__main__":
+    page = Path(sys.argv[1])
+    page.write_text(regenerated(page.read_text(encoding="utf-8")), encoding="utf-8")

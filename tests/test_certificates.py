@@ -1,88 +1,52 @@
 """Every solver ends where theory says it ends, bias included, on quadratics in float64.
 
-The certificate that a solver claims (its attribute ``certificate``) is looked up in ``LIMITS``; a solver without one,
-or with one that is not here, fails.
+The certificate that a solver claims is what ``bilevelbench check`` looks up, too; a solver of ours without one fails.
 """
+
+from pathlib import Path
 
 import pytest
 import torch
 
 from bilevelbench import Oracle, make_solver
+from bilevelbench.contract import check
+from bilevelbench.contract.certificates import CLAIMS, LADDER, SIZES, findings, run
+from bilevelbench.contract.theory import Quadratic, quadratic
 from bilevelbench.core.registry import SOLVERS
 from bilevelbench.core.solver import start
-from tests.quadratic_theory import Quadratic, quadratic
 
-SIZES = [(3, 4, 4.0), (2, 1, 1.0), (4, 6, 20.0)]
-LR, INNER = 0.1, 1.0  # the largest lower curvature is 1
-
-
-def run(solver, problem, steps, state=None, tolerance=0.0):
-    """The state after some steps, or earlier once x and y move less than the tolerance."""
-    oracle = Oracle(problem, 0)
-    state = state or start(solver, problem, oracle)
-    for k in range(steps):
-        oracle.begin(k)
-        before, state = state, solver.step(oracle, state)
-        if (
-            tolerance
-            and max(float((a - b).abs().max()) for a, b in zip(before[:2], state[:2], strict=True)) < tolerance
-        ):
-            break
-    return state
+WRONG = Path(__file__).with_name("wrong_claims.py")
+NAMES = [name for name in SOLVERS.names() if SOLVERS.entries[name].make.__module__.startswith("bilevelbench.solvers.")]
 
 
-# -- where each solver ends: spec -> predicted x
-
-LIMITS = {
-    "exact": lambda q, s: q.x_star,
-    "unrolled": lambda q, s: q.W(q.truncated(s.lr_inner, s.T)) if s.warm else q.cold(s.lr_inner, s.T, q.problem.y0),
-    "neumann": lambda q, s: q.W(q.truncated(s.lr_inner if s.lr_linear is None else s.lr_linear, s.K)),
-    "direct": lambda q, s: q.W(torch.zeros_like(q.A)),
-    "penalty": lambda q, s: q.penalised(q.A, getattr(s, "gamma", None) or s.lam),
-    "augmented": lambda q, s: q.x_star if s.multipliers else q.helped(s.gamma, s.lam),
-    "truncated": lambda q, s: q.W(q.truncated(s.lr_inner, s.T)),
-}
-
-# Settings under which each limit is reached in a few thousand steps; a solver may have several.
-SETTINGS = {
-    "aid_cg": ["aid_cg(lr=0.1,lr_inner=1.0,T=5,K=6)", "aid_cg(lr=0.1,lr_inner=1.0,T=1,K=6)"],
-    "aid_neumann": [
-        "aid_neumann(lr=0.1,lr_inner=1.0,T=5,K=3)",
-        "aid_neumann(lr=0.1,lr_inner=1.0,lr_linear=0.5,T=5,K=1)",
-    ],
-    "itd": ["itd(lr=0.1,lr_inner=1.0,T=3)", "itd(lr=0.1,lr_inner=0.7,T=5,warm=False)"],
-    "soba": ["soba(lr=0.05,lr_inner=0.5)"],
-    "first_order": ["first_order(lr=0.1,lr_inner=1.0,T=5)"],
-    "vpbgd": ["vpbgd(lr=0.2,lr_inner=1.0,gamma=3.0)", "vpbgd(lr=0.2,lr_inner=1.0,T=4,gamma=30.0,ramp=50)"],
-    "f2sa": ["f2sa(lr=0.05,lr_inner=0.5,T=10,lam=3.0)", "f2sa(lr=0.05,lr_inner=0.5,T=20,lam=30.0)"],
-    "penalty": [
-        "penalty(lr=0.02,lr_inner=0.2,T=10,gamma=1.0,c_gamma=1.0,c_eps=1.0,eps=1e9,multipliers=False)",
-        "penalty(lr=0.02,lr_inner=0.2,T=10,lam=2.0,c_gamma=1.0,c_eps=1.0,c_lam=1.0,eps=1e9,multipliers=False)",
-        "penalty(lr=0.1,lr_inner=0.08,T=5,gamma=10.0,c_gamma=1.0,c_eps=1.0,eps=1e-2)",
-    ],
-    "bome": ["bome(lr=0.01,lr_inner=1.0,T=3)"],
-}
-
-
-def test_every_solver_claims_a_certificate_that_is_tested():
+@pytest.mark.parametrize("name", NAMES)
+def test_every_solver_ends_where_it_claims(name):
     """Ours only: other tests and other people's packages register solvers too."""
-    for name in SOLVERS.names():
-        if not SOLVERS.entries[name].make.__module__.startswith("bilevelbench.solvers."):
-            continue
-        claim = SOLVERS.entries[name].make.certificate
-        assert claim in LIMITS, f"{name} claims {claim!r}; state its limit in LIMITS of tests/test_certificates.py"
-        assert name in SETTINGS, f"give settings for {name} in SETTINGS of tests/test_certificates.py"
+    assert SOLVERS.entries[name].make().certificate, f"{name} claims no certificate; choose one of {sorted(CLAIMS)}"
+    found = list(findings(name))
+    for finding in found:
+        claim = CLAIMS[make_solver(finding.setting).certificate]
+        allowed = 1e-8 if claim.how == "limit" else finding.allowed
+        assert finding.found < allowed, f"{finding.setting} on {finding.size} is {finding.found:.2e} away"
+    rule = CLAIMS[SOLVERS.entries[name].make().certificate].how == "rule"
+    assert bool(found) != rule
 
 
-CASES = [(text, size) for name, texts in SETTINGS.items() if name != "bome" for text in texts for size in SIZES]
-
-
-@pytest.mark.parametrize(("text", "size"), CASES)
-def test_limit(text, size):
-    solver, q = make_solver(text), quadratic(*size)
-    state = run(solver, q.problem, 20000, tolerance=1e-11)
-    error = float((state.x - LIMITS[solver.certificate](q, solver)).norm())
-    assert error < 1e-8, f"{text} ends {error:.2e} from its predicted limit"
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("wrong_limit", "claims 'exact'"),
+        ("wrong_term_count", "claims 'neumann'"),
+        ("wrong_calls", "declared are 1 to 1"),
+        ("wrong_memory", "copies of y"),
+        ("unknown_claim", "none of"),
+        ("unknown_kind", "no kind of oracle call"),
+    ],
+)
+def test_a_wrong_claim_fails(name, words):
+    passed, text = check(f"{WRONG}:{name}")
+    assert not passed
+    assert words in text
 
 
 def test_limits_differ_so_that_the_certificates_tell_solvers_apart():
@@ -101,16 +65,12 @@ def test_limits_differ_so_that_the_certificates_tell_solvers_apart():
 # -- BOME
 
 
-# Down to the smaller floor by way of a middle one: y follows the barrier slowly, in time measured by the sum of steps.
-LADDER = [(1e-2, 2400), (3e-3, 2500), (1e-3, 7000)]
-
-
 @pytest.mark.parametrize(("T", "phi"), [(1, "norm"), (1, "gap"), (3, "gap"), (5, "norm")])
 def test_bome_ends_at_the_truncated_limit_up_to_a_floor_proportional_to_lr(T, phi):
     q = quadratic()
     limit, state, distance = q.W(q.truncated(1.0, T)), None, []
     for lr, steps in LADDER:
-        state = run(make_solver(f"bome(lr={lr},lr_inner=1.0,T={T},phi={phi!r},eps=0.0)"), q.problem, steps, state)
+        state = run(make_solver(f"bome(lr={lr},lr_inner=1.0,T={T},phi={phi!r})"), q.problem, steps, state)
         distance.append(float((state.x - limit).norm()))
     assert distance[0] < 0.02
     assert 9 < distance[0] / distance[2] < 11, f"the floor falls {distance[0] / distance[2]:.3g}-fold, not tenfold"
@@ -123,7 +83,7 @@ def test_bome_s_direction_is_the_projection_of_grad_f_on_the_barrier(phi):
     """<d, grad q> >= phi, equality iff lambda > 0, and d = grad f where lambda = 0."""
     q, lr, active = quadratic(), 1e-3, set()
     problem = q.problem
-    solver = make_solver(f"bome(lr={lr},lr_inner=0.5,T=4,phi={phi!r},eps=0.0)")
+    solver = make_solver(f"bome(lr={lr},lr_inner=0.5,T=4,phi={phi!r})")
     rng = torch.Generator().manual_seed(0)
     for _ in range(50):
         x, y = (torch.randn(p.shape, generator=rng, dtype=p.dtype) for p in (problem.x0, problem.y0))
@@ -286,7 +246,7 @@ def test_soba_is_its_linear_map_and_converges_at_its_spectral_rate():
 
 def test_the_multipliers_of_penalty_tend_to_the_adjoint():
     q = quadratic()
-    solver = make_solver(SETTINGS["penalty"][-1])
+    solver = make_solver("penalty(" + make_solver("penalty").certified[-1] + ")")
     state = run(solver, q.problem, 20000, tolerance=1e-11)
     adjoint = -torch.linalg.solve(q.A, q.fy(q.x_star, q.y_star(q.x_star)))
     assert float((state.nu - adjoint).norm()) < 1e-8
@@ -307,7 +267,7 @@ def test_the_closed_forms_are_right():
         assert float(gradient.norm()) < 1e-10
     torch.testing.assert_close(q.helped(5.0, 0.0), q.penalised(q.A @ q.A, 5.0), rtol=1e-10, atol=1e-12)
     y0 = q.problem.y0
-    x = q.cold(0.9, 4, y0).requires_grad_()
+    x = q.cold(0.9, 4).requires_grad_()
     y = q.y_star(x) + q.E(0.9, 4) @ (y0 - q.y_star(x))
     (gradient,) = torch.autograd.grad(q.problem.f(x, y), x)
     assert float(gradient.norm()) < 1e-10

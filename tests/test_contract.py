@@ -13,7 +13,7 @@ BROKEN = Path(__file__).with_name("broken_contracts.py")
 
 # Instances beyond the defaults: choices that change the numbers, small enough for a test.
 VARIANTS = {
-    "solver": ["bome(phi='gap')", "bome(momentum=0.9)", "bome(eps=0.0)"],
+    "solver": ["bome(eps=1e-8)"],
     "problem": ["quadratic(kappa=1000,d=5)"],
 }
 

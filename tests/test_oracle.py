@@ -15,7 +15,9 @@ from bilevelbench.core.oracle import WORTH, total
 from bilevelbench.core.registry import SOLVERS, Spec, parse
 
 N_F, N_G = 6, 9
-X, Y, V = (torch.randn(n, generator=torch.Generator().manual_seed(n), dtype=torch.float64) for n in (3, 4, 4))
+X, Y, V, U, W = (
+    torch.randn(n, generator=torch.Generator().manual_seed(n), dtype=torch.float64) for n in (3, 4, 4, 3, 2)
+)
 
 
 def _data(n, d):
@@ -35,15 +37,26 @@ def finite_sum(**changes):
     return Problem(**{"f": f, "g": g, "x0": X, "y0": Y, "n_f": N_F, "n_g": N_G, **changes})
 
 
-BOUNDED = {"project_x": box(-0.5, 0.5), "project_y": box(-0.5, 0.5)}
+def h(x, y):
+    """Two constraints, curved in both variables."""
+    return torch.stack([(x**3).sum() + y @ y - 1, torch.sin(x[0] * y[1])])
+
+
+BOUNDED = {
+    "project_x": box(-0.5, 0.5), "project_y": box(-0.5, 0.5), "h_f": h, "h_g": h, "y_star": lambda x: Y,
+    "project_xy": lambda x, y: (x.clamp(-0.5, 0.5), y.clamp(-0.5, 0.5)),
+}  # fmt: skip
 ROWS = torch.tensor([0, 2, 5])
 QUESTIONS = {  # everything public but `begin`, with arguments
     **dict.fromkeys(("f", "df", "df_x", "df_y", "g", "dg", "dg_x", "dg_y"), (X, Y)),
-    **dict.fromkeys(("d2g", "d2g_xy", "d2g_yy"), (X, Y, V)),
-    "draw_f": (2,), "draw_g": (2,),
-    "project_x": (X,), "project_y": (Y,), "project_y_back": (Y, V),
+    **dict.fromkeys(("d2f", "d2g", "d2g_xy", "d2g_yy"), (X, Y, V)), "d2g_yx": (X, Y, U),
+    **dict.fromkeys(("h_f", "h_g"), (X, Y)), **dict.fromkeys(("dh_f", "dh_g", "dh_g_x", "dh_g_y"), (X, Y, W)),
+    "draw_f": (2,), "draw_g": (2,), "normal": (3,), "integer": (5,),
+    "project_x": (X,), "project_y": (Y,), "project_y_back": (Y, V), "project_xy": (X, Y),
 }  # fmt: skip
-DIFFERENTIABLE = [name for name in QUESTIONS if not name.startswith(("draw", "project"))]
+CONSTRAINTS = ["h_f", "h_g", "dh_f", "dh_g", "dh_g_x", "dh_g_y"]
+FREE = ("draw", "project", "normal", "integer")
+DIFFERENTIABLE = [name for name in QUESTIONS if not name.startswith(FREE) and name not in CONSTRAINTS]
 
 
 def _parts(answer):
@@ -79,7 +92,7 @@ def test_rows_of_data_are_counted(name):
 
 
 def test_the_price_of_both_second_order_products_is_that_of_each():
-    assert WORTH["d2g"] == WORTH["d2g_xy"] + WORTH["d2g_yy"] == 2
+    assert WORTH["d2g"] == WORTH["d2g_xy"] + WORTH["d2g_yy"] == WORTH["d2f"] == 2
 
 
 def test_projections_of_an_unbounded_problem_are_the_identity_and_free():
@@ -101,7 +114,7 @@ def test_begin_neither_counts_nor_forgets_counts():
 
 
 @pytest.mark.parametrize("grad", [False, True])
-@pytest.mark.parametrize("name", [*DIFFERENTIABLE, "project_y_back"])
+@pytest.mark.parametrize("name", [*DIFFERENTIABLE, *CONSTRAINTS, "project_y_back"])
 def test_answers_cannot_be_differentiated(name, grad):
     """Neither for plain points nor for points that ask for gradients: there is no way around the counters."""
     points = tuple(p.clone().requires_grad_(grad) for p in QUESTIONS[name])
@@ -132,6 +145,47 @@ def test_answers_are_the_derivatives(rows):
     torch.testing.assert_close(products, (yx.T @ V, yy @ V), rtol=1e-12, atol=1e-13)
     torch.testing.assert_close(oracle.d2g_xy(X, Y, V, *rows), products[0], rtol=1e-13, atol=1e-14)
     torch.testing.assert_close(oracle.d2g_yy(X, Y, V, *rows), products[1], rtol=1e-13, atol=1e-14)
+    torch.testing.assert_close(oracle.d2g_yx(X, Y, U, *rows), yx @ U, rtol=1e-12, atol=1e-13)
+    (_, _), (yx, yy) = torch.autograd.functional.hessian(lambda x, y: problem.f(x, y, *rows), (X, Y))
+    torch.testing.assert_close(oracle.d2f(X, Y, V, *rows), (yx.T @ V, yy @ V), rtol=1e-12, atol=1e-13)
+
+
+def test_answers_about_constraints_are_their_values_and_jacobians():
+    oracle = Oracle(finite_sum(**BOUNDED))
+    in_x, in_y = torch.autograd.functional.jacobian(h, (X, Y))
+    for which in ("h_f", "h_g"):
+        torch.testing.assert_close(getattr(oracle, which)(X, Y), h(X, Y), rtol=0, atol=0)
+        torch.testing.assert_close(getattr(oracle, f"d{which}")(X, Y, W), (W @ in_x, W @ in_y), rtol=1e-13, atol=1e-14)
+    torch.testing.assert_close(oracle.dh_g_x(X, Y, W), W @ in_x, rtol=1e-13, atol=1e-14)
+    torch.testing.assert_close(oracle.dh_g_y(X, Y, W), W @ in_y, rtol=1e-13, atol=1e-14)
+
+
+def test_without_constraints_there_is_nothing_to_ask_and_nothing_is_counted():
+    oracle = Oracle(finite_sum())
+    none = torch.zeros(0).double()
+    assert oracle.h_f(X, Y).shape == oracle.h_g(X, Y).shape == (0,)
+    for answer in (oracle.dh_f(X, Y, none), oracle.dh_g(X, Y, none)):
+        assert not any(bool(part.any()) for part in answer)
+    assert not oracle.dh_g_x(X, Y, none).any()
+    assert not oracle.dh_g_y(X, Y, none).any()
+    assert oracle.project_xy(X, Y) == (X, Y)
+    assert not oracle.calls
+    with pytest.raises(Unsupported, match="no projection"):
+        Oracle(finite_sum(h_g=h, y_star=lambda x: Y)).project_xy(X, Y)
+
+
+def test_random_numbers_depend_on_seed_step_and_how_many_came_before():
+    one, other = Oracle(finite_sum(), seed=3), Oracle(finite_sum(), seed=4)
+    drawn = []
+    for oracle, step in ((one, 0), (one, 1), (other, 0)):
+        oracle.begin(step)
+        drawn += [oracle.normal(3), oracle.normal(3)]
+    assert len({tuple(v.tolist()) for v in drawn}) == 6
+    one.begin(1)
+    assert torch.equal(one.normal(3), drawn[2])
+    many = torch.stack([torch.as_tensor(Oracle(finite_sum(), seed=s).integer(4)) for s in range(400)])
+    assert set(many.tolist()) == {0, 1, 2, 3}
+    assert Oracle(finite_sum(x0=X.float(), y0=Y.float())).normal(2).dtype == torch.float32
 
 
 CONSTANT = {  # functions that leave out variables, and what is left of their derivatives

@@ -1,7 +1,7 @@
 """Certificates: what a solver says of its limit on a quadratic, and whether it ends there.
 
 A solver's ``certificate`` is the name of a claim below; what a claim depends on is read from the solver's knobs
-(``lr_inner``, ``T``, ``K``, ...). ``certified`` holds knobs under which the limit is reached within a few thousand steps.
+(``lr_inner``, ``T``, ``K``, ...). ``certified`` holds knobs under which the limit is reached in a few thousand steps.
 W(M) is the root of df/dx + B'M df/dy at y*(x), the limit of a method that uses M in place of A^-1.
 """
 
@@ -18,8 +18,8 @@ from torch import Tensor
 from bilevelbench.core.errors import Unsupported
 from bilevelbench.core.oracle import Oracle
 from bilevelbench.core.problem import Problem
-from bilevelbench.core.registry import knobs, make_solver, resolve
 from bilevelbench.core.registry import SOLVERS as REGISTRY
+from bilevelbench.core.registry import knobs, make_solver, resolve
 from bilevelbench.core.solver import Solver, require, start
 
 from .theory import Quadratic, quadratic
@@ -203,4 +203,6 @@ def certificate_holds(target: str) -> str:
     claimed = make_solver(settings(target)[0]).certificate
     if worst is None:
         return f"claims {claimed!r}: {CLAIMS[claimed].words}"
-    return f"claims {claimed!r} ({CLAIMS[claimed].words}); found {worst.found:.1e} away at most, {worst.allowed:g} allowed"
+    return (
+        f"claims {claimed!r} ({CLAIMS[claimed].words}); found {worst.found:.1e} away at most, {worst.allowed:g} allowed"
+    )

@@ -43,7 +43,7 @@ def declared(solver: Any) -> dict[str, Range]:
 
 def _value(text: str, names: dict[str, Any]) -> Any:
     try:
-        return eval(text, {"__builtins__": {}, "min": min, "max": max}, names)  # noqa: S307 - a solver's own source
+        return eval(text, {"__builtins__": {}, "min": min, "max": max}, names)  # the solver is code of its author, too
     except Exception as error:
         raise AssertionError(f"its cost {text!r} cannot be worked out: {error}") from None
 
@@ -129,7 +129,7 @@ def memory_is_as_declared(target: str) -> str:
         grown = copies(target, **sizes) - copies(target, **base)
         low, high = (0.6 * expected, 4 * expected) if expected else (-1.5, 1.5)
         assert low <= grown <= high, (
-            f"{name} from {base[name]} to {more} adds {grown:.1f} copies of y; declared are {expected:g} ({solver.memory})"
+            f"{name} from {base[name]} to {more} adds {grown:.1f} copies of y; declared are {expected:g}"
         )
         if expected:
             words.append(f"{grown / (more - base[name]):.1f} more for each {name}")

@@ -108,7 +108,7 @@ class Quadratic:
         return self.root(lambda x: self.hypergradient(x) + self.bias(x, N, c))
 
     def moreau(self, tau: float) -> Tensor:
-        """N of the gap between g and its Moreau envelope min_z g(x, z) + |z - y|^2 / (2 tau): tau A^2 (I + tau A)^-1."""
+        """tau A^2 (I + tau A)^-1, N of the gap between g and its Moreau envelope min_z g(x, z) + |z - y|^2/(2 tau)."""
         eye = torch.eye(len(self.A)).double()
         return torch.linalg.solve(eye + tau * self.A, tau * self.A @ self.A)
 
@@ -117,7 +117,9 @@ class Quadratic:
         nu = 1.0 / lam
 
         def inner(x: Tensor, sign: float) -> Tensor:
-            y = torch.linalg.solve(self.A + sign * nu * self.P, self.B @ x + self.b + sign * nu * (self.p - self.S.T @ x))
+            y = torch.linalg.solve(
+                self.A + sign * nu * self.P, self.B @ x + self.b + sign * nu * (self.p - self.S.T @ x)
+            )
             return self.Q @ x - self.B.T @ y + sign * nu * self.fx(x, y)
 
         return self.root(lambda x: (inner(x, 1.0) - inner(x, -1.0)) / (2 * nu))
@@ -173,6 +175,7 @@ def quadratic(nx: int = 3, ny: int = 4, kappa: float = 4.0, seed: int = 0) -> Qu
         r=rng.normal(nx),
         S=0.2 * rng.normal(nx, ny),
     )
+
 
 def finite_sum(q: Quadratic, n: int = 4, spread: float = 0.2, seed: int = 5) -> Problem:
     """The same quadratics as means over ``n`` rows each, so that minibatches mean something.

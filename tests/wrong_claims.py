@@ -1,0 +1,88 @@
+"""Solvers that keep the contract and say something false of themselves, for ``bilevelbench check`` to find."""
+
+from bilevelbench import Oracle, Point, solver
+
+
+def alternate(o, s, T, lr=0.1):
+    """T steps on y and one along df/dx."""
+    x, y = s
+    for _ in range(T):
+        y = o.project_y(y - 0.5 * o.dg_y(x, y))
+    return Point(o.project_x(x - lr * o.df_x(x, y)), y)
+
+
+@solver("wrong_limit")
+class WrongLimit:
+    """Ends at W(0) and claims x*."""
+
+    certificate = "exact"
+
+    def step(self, o: Oracle, s: Point) -> Point:
+        return alternate(o, s, 3)
+
+
+@solver("wrong_term_count")
+class WrongTermCount:
+    """A Neumann series with one term too many, the difference between two libraries."""
+
+    lr: float = 0.1
+    lr_inner: float = 1.0
+    K: int = 3
+    order = 2
+    certificate = "neumann"
+
+    def step(self, o: Oracle, s: Point) -> Point:
+        x, y = s
+        for _ in range(5):
+            y = o.project_y(y - self.lr_inner * o.dg_y(x, y))
+        fx, fy = o.df(x, y)
+        q = fy
+        for _ in range(self.K):
+            q = q - self.lr_inner * o.d2g_yy(x, y, q) + fy
+        return Point(o.project_x(x - self.lr * (fx - self.lr_inner * o.d2g_xy(x, y, q))), y)
+
+
+@solver("wrong_calls")
+class WrongCalls:
+    """Asks three times where it declares one."""
+
+    calls = "dg_y, df_x"
+
+    def step(self, o: Oracle, s: Point) -> Point:
+        return alternate(o, s, 3)
+
+
+@solver("wrong_memory")
+class WrongMemory:
+    """Keeps its path and declares that it does not."""
+
+    T: int = 3
+    calls = "T dg_y, df_x"
+    memory = "1"
+
+    def step(self, o: Oracle, s: Point) -> Point:
+        x, y = s
+        path = [y]
+        for _ in range(self.T):
+            path.append(o.project_y(path[-1] - 0.5 * o.dg_y(x, path[-1])))
+        return Point(o.project_x(x - 0.1 * o.df_x(x, path[-1])), path[-1])
+
+
+@solver("unknown_claim")
+class UnknownClaim:
+    """Claims what nobody knows."""
+
+    certificate = "best"
+
+    def step(self, o: Oracle, s: Point) -> Point:
+        return alternate(o, s, 1)
+
+
+@solver("unknown_kind")
+class UnknownKind:
+    """Declares a call that there is not."""
+
+    calls = "dg_z"
+
+    def step(self, o: Oracle, s: Point) -> Point:
+        return alternate(o, s, 1)
