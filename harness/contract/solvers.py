@@ -36,7 +36,17 @@ def _run(target: str, problem: Problem, steps: int = STEPS, first: int = 0, stat
     for k in range(first, first + steps):
         oracle.begin(k)
         states.append(solver.step(oracle, states[-1]))
+        _keeps_shape(states[0], states[-1])
     return states
+
+
+def _keeps_shape(first: Any, state: Any) -> None:
+    assert type(state) is type(first), "the state changes its type between steps"
+    one, other = _tensors(first), _tensors(state)
+    assert len(one) == len(other), "the state has another number of tensors after a step"
+    for a, b in zip(one, other, strict=True):
+        assert a.shape == b.shape, f"a tensor of the state changes its shape from {[*a.shape]} to {[*b.shape]}"
+        assert a.dtype == b.dtype, f"a tensor of the state changes its dtype from {a.dtype} to {b.dtype}"
 
 
 def _tensors(state: Any) -> list[Tensor]:
@@ -52,9 +62,10 @@ def step_is_pure(target: str) -> None:
     """The same state gives the same result twice, and is not changed."""
     solver, problem = make_solver(target), _quadratic()
     oracle = Oracle(problem, 0)
-    state = start(solver, problem, oracle)
+    first = start(solver, problem, oracle)
     oracle.begin(0)
-    state = solver.step(oracle, state)  # past the first step, which may be special
+    state = solver.step(oracle, first)  # past the first step, which may be special
+    _keeps_shape(first, state)
     kept = tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, state)
     oracle.begin(1)
     once = solver.step(oracle, state)
@@ -66,13 +77,10 @@ def step_is_pure(target: str) -> None:
 def state_keeps_its_shape(target: str) -> None:
     """Structure, shapes, dtypes stay; x and y are named; no graph is carried."""
     for dtype in (torch.float64, torch.float32):
-        first, *later = _run(target, _quadratic(dtype))
-        for state in later:
-            assert type(state) is type(first), "the state changes its type between steps"
-            for a, b in zip(_tensors(first), _tensors(state), strict=True):
-                assert a.shape == b.shape, f"a tensor of the state changes its shape from {[*a.shape]} to {[*b.shape]}"
-                assert a.dtype == b.dtype, f"a tensor of the state changes its dtype from {a.dtype} to {b.dtype}"
-                assert not b.requires_grad, "the state carries a graph; a step returns detached tensors"
+        for state in _run(target, _quadratic(dtype)):
+            assert not any(leaf.requires_grad for leaf in _tensors(state)), (
+                "the state carries a graph; a step returns detached tensors"
+            )
             assert state.x.dtype == dtype, f"x is {state.x.dtype} in a run in {dtype}"
 
 

@@ -186,8 +186,8 @@ def solver(name: str) -> Callable[[type[T]], type[T]]:
         for field in dataclasses.fields(made):  # type: ignore[arg-type]
             if field.default is dataclasses.MISSING:
                 raise RequestError(f"the solver {name!r}: the field {field.name} needs a default value")
-        SOLVERS.add(Entry(name, made, inspect.getdoc(cls) or "", Path(inspect.getfile(cls)).resolve()))
         made()  # the defaults must be valid
+        SOLVERS.add(Entry(name, made, inspect.getdoc(cls) or "", Path(inspect.getfile(cls)).resolve()))
         return made
 
     return register

@@ -50,6 +50,8 @@ def convergence(looks: pd.DataFrame, runs: pd.DataFrame, metric: str, lines: dic
                         ha="right",
                         va="bottom",
                     )
+        if not (data[column] > 0).any():  # no run came past its start: an axis without a scale of its own
+            ax.set_xlim(1, 10)
         ax.set(xscale="log", xlabel=label, yscale="linear" if linear else "log")
         style.decades(ax.xaxis)
         if not linear:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from bilevelbench.core.errors import Unsupported
 from bilevelbench.core.oracle import Oracle, total
@@ -20,6 +21,10 @@ from .budget import Budget, looks
 from .clock import Stopwatch
 
 Judgement = Callable[[Tensor, Tensor], dict[str, float]]
+
+
+class Impure(Exception):
+    """A step changed the state that it was given."""
 
 
 class Diverged(Exception):
@@ -126,12 +131,21 @@ def _sorted(counter: Any) -> dict[str, int]:
 
 
 def warm_up(problem: Problem, solver: Solver, seed: int, wait: Callable[[], None]) -> float:
-    """Two steps on throw-away objects; the seconds they took. The same for every solver, and never in a curve."""
+    """Two steps on throw-away objects; the seconds they took. The same for every solver, and never in a curve.
+
+    A step that changes the state it is given is found here: what it did to the problem's start or to the rows already
+    written could not be undone.
+    """
     begin = time.perf_counter()
     oracle = Oracle(problem, seed)
     state = start(solver, problem, oracle)
+    given = [leaf for leaf in tree_leaves(state) if isinstance(leaf, Tensor)]
+    kept = [leaf.clone() for leaf in given]
     for k in range(2):
         oracle.begin(k)
         state = solver.step(oracle, state)
     wait()
-    return time.perf_counter() - begin
+    seconds = time.perf_counter() - begin
+    if any(not torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(given, kept, strict=True)):
+        raise Impure("the step changes the state that it is given; it must return a new one")
+    return seconds

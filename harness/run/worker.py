@@ -27,7 +27,7 @@ from .clock import Stopwatch, drain
 from .env import environment
 from .judge import Judge
 from .memory import peak
-from .trace import status_of, trace, warm_up
+from .trace import Impure, status_of, trace, warm_up
 
 MOST_ITERATES = 1000  # variables; beyond that --iterates keeps none
 GRID = 61  # points along each side of a picture's level sets
@@ -107,7 +107,7 @@ def _measure(
         memory = peak(problem, solver, key.seed)
     except Exception as error:  # the loop will meet it again and say where
         warm, memory = None, None
-        if status_of(error) in ("oom", "unsupported"):
+        if isinstance(error, Impure) or status_of(error) in ("oom", "unsupported"):
             journal.append(_broken(error))
             return status_of(error)
     budget = Budget(key.steps, key.seconds, key.calls)
