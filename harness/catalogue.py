@@ -113,7 +113,12 @@ def _one(text: str) -> str:
         registry = SOLVERS if spec.name in SOLVERS.names() else PROBLEMS
     entry = registry.entry(spec)
     out = io.StringIO()
-    print(f"{registry.kind} {entry.name}\n\n{entry.doc}\n\nknobs:", file=out)
+    print(f"{registry.kind} {entry.name}\n\n{entry.doc}\n", file=out)
+    if registry is SOLVERS:
+        row = next(row for row in solver_rows() if row[0] == entry.name)
+        said = (f"{title}: {cell}" for title, cell in zip(COLUMNS[1:], row[1:], strict=True) if cell)
+        print(*said, "", sep="\n", file=out)
+    print("knobs:", file=out)
     rows = [(name, repr(default), _kind(kind)) for name, (kind, default) in knobs(entry).items()]
     widths = [max(len(row[i]) for row in rows) for i in range(2)] if rows else [0, 0]
     for name, default, kind in rows:

@@ -10,16 +10,23 @@ from bilevelbench.store.journal import read_folder
 
 START = "from bilevelbench import Point, solver\nimport torch\n\n"
 STEP = "    def step(self, o, s):\n"
+IDLE = STEP + "        return s\n"
 # Refused before anything runs, with exit code 2.
 UNREADABLE = {
     "syntax": ("def step(:\n", "line 1: invalid syntax"),
     "empty": ("x = 1\n", "registers no solver"),
     "raises": (START + "1 / 0\n", "cannot be imported: ZeroDivisionError"),
     "no_step": (START + "@solver('no_step')\nclass S:\n    lr: float = 0.1\n", "has no step(self, o, s)"),
-    "words": (START + "@solver('words')\nclass S:\n    lr: float = 'fast'\n" + STEP + "        return s\n", "lr='fast'"),
-    "nan": (START + "@solver('nan')\nclass S:\n    lr: float = float('nan')\n" + STEP + "        return s\n", "lr=nan"),
-    "bare": (START + "@solver('bare')\nclass S:\n    lr: float\n" + STEP + "        return s\n", "needs a default value"),
-    "taken": (START + "@solver('bome')\nclass S:\n" + STEP + "        return s\n", "registered twice"),
+    "words": (
+        START + "@solver('words')\nclass S:\n    lr: float = 'fast'\n" + IDLE,
+        "lr='fast'",
+    ),
+    "nan": (START + "@solver('nan')\nclass S:\n    lr: float = float('nan')\n" + IDLE, "lr=nan"),
+    "bare": (
+        START + "@solver('bare')\nclass S:\n    lr: float\n" + IDLE,
+        "needs a default value",
+    ),
+    "taken": (START + "@solver('bome')\nclass S:\n" + IDLE, "registered twice"),
 }
 # Found when it steps.
 FAULTY = {
@@ -71,7 +78,9 @@ def test_check_says_what_a_faulty_step_does(name, faulty, monkeypatch, capfd):
 def test_run_ends_faulty_steps_with_a_sentence_and_reports_the_rest(faulty, tmp_path, monkeypatch, capfd):
     files = [word for name in FAULTY for word in ("-s", faulty / f"{name}.py")]
     out = tmp_path / "out"
-    code, _, err = here(["run", "-p", "quadratic", "-s", "soba", *files, "--steps", 5, "--out", out], monkeypatch, capfd)
+    code, _, err = here(
+        ["run", "-p", "quadratic", "-s", "soba", *files, "--steps", 5, "--out", out], monkeypatch, capfd
+    )
     assert code == 1
     assert "Traceback" not in err
     ends = {record.header["solver"]["name"]: record for record in read_folder(out)}

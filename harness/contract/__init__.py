@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from bilevelbench.core.errors import RequestError, Unsupported
 from bilevelbench.core.registry import PROBLEMS, SOLVERS, load_file, parse, resolve, suggest
@@ -13,7 +14,7 @@ from .cost import counts_are_as_declared, memory_is_as_declared
 from .problems import CHECKS as PROBLEM_CHECKS
 from .solvers import CHECKS as SOLVER_CHECKS
 
-Check = Callable[[str], str | None]
+Check = Callable[[str], Any]  # target -> None, or words on what was found; raises AssertionError
 
 
 # What a solver says of itself, held against what it does.
@@ -24,18 +25,37 @@ CLAIM_CHECKS: dict[str, Check] = {
 }
 
 
-def check(text: str) -> tuple[bool, str]:
-    """Run all checks that apply to a solver or a problem, named or in a file; (passed, a table as text)."""
-    lines, passed = [], True
+SECTIONS: dict[str, dict[str, Mapping[str, Check]]] = {
+    "solver": {"keeps the contract": SOLVER_CHECKS, "is what it says": CLAIM_CHECKS},
+    "problem": {"keeps the contract": PROBLEM_CHECKS},
+}
+
+
+def verdicts(text: str) -> Iterator[tuple[bool, str]]:
+    """Run all checks that apply; (passed, line of a table) one by one, as they come, with a verdict at the end.
+
+    ``text`` names a solver or a problem, or a file with several; "solvers" and "problems" are all there are.
+    """
     for kind, target in _targets(text):
-        checks = {**SOLVER_CHECKS, **CLAIM_CHECKS} if kind == "solver" else PROBLEM_CHECKS
-        width = max(len(name) for name in checks)
-        lines.append(f"{kind} {target}")
-        for name, run in checks.items():
-            verdict = outcome(run, target)
-            passed &= not verdict.startswith("FAILED")
-            lines.append(f"  {name:{width}}  {verdict}")
-    return passed, "\n".join(lines)
+        sections = SECTIONS[kind]
+        width = max(len(name) for checks in sections.values() for name in checks)
+        yield True, f"{kind} {target}"
+        failed = done = 0
+        for title, checks in sections.items():
+            yield True, f"  {title}?"
+            for name, run in checks.items():
+                found = outcome(run, target)
+                ok = not found.startswith("FAILED")
+                failed, done = failed + (not ok), done + 1
+                yield ok, f"    {name:{width}}  {found}"
+        words = f"fails {failed} of {done} checks" if failed else " and ".join(sections)
+        yield not failed, f"  verdict: {target} {words}"
+
+
+def check(text: str) -> tuple[bool, str]:
+    """All verdicts at once: (passed, a table as text)."""
+    found = list(verdicts(text))
+    return all(ok for ok, _ in found), "\n".join(line for _, line in found)
 
 
 def outcome(run: Check, target: str) -> str:
@@ -52,6 +72,10 @@ def outcome(run: Check, target: str) -> str:
 
 def _targets(text: str) -> Iterator[tuple[str, str]]:
     """The (kind, spec) pairs that a text names: one for a name, all that a bare file registers."""
+    if text in ("solvers", "problems"):
+        kind = text.removesuffix("s")
+        yield from ((kind, name) for name in {"solver": SOLVERS, "problem": PROBLEMS}[kind].names())
+        return
     spec = parse(text)
     if not spec.file:
         kinds = {"solver": SOLVERS, "problem": PROBLEMS}
