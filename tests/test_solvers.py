@@ -104,7 +104,10 @@ def test_one_bad_function_is_seen(text, bad, which):
     # f of nothing but x would not be noticed by all: spoil every partial derivative
     functions = {which: lambda x, y: bad * (x.sum() + y.sum()) + sound(x, y)}
     problem = Problem(**{"f": q.problem.f, "g": q.problem.g, **functions}, x0=q.problem.x0, y0=q.problem.y0)
-    state = steps(text, problem, 4)[0][-1]
+    states, oracle = steps(text, problem, 4)
+    if not {"f", "df", "df_x", "df_y", "d2f"} & set(oracle.calls) and which == "f":
+        pytest.skip("it never asks f")
+    state = states[-1]
     assert not bool(torch.isfinite(state.x).all() and torch.isfinite(state.y).all())
 
 

@@ -13,8 +13,15 @@ from bilevelbench.core.registry import PROBLEMS, SOLVERS, build_problem, make_so
 from bilevelbench.core.solver import State, require, start
 from bilevelbench.run.memory import peak
 
-PROBLEM_NAMES = ["quadratic", "coreset", "minimax", "singleton", "logistic", "hyper_cleaning", "few_shot"]
-SOLVER_NAMES = ["bome", "penalty", "itd", "aid_cg", "aid_neumann", "vpbgd", "f2sa", "soba", "first_order"]
+PROBLEM_NAMES = [
+    "quadratic", "coreset", "minimax", "singleton", "logistic", "hyper_cleaning", "few_shot", "penalty_example",
+    "bounded_sine", "chain", "darts_toy", "finite_sum_quadratic", "flat_lower", "hyper_representation", "jump",
+    "min_norm", "pl_sine", "ridge", "saddle", "sine",
+]  # fmt: skip
+SOLVER_NAMES = [
+    "bome", "penalty", "itd", "aid_cg", "aid_neumann", "vpbgd", "f2sa", "soba", "first_order", "bda", "darts", "es",
+    "fmd", "iaptt", "k_rmd", "lower_only", "pzobo", "random_search", "t1t2",
+]  # fmt: skip
 SPEED_NAMES = ["quadratic", "hyper_cleaning"]  # calls do not depend on the problem, and seconds take long to measure
 STEPS = 20  # asv makes one call a sample where there is a setup, and one step is too short for a clock
 

@@ -54,10 +54,28 @@ def _series(q: Quadratic, s: Any) -> Tensor:
     return q.truncated(_first(s, "lr_linear", "lr_inner"), s.K)
 
 
+def _weights(s: Any) -> list[tuple[float, float]]:
+    """What the lower steps of descent aggregation take of df/dy and of dg/dy."""
+    mixed = [s.mix / (t + 1) ** s.fade for t in range(s.T)]
+    return [(a * _first(s, "lr_upper", "lr_inner"), (1 - a) * s.lr_inner) for a in mixed]
+
+
 CLAIMS = {
     "exact": Claim("x*", lambda q, s: q.x_star),
     "unrolled": Claim("W(A^-1 (I - E^T)), E = I - lr_inner A", lambda q, s: q.W(_truncated(q, s))),
     "cold": Claim("argmin f(x, y_T(x)), y_T from T steps at y0", lambda q, s: q.cold(s.lr_inner, s.T)),
+    "cold_cut": Claim(
+        "where df/dx + B'A^-1 (I - E^K) df/dy vanishes at y_T(x), y_T from T steps at y0",
+        lambda q, s: q.cold_cut(s.lr_inner, s.T, s.K),
+    ),
+    "aggregated": Claim(
+        "argmin f(x, y_T(x)), y_T from T steps at y0 along a_t df/dy + (1 - a_t) dg/dy, a_t = mix (t + 1)^-fade",
+        lambda q, s: q.aggregated(_weights(s)),
+    ),
+    "pessimistic": Claim(
+        "argmin of max_t f(x, y_t), t = 1..T, over x and the start of the lower loop",
+        lambda q, s: q.pessimistic(s.lr_inner, s.T, s.lr_z != 0),
+    ),
     "neumann": Claim("W(A^-1 (I - (I - lr_linear A)^K))", lambda q, s: q.W(_series(q, s))),
     "identity": Claim(
         "W(scale I)", lambda q, s: q.W(float(_first(s, "scale", "lr_inner")) * torch.eye(len(q.A)).double())

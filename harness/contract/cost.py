@@ -1,9 +1,9 @@
 """What a step costs: oracle calls and memory as declared, and as found.
 
 ``calls`` of a solver lists what one step asks of the oracle, ``"T dg_y, df, K-1 d2g_yy"``: a count, which may be any
-expression in the solver's knobs and is 1 where left out, and a kind. ``"0..K-1 d2g_yy"`` is a range, for a step that
-asks as often as chance or the path tells. ``memory`` is what a step holds beyond x, y and the answer in hand, in
-copies of y: an expression in the knobs, n_x and n (the rows of a finite sum).
+expression in the solver's knobs, n_x and n_y and is 1 where left out, and a kind. ``"0..K-1 d2g_yy"`` is a range, for
+a step that asks as often as chance or the path tells. ``memory`` is what a step holds beyond x, y and the answer in
+hand, in copies of y: an expression in the knobs, n_x and n (the rows of a finite sum).
 """
 
 from __future__ import annotations
@@ -27,15 +27,16 @@ from .theory import finite_sum, quadratic
 Range = tuple[int, int]
 
 
-def declared(solver: Any) -> dict[str, Range]:
+def declared(solver: Any, problem: Problem) -> dict[str, Range]:
     """The declared (least, most) answers per step by kind; kinds that cost nothing (draws, projections) left out."""
     asked: dict[str, Range] = {}
+    known = vars(solver) | {"n_x": len(problem.x0), "n_y": len(problem.y0)}
     for item in filter(None, (part.strip() for part in solver.calls.split(", "))):
         count, _, kind = item.rpartition(" ")
         if kind not in WORTH:
             raise AssertionError(f"declares calls of {kind!r}, which is no kind of oracle call; {', '.join(WORTH)} are")
         low, dots, high = (count.strip() or "1").partition("..")
-        bounds = [int(_value(text, vars(solver))) for text in (low, high if dots else low)]
+        bounds = [int(_value(text, known)) for text in (low, high if dots else low)]
         before = asked.get(kind, (0, 0))
         asked[kind] = before[0] + bounds[0], before[1] + bounds[1]
     return {kind: bounds for kind, bounds in asked.items() if bounds[1]}
@@ -75,7 +76,7 @@ def counts_are_as_declared(target: str) -> str:
         solver = _sized(target, T=T, K=K, Q=Q)
         problem = finite_sum(quadratic(4, 4, 3.0))
         require(solver, problem)
-        bounds = declared(solver)
+        bounds = declared(solver, problem)
         for seen in asked(solver, problem):
             for kind in sorted(set(seen) | set(bounds)):
                 low, high = bounds.get(kind, (0, 0))

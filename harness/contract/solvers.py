@@ -89,7 +89,7 @@ def counts_are_steady(target: str) -> None:
     solver, problem = make_solver(target), _quadratic()
     require(solver, problem)
     seen = asked(solver, problem, STEPS)
-    free = {kind for kind, (low, high) in declared(solver).items() if low < high}
+    free = {kind for kind, (low, high) in declared(solver, problem).items() if low < high}
     fixed = [{kind: n for kind, n in count.items() if kind not in free} for count in seen]
     assert seen[0], "a step asks the oracle nothing"
     assert all(count == fixed[0] for count in fixed), f"the calls differ between steps: {fixed[0]} and {fixed[-1]}"

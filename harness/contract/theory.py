@@ -8,8 +8,9 @@ term.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -70,9 +71,9 @@ class Quadratic:
 
     # -- limits, each the root of an affine map
 
-    def root(self, gradient: Callable[[Tensor], Tensor]) -> Tensor:
-        """The root of an affine map of x."""
-        n = len(self.r)
+    def root(self, gradient: Callable[[Tensor], Tensor], n: int = 0) -> Tensor:
+        """The root of an affine map of n variables, those of x if none are named."""
+        n = n or len(self.r)
         zero = gradient(torch.zeros(n).double())
         columns = [gradient(e) - zero for e in torch.eye(n).double()]
         return torch.linalg.solve(torch.stack(columns, 1), -zero)
@@ -85,19 +86,58 @@ class Quadratic:
     def x_star(self) -> Tensor:
         return self.root(self.hypergradient)
 
-    def minimiser(self, phi: Callable[[Tensor], Tensor]) -> Tensor:
-        """The stationary point of a quadratic function of x."""
+    def minimiser(self, phi: Callable[[Tensor], Tensor], n: int = 0) -> Tensor:
+        """The stationary point of a quadratic function of n variables, those of x if none are named."""
 
         def gradient(x: Tensor) -> Tensor:
             leaf = x.detach().requires_grad_()
             return torch.autograd.grad(phi(leaf), leaf)[0]
 
-        return self.root(gradient)
+        return self.root(gradient, n)
 
     def cold(self, lr: float, T: int) -> Tensor:
         """argmin f(x, y_T(x)) with y_T from T steps at y0."""
         E, y0 = self.E(lr, T), self.problem.y0
         return self.minimiser(lambda x: self.problem.f(x, self.y_star(x) + E @ (y0 - self.y_star(x))))
+
+    def cold_cut(self, lr: float, T: int, K: int) -> Tensor:
+        """Where the last K of T steps at y0 are differentiated: root of df/dx + B'A^-1 (I - E^K) df/dy at y_T(x)."""
+        E, M, y0 = self.E(lr, T), self.truncated(lr, min(K, T)), self.problem.y0
+
+        def gradient(x: Tensor) -> Tensor:
+            y = self.y_star(x) + E @ (y0 - self.y_star(x))
+            return self.fx(x, y) + self.B.T @ M @ self.fy(x, y)
+
+        return self.root(gradient)
+
+    def aggregated(self, weights: Sequence[tuple[float, float]]) -> Tensor:
+        """argmin f(x, y_T(x)), y_T from steps at y0 along on_f df/dy + on_g dg/dy, a pair (on_f, on_g) for each."""
+
+        def phi(x: Tensor) -> Tensor:
+            y = self.problem.y0
+            for on_f, on_g in weights:
+                y = y - on_f * self.fy(x, y) - on_g * (self.A @ y - self.B @ x - self.b)
+            return self.problem.f(x, y)
+
+        return self.minimiser(phi)
+
+    def pessimistic(self, lr: float, T: int, free: bool) -> Tensor:
+        """argmin of max f(x, y_t) over t = 1..T, y_t from t steps at y0, or at a start that is minimised over if free.
+
+        Only where that is the minimiser for one t; elsewhere several meet there.
+        """
+        problem, n = self.problem, len(self.r)
+
+        def phi(t: int, point: Tensor) -> Tensor:
+            x, start = point[:n], point[n:] if free else problem.y0
+            return problem.f(x, self.y_star(x) + self.E(lr, t) @ (start - self.y_star(x)))
+
+        steps = range(1, T + 1)
+        for t in steps:
+            end = self.minimiser(partial(phi, t), n + free * len(self.p))
+            if all(float(phi(other, end)) <= float(phi(t, end)) for other in steps):
+                return end[:n]
+        raise AssertionError("several steps meet at the minimiser")
 
     def bias(self, x: Tensor, N: Tensor, c: float) -> Tensor:
         """Gradient of the penalised value function, penalty c/2 (y - y*)'N(y - y*), minus the hypergradient."""

@@ -27,7 +27,7 @@ NAMES = [name for name in SOLVERS.names() if SOLVERS.entries[name].make.__module
 def test_calls_per_step(name, benchmark):
     problem, solver = finite_sum(quadratic()), make_solver(name)
     assert solver.calls, f"the solver {name!r} declares no calls; say what one step asks of the oracle, from the paper"
-    bounds = declared(solver)
+    bounds = declared(solver, problem)
     oracle = Oracle(problem)
     state = start(solver, problem, oracle)
     made = []

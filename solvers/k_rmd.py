@@ -1,0 +1,62 @@
+"""Truncated reverse mode: the last K of T unrolled steps are differentiated."""
+
+from collections import deque
+from typing import NamedTuple
+
+from torch import Tensor
+
+from bilevelbench import Moments, Oracle, Outer, solver
+
+
+class State(NamedTuple):
+    x: Tensor
+    y: Tensor
+    start: Tensor  # where a cold lower loop begins
+    m: Moments
+
+
+@solver("k_rmd")
+class KRMD(Outer):
+    """K-RMD, truncated back-propagation. Shaban, Cheng, Hatch, Boots: "Truncated back-propagation for bilevel
+    optimization", AISTATS 2019.
+
+    T lower steps, the last K of them unrolled backwards: the memory is that of K copies of y. K >= T is reverse mode
+    without truncation. Where H is constant the direction is that of a Neumann series with K terms at y_T, bias
+    -A^-1 (I - lr_inner A)^K df/dy included. Additions, as in ``itd``: projections on Y are unrolled, ``warm`` starts
+    the loop at the last y instead of y0.
+    """
+
+    lr: float = 1e-2  # step on x
+    lr_inner: float = 1e-1  # gamma: step of the lower loop
+    T: int = 10  # steps of the lower loop
+    K: int = 5  # of these, the last ones that are differentiated
+    warm: bool = True
+
+    family = "unrolled"
+    order = 2
+    calls = "T dg_y, df, min(K,T) d2g"
+    memory = "min(K,T)"
+    certified = ("lr=0.1,lr_inner=1.0,T=5,K=3", "lr=0.1,lr_inner=1.0,T=2,K=1", "lr=0.1,lr_inner=0.7,T=5,K=2,warm=False")
+
+    @property
+    def certificate(self) -> str:
+        return "neumann" if self.warm else "cold_cut"
+
+    def init(self, o: Oracle, x: Tensor, y: Tensor) -> State:
+        return State(x, y, y, self.moments(x))
+
+    def step(self, o: Oracle, s: State) -> State:
+        x, y = s.x, s.y if self.warm else s.start
+        path: deque[tuple[Tensor, Tensor]] = deque(maxlen=self.K)
+        for _ in range(self.T):
+            moved = y - self.lr_inner * o.dg_y(x, y)
+            path.append((y, moved))
+            y = o.project_y(moved)
+        p, q = o.df(x, y)
+        for before, moved in reversed(path):
+            q = o.project_y_back(moved, q)
+            cross, hessian = o.d2g(x, before, q)
+            p = p - self.lr_inner * cross
+            q = q - self.lr_inner * hessian
+        m, dx = self.move(s.m, p)
+        return State(o.project_x(x - self.lr * dx), y, s.start, m)
