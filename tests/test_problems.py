@@ -242,6 +242,7 @@ DIGESTS = {
     "hyper_cleaning": "d7a8f53355fba738",
     "logistic": "7e76b3355a3786da",
     "minimax": "b774375356261648",
+    "penalty_example": "db103d30cf4bc163",
     "quadratic": "26536842d20f7344",
     "singleton": "28e02e524c10b011",
 }
