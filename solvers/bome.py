@@ -62,9 +62,7 @@ class BOME(Outer):
             lam = torch.relu(_ratio(self.eta * (o.g(x, y) - o.g(x, z)) - dot, square + self.eps))
         m, dx, dy = self.move(s.m, fx + lam * qx, fy + lam * qy)
         lr_y = self.lr if self.lr_y is None else self.lr_y
-        return State(
-            o.project_x(x - self.lr * dx), o.project_y(y - lr_y * dy), z if self.persistent else None, m
-        )
+        return State(o.project_x(x - self.lr * dx), o.project_y(y - lr_y * dy), z if self.persistent else None, m)
 
 
 def _ratio(a: Tensor, b: Tensor) -> Tensor:

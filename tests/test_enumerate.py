@@ -1,0 +1,72 @@
+"""Means over every outcome of a step: the piece that the tests of stochastic solvers stand on."""
+
+from collections import Counter
+from typing import NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+
+from bilevelbench import Point, make_solver
+from bilevelbench.contract import enumerate as enumerate_
+from bilevelbench.contract.certificates import run
+from bilevelbench.contract.enumerate import mean, outcomes
+from bilevelbench.contract.theory import finite_sum, quadratic
+from bilevelbench.core.oracle import Oracle
+
+
+class Seen(NamedTuple):
+    x: Tensor
+    y: Tensor
+    drawn: tuple[object, ...]
+
+
+class Gambler:
+    """A length first, then as many minibatches."""
+
+    def __init__(self, batch):
+        self.batch = batch
+
+    def init(self, o, x, y):
+        return Seen(x, y, ())
+
+    def step(self, o, s):
+        p = o.integer(3)
+        return Seen(s.x + p, s.y, (p, *(tuple(o.draw_g(self.batch).tolist()) for _ in range(p))))
+
+
+def test_every_outcome_comes_once_with_its_probability():
+    problem = finite_sum(quadratic(), n=4)
+    seen = [(probability, state.drawn) for probability, state in outcomes(Gambler(2), problem)]
+    assert len({drawn for _, drawn in seen}) == len(seen) == 1 + 6 + 36
+    for probability, drawn in seen:
+        assert probability == pytest.approx(1 / 3 / 6 ** drawn[0])
+    assert Counter(drawn[0] for _, drawn in seen) == {0: 1, 1: 6, 2: 36}
+    assert float((mean(Gambler(2), problem, lambda s: s.x) - problem.x0 - 1).abs().max()) < 1e-12
+    assert [rows for _, rows in (drawn for _, drawn in seen if drawn[0] == 1)] == [
+        (0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)
+    ]  # fmt: skip
+
+
+def test_an_endless_step_is_refused(monkeypatch):
+    monkeypatch.setattr(enumerate_, "MOST", 100)
+
+    class Endless(Gambler):
+        def step(self, o, s):
+            for _ in range(20):
+                o.integer(3)
+            return Point(s.x, s.y)
+
+    with pytest.raises(AssertionError, match="more than"):
+        list(outcomes(Endless(1), finite_sum(quadratic(2, 1, 1.0))))
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_soba_s_three_directions_are_unbiased_at_any_state(batch):
+    """Every part of the next state is linear in the rows of f and in those of g, which are drawn apart."""
+    problem = finite_sum(quadratic(), n=3)
+    state = run(make_solver("soba(lr_inner=0.5)"), problem, 3)
+    whole = make_solver("soba(lr_inner=0.5)").step(Oracle(problem), state)
+    for part in ("x", "y", "v"):
+        found = mean(make_solver(f"soba(lr_inner=0.5,batch={batch})"), problem, lambda s, p=part: getattr(s, p), state)
+        torch.testing.assert_close(found, getattr(whole, part), rtol=1e-12, atol=1e-13)
