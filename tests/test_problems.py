@@ -237,13 +237,25 @@ def test_a_missing_file_says_where_it_was_looked_for(tmp_path, monkeypatch):
 # -- a seed is a promise
 
 DIGESTS = {
+    "bounded_sine": "07ca0c311531ea5d",
+    "chain": "1ac7b6472cdfdc4c",
     "coreset": "580cf7cb95058d7d",
+    "darts_toy": "e728e61682108141",
     "few_shot": "74b184ed5562fa5b",
+    "finite_sum_quadratic": "c7c73e00898640cb",
+    "flat_lower": "10f69910e9644dc9",
     "hyper_cleaning": "d7a8f53355fba738",
+    "hyper_representation": "c3674d6f5cd2991d",
+    "jump": "a0758e957077cffc",
     "logistic": "7e76b3355a3786da",
+    "min_norm": "114f725bad1e6ba9",
     "minimax": "b774375356261648",
     "penalty_example": "db103d30cf4bc163",
+    "pl_sine": "58f2b67a3452dea0",
     "quadratic": "26536842d20f7344",
+    "ridge": "cdb0176b9aeb46ea",
+    "saddle": "1fefae9426dfd1d5",
+    "sine": "9cb7696d50c9d953",
     "singleton": "28e02e524c10b011",
 }
 

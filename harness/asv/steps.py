@@ -48,6 +48,7 @@ class _Step:
         """The first steps from the problem's start."""
         oracle = Oracle(self.problem)
         state = start(self.solver, self.problem, oracle)
+        oracle.calls.clear()  # what a start asks is not a step's
         for k in range(steps):
             oracle.begin(k)
             state = self.solver.step(oracle, state)

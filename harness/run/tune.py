@@ -4,7 +4,8 @@
 
 A grid file lists problems, each with the values of ``lr`` tried for every solver, the ``lr_inner`` of all of them and
 a budget; and solvers, each with further knobs to try (``only.SOLVER`` of a problem replaces some of them there). A
-solver's configurations are the product of its lists, the same number for every solver. The best is the one with the
+solver's configurations are the product of its lists, the same number for every solver; controls without a step on x
+have fewer. The best is the one with the
 least Phi where the budget ends (see ``final_phi``), among runs that did not fail, on ``seed``, which the suite itself
 does not use. Where every configuration failed the first one is kept, so that the report shows the failure.
 """
@@ -34,9 +35,9 @@ from .trace import trace
 
 
 def configurations(solver: str, extra: dict[str, list[Any]], lr: list[float], lr_inner: float) -> list[Spec]:
-    """The product of a solver's lists, ``lr`` first. ``lr_inner`` is set where the solver has it."""
+    """The product of a solver's lists, ``lr`` first. ``lr`` and ``lr_inner`` are set where the solver has them."""
     known = knobs(SOLVERS.entry(Spec(solver, {})))
-    lists = {"lr": lr, **extra}
+    lists = {"lr": lr, **extra} if "lr" in known else extra
     fixed = {"lr_inner": lr_inner} if "lr_inner" in known and "lr_inner" not in extra else {}
     return [
         Spec(solver, fixed | dict(zip(lists, values, strict=True))) for values in itertools.product(*lists.values())
