@@ -1,20 +1,24 @@
-"""What there is: the text behind ``bilevelbench list``, and the tables of solvers/README.md.
+"""What there is: the text behind ``bilevelbench list``, and the tables of solvers/README.md and problems/README.md.
 
 python -m bilevelbench.catalogue solvers/README.md
+python -m bilevelbench.catalogue problems/README.md
 
-writes the tables anew between their markers.
+write the tables anew between their markers.
 """
 
 from __future__ import annotations
 
 import io
+import re
 import sys
 import typing
 from pathlib import Path
 from typing import Any
 
-from .core.errors import RequestError
-from .core.registry import PROBLEMS, SOLVERS, Entry, knobs, parse, suggest
+from .core.draw import Draw
+from .core.errors import RequestError, Unsupported
+from .core.problem import FLAGS
+from .core.registry import PROBLEMS, SOLVERS, build_problem, knobs, parse, suggest
 
 KINDS = ("problems", "solvers", "suites")
 
@@ -29,12 +33,11 @@ def show(what: str = "") -> str:
 def _table(kind: str) -> str:
     if kind == "solvers":
         return _solver_table()
-    if kind == "suites":
-        from .run.suite import load_suite, suite_names
+    if kind == "problems":
+        return _problem_table()
+    from .run.suite import load_suite, suite_names
 
-        lines = [(name, load_suite(name).about) for name in suite_names()]
-    else:
-        lines = [(name, _line(PROBLEMS.entries[name])) for name in PROBLEMS.names()]
+    lines = [(name, load_suite(name).about) for name in suite_names()]
     width = max(len(name) for name, _ in lines)
     return "\n".join([f"{kind}:"] + [f"  {name:{width}}  {text}" for name, text in lines])
 
@@ -64,10 +67,49 @@ def solver_rows() -> list[tuple[str, ...]]:
 
 
 def _solver_table() -> str:
-    rows = [COLUMNS, *solver_rows()]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS) - 1)]
+    return "\n".join(["solvers:", *_aligned([COLUMNS, *solver_rows()])])
+
+
+def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
+    """Rows as indented lines, every column but the last as wide as its widest cell."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
     lines = ["  ".join([*(f"{cell:{w}}" for cell, w in zip(row, widths, strict=False)), row[-1]]) for row in rows]
-    return "\n".join(["solvers:"] + [f"  {line}".rstrip() for line in lines])
+    return [f"  {line}".rstrip() for line in lines]
+
+
+PROBLEM_COLUMNS = ("problem", "n_x", "n_y", "flags", "Phi*", "what it shows", "how Phi* is known")
+NO_DATA = "needs data"  # in place of the flags, where the data of a problem are missing
+
+
+def problem_rows(names: list[str] | None = None) -> list[tuple[str, ...]]:
+    """One row per problem, in ``PROBLEM_COLUMNS``, at its default knobs and seed 0."""
+    rows: list[tuple[str, ...]] = []
+    for name in PROBLEMS.names() if names is None else names:
+        shows = PROBLEMS.entries[name].shows
+        try:
+            made = build_problem(name, Draw(0))
+        except Unsupported:
+            rows.append((name, "", "", NO_DATA, "", shows, ""))
+            continue
+        flags = ", ".join(flag for flag in FLAGS if flag in made.flags)
+        value = "unknown" if made.phi_star is None else f"{made.phi_star:.6g}"
+        rows.append((name, str(made.x0.numel()), str(made.y0.numel()), flags, value, shows, made.phi_star_source))
+    return rows
+
+
+def _problem_table() -> str:
+    return "\n".join(["problems:", *_aligned([PROBLEM_COLUMNS[:-1], *(row[:-1] for row in problem_rows())])])
+
+
+def problem_markdown() -> str:
+    """The table of problems for problems/README.md: those that come with the package."""
+    names = [name for name in PROBLEMS.names() if PROBLEMS.entries[name].make.__module__.startswith("bilevelbench.")]
+    rows = [(f"`{row[0]}`", *row[1:]) for row in problem_rows(names)]
+    return _markdown([PROBLEM_COLUMNS, ("---",) * len(PROBLEM_COLUMNS), *rows])
+
+
+def _markdown(rows: list[tuple[str, ...]]) -> str:
+    return "\n".join("| " + " | ".join(re.sub(r"([|*])", r"\\\1", cell) for cell in row) + " |" for row in rows)
 
 
 def solver_markdown() -> str:
@@ -87,7 +129,7 @@ def claim_markdown() -> str:
     return "\n".join(["| certificate | where x ends |", "| --- | --- |", *rows])
 
 
-GENERATED = {"solvers": solver_markdown, "certificates": claim_markdown}
+GENERATED = {"solvers": solver_markdown, "certificates": claim_markdown, "problems": problem_markdown}
 
 
 def regenerated(text: str) -> str:
@@ -97,10 +139,6 @@ def regenerated(text: str) -> str:
         _, end, after = rest.partition(f"<!-- /{name} -->")
         text = f"{before}{start}{make()}\n{end}{after}" if end else text
     return text
-
-
-def _line(entry: Entry) -> str:
-    return entry.doc.partition("\n")[0]
 
 
 def _one(text: str) -> str:
@@ -114,6 +152,8 @@ def _one(text: str) -> str:
     entry = registry.entry(spec)
     out = io.StringIO()
     print(f"{registry.kind} {entry.name}\n\n{entry.doc}\n", file=out)
+    if entry.shows:
+        print(f"shows: {entry.shows}\n", file=out)
     if registry is SOLVERS:
         row = next(row for row in solver_rows() if row[0] == entry.name)
         said = (f"{title}: {cell}" for title, cell in zip(COLUMNS[1:], row[1:], strict=True) if cell)

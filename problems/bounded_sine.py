@@ -7,7 +7,7 @@ import torch
 from bilevelbench import Draw, Problem, box, problem
 
 
-@problem("bounded_sine")
+@problem("bounded_sine", shows="an active bound of y at the solution, and a basin that depends on the start")
 def bounded_sine(rng: Draw, x0: float = 1.0, y0: float = 2.0) -> Problem:
     """The example of IAPTT-GM (Liu, Liu, Zeng, Zhang, NeurIPS 2021), x in [1, 10], y in [-2, 2].
 
@@ -33,5 +33,6 @@ def bounded_sine(rng: Draw, x0: float = 1.0, y0: float = 2.0) -> Problem:
         project_x=box(1, 10),
         project_y=box(-2, 2),
         flags=frozenset({"nonconvex", "multi_valued", "boundary", "discontinuous"}),
+        selection="optimistic: the least k with y >= -2, since f = x + xy grows with k",
         seeded=False,
     )

@@ -13,7 +13,7 @@ from bilevelbench import Draw, Flat, Problem, problem
 TEST_TASKS = 100
 
 
-@problem("few_shot")
+@problem("few_shot", shows="features above, heads below: a badly conditioned, strongly convex lower level")
 def few_shot(
     rng: Draw,
     tasks: int = 20,

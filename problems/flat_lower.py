@@ -5,7 +5,7 @@ import torch
 from bilevelbench import Draw, Problem, box, problem
 
 
-@problem("flat_lower")
+@problem("flat_lower", shows="linear directions below: y runs to a bound as soon as x leaves 0")
 def flat_lower(rng: Draw, d: int = 4, flat: int = 2, bound: float = 10.0) -> Problem:
     """d curved and ``flat`` linear coordinates below, after the BAMM family (Liu, Liu, Yao, Zeng, Zhang, ICML 2023).
 
@@ -39,6 +39,7 @@ def flat_lower(rng: Draw, d: int = 4, flat: int = 2, bound: float = 10.0) -> Pro
         phi_star_source="closed form: (I + A1^-2) x* = z1 on the curved block, 0 on the flat one",
         project_y=box(-bound, bound),
         flags=frozenset({"convex", "multi_valued", "discontinuous"}),
+        selection="optimistic: the shortest y where x vanishes on the flat block, in closed form",
     )
 
 

@@ -33,7 +33,7 @@ class Split:
     test_labels: np.ndarray
 
 
-@problem("hyper_cleaning")
+@problem("hyper_cleaning", shows="many upper variables, with 'validation only' as the line to beat")
 def hyper_cleaning(
     rng: Draw,
     data: Literal["digits", "mnist"] = "digits",

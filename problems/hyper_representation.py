@@ -6,7 +6,10 @@ from torch import Tensor
 from bilevelbench import Draw, Problem, problem
 
 
-@problem("hyper_representation")
+@problem(
+    "hyper_representation",
+    shows="minimisers of Phi that are not isolated, and the variance of zeroth-order methods",
+)
 def hyper_representation(
     rng: Draw, n: int = 50, p: int = 20, d: int = 5, gamma: float = 0.1, noise: float = 0.1
 ) -> Problem:

@@ -5,7 +5,7 @@ import torch
 from bilevelbench import Draw, Problem, box, problem
 
 
-@problem("jump")
+@problem("jump", shows="a Phi that jumps: no descent method gets to its infimum")
 def jump(rng: Draw, x0: float = 0.5, y0: float = 0.5) -> Problem:
     """x, y in [-1, 1]:  g = -xy,  f = x^2 + y. argmin g = {sign x}, Phi(x) = x^2 + sign(x).
 
@@ -26,5 +26,6 @@ def jump(rng: Draw, x0: float = 0.5, y0: float = 0.5) -> Problem:
         project_x=box(-1, 1),
         project_y=box(-1, 1),
         flags=frozenset({"convex", "multi_valued", "discontinuous"}),
+        selection="optimistic: y = -1 at x = 0, in closed form",
         seeded=False,
     )

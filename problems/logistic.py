@@ -16,7 +16,7 @@ from bilevelbench import Draw, Problem, box, problem
 BOUND = 12.0  # of the log-penalties
 
 
-@problem("logistic")
+@problem("logistic", shows="nothing: the base line on which a speed-up must show")
 def logistic(
     rng: Draw,
     penalty: Literal["scalar", "per_feature"] = "scalar",

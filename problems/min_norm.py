@@ -5,7 +5,7 @@ import torch
 from bilevelbench import Draw, Problem, problem
 
 
-@problem("min_norm")
+@problem("min_norm", shows="no choice among lower solutions: what descends g alone keeps what y0 has in its null space")
 def min_norm(rng: Draw, rows: int = 20, d: int = 50, start: float = 1.0) -> Problem:
     """min 1/2 |y|^2 over y in argmin |Ay - b|^2, A of shape (rows, d): y* = A^+ b.
 
@@ -32,4 +32,5 @@ def min_norm(rng: Draw, rows: int = 20, d: int = 50, start: float = 1.0) -> Prob
         phi_star=float(0.5 * best @ best),
         phi_star_source="the pseudo-inverse: 1/2 |A^+ b|^2",
         flags=frozenset({"convex", "pl", "multi_valued"}),
+        selection="optimistic: f is |y|^2 / 2, and the pseudo-inverse gives the shortest minimiser",
     )

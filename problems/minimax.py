@@ -5,7 +5,7 @@ import torch
 from bilevelbench import Draw, Picture, Problem, box, problem
 
 
-@problem("minimax")
+@problem("minimax", shows="a linear lower level on a box: nothing to invert, answers that jump, descent that circles")
 def minimax(rng: Draw, x0: tuple[float, ...] = (4.0,), y0: tuple[float, ...] = (4.0,)) -> Problem:
     """A bilinear game: the lower level is linear, its answer jumps from one bound to the other.
 
@@ -26,6 +26,7 @@ def minimax(rng: Draw, x0: tuple[float, ...] = (4.0,), y0: tuple[float, ...] = (
         project_x=box(-10, 10),
         project_y=box(-10, 10),
         flags=frozenset({"convex", "multi_valued", "boundary", "nonsmooth"}),
+        selection="optimistic: y is free at x = 0 only, where f is 0 for every y",
         picture=Picture(
             axes=(("x", 0), ("y", 0)),
             level=lambda u, v: u * v,

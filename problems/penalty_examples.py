@@ -12,7 +12,10 @@ BOUND = 5.0  # of every coordinate of x and of y
 TILT = 1e-4  # weight of y beside A (y - w): enough to tell which coordinates of the shortest y are at a bound
 
 
-@problem("penalty_example")
+@problem(
+    "penalty_example",
+    shows="a null space in the lower level, an indefinite f: many find x*, only penalties the right y",
+)
 def penalty_example(rng: Draw, example: Literal[1, 2, 3, 4] = 1) -> Problem:
     """Four quadratics on a box: a unique lower solution or a null space of them, f convex or indefinite.
 
@@ -57,6 +60,7 @@ def penalty_example(rng: Draw, example: Literal[1, 2, 3, 4] = 1) -> Problem:
         project_x=box(-BOUND, BOUND),
         project_y=box(-BOUND, BOUND),
         flags=frozenset({"strongly_convex"} if example < 3 else {"convex", "pl", "multi_valued"}),
+        selection="" if example < 3 else "optimistic: f grows with |y| among minimisers, and y* is the shortest",
     )
 
 

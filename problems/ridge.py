@@ -14,7 +14,10 @@ BOUND = 12.0  # of the log-penalties
 STARTS = 20  # of the search for the best penalties per feature
 
 
-@problem("ridge")
+@problem(
+    "ridge",
+    shows="wrong hypergradients (they are known in closed form), and gradients that vanish towards infinity",
+)
 def ridge(
     rng: Draw,
     penalty: Literal["scalar", "per_feature"] = "scalar",

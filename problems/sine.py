@@ -7,7 +7,7 @@ import torch
 from bilevelbench import Draw, Problem, problem
 
 
-@problem("sine")
+@problem("sine", shows="lower basins of one depth: a local lower solver stays in that of its start")
 def sine(rng: Draw, m: int = 1, x0: float = 0.0, y0: float = 0.0, a: float = 2.0, c: float = 2.0) -> Problem:
     """The example of BVFIM (Liu, Liu, Yuan, Zeng, Zhang, ICML 2021), x in R, y in R^m.
 
@@ -33,5 +33,6 @@ def sine(rng: Draw, m: int = 1, x0: float = 0.0, y0: float = 0.0, a: float = 2.0
         phi_star=m * (best - 2 * a) ** 2 / (1 + m),
         phi_star_source="closed form: m (C - 2a)^2 / (1 + m), C = -pi/2 + 2 k pi nearest to 2a",
         flags=frozenset({"nonconvex", "multi_valued"}),
+        selection="optimistic: the minimiser nearest to a + c in each coordinate, by rounding k",
         seeded=False,
     )

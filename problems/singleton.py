@@ -5,7 +5,7 @@ import torch
 from bilevelbench import Draw, Picture, Problem, box, problem
 
 
-@problem("singleton")
+@problem("singleton", shows="a lower solution that is not unique: methods that follow grad_y g alone never find it")
 def singleton(rng: Draw, x0: tuple[float, ...] = (0.0,), y0: tuple[float, ...] = (0.0, 0.0)) -> Problem:
     """The lower level leaves one coordinate free: methods that follow grad_y g alone never move it.
 
@@ -27,6 +27,7 @@ def singleton(rng: Draw, x0: tuple[float, ...] = (0.0,), y0: tuple[float, ...] =
         project_x=box(-100, 100),
         project_y=box(-100, 100),
         flags=frozenset({"convex", "pl", "multi_valued"}),
+        selection="optimistic: f is least at y2 = x, in closed form",
         picture=Picture(
             axes=(("y", 0), ("y", 1)),
             level=lambda u, v: 0.5 * (1 - v) ** 2 + 0.5 * (u - 1) ** 2,

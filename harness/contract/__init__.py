@@ -11,11 +11,14 @@ from bilevelbench.core.registry import PROBLEMS, SOLVERS, load_file, parse, reso
 
 from .certificates import certificate_holds
 from .cost import counts_are_as_declared, memory_is_as_declared
-from .problems import CHECKS as PROBLEM_CHECKS
+from .optima import CHECKS as OPTIMUM_CHECKS
+from .problems import CHECKS as NUMBER_CHECKS
 from .solvers import CHECKS as SOLVER_CHECKS
 
 Check = Callable[[str], Any]  # target -> None, or words on what was found; raises AssertionError
 
+
+PROBLEM_CHECKS: dict[str, Check] = {**NUMBER_CHECKS, **OPTIMUM_CHECKS}
 
 # What a solver says of itself, held against what it does.
 CLAIM_CHECKS: dict[str, Check] = {
@@ -27,7 +30,7 @@ CLAIM_CHECKS: dict[str, Check] = {
 
 SECTIONS: dict[str, dict[str, Mapping[str, Check]]] = {
     "solver": {"keeps the contract": SOLVER_CHECKS, "is what it says": CLAIM_CHECKS},
-    "problem": {"keeps the contract": PROBLEM_CHECKS},
+    "problem": {"keeps the contract": NUMBER_CHECKS, "is what it says": OPTIMUM_CHECKS},
 }
 
 

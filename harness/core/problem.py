@@ -20,7 +20,7 @@ FLAGS = {
     "unattained": "the infimum of Phi is not attained",
     "boundary": "the solution lies on a bound of x or y",
     "discontinuous": "Phi jumps",
-    "nonsmooth": "f or g has kinks",
+    "nonsmooth": "f or g has kinks: their derivatives by torch are subgradients there",
 }
 
 
@@ -49,8 +49,10 @@ class Problem:
         tensor of indices into the function's data (a minibatch), None for all rows. Both are differentiable by torch.
     x0, y0: the start; every solver begins there.
     n_f, n_g: rows of data behind f and g; 1 means that the function is no finite sum and takes no minibatch.
-    y_star: closed form ``x -> y*(x)``, differentiable by torch. With several minimisers, the optimistic one
-        (least f). None where the judge has to solve the lower level numerically.
+    y_star: ``x -> y*(x)``, in closed form or by a solver of its own, differentiable by torch wherever y* is. With
+        several minimisers, the optimistic one (least f). None where the judge has to solve the lower level.
+    selection: where argmin g(x, .) has several points, which of them y* and every metric mean and how it is found,
+        such as "optimistic: the shortest minimiser, in closed form".
     phi_star: the least value of Phi(x) = f(x, y*(x)), with ``phi_star_source`` saying how it is known.
     metrics: ``(x, y) -> {name: value}``, the problem's own figures (accuracy, ...).
     references: ``() -> {line: {name: value}}``, what a solver must be compared with, each solved to convergence.
@@ -81,6 +83,7 @@ class Problem:
     project_xy: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
     flags: frozenset[str] = field(default_factory=frozenset)
     picture: Picture | None = None
+    selection: str = ""
     seeded: bool = True
 
     def __post_init__(self) -> None:

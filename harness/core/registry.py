@@ -67,13 +67,14 @@ def parse(text: str) -> Spec:
 
 @dataclass
 class Entry:
-    """One registered thing: what makes it, and the file that its source is in."""
+    """One registered thing: what makes it, the file that its source is in, and the failure that a problem shows."""
 
     name: str
     make: Callable[..., Any]
     doc: str
     file: Path
     version: int = 1
+    shows: str = ""
 
 
 class Registry:
@@ -193,12 +194,15 @@ def solver(name: str) -> Callable[[type[T]], type[T]]:
     return register
 
 
-def problem(name: str, version: int = 1) -> Callable[[Callable[..., Problem]], Callable[..., Problem]]:
-    """Register a function ``(rng: Draw, **knobs) -> Problem``. Raise the version whenever its numbers change."""
+def problem(name: str, version: int = 1, shows: str = "") -> Callable[[Callable[..., Problem]], Callable[..., Problem]]:
+    """Register a function ``(rng: Draw, **knobs) -> Problem``. Raise the version whenever its numbers change.
+
+    ``shows``: the failure of solvers that the problem exposes, one short clause.
+    """
 
     def register(build: Callable[..., Problem]) -> Callable[..., Problem]:
         file = Path(inspect.getfile(build)).resolve()
-        PROBLEMS.add(Entry(name, build, inspect.getdoc(build) or "", file, version))
+        PROBLEMS.add(Entry(name, build, inspect.getdoc(build) or "", file, version, shows))
         return build
 
     return register

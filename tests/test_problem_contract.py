@@ -1,0 +1,88 @@
+"""What the contract asks of problems beyond finite numbers: each line of it catches a problem that breaks it."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from bilevelbench import Draw, Problem, build_problem
+from bilevelbench.catalogue import NO_DATA, problem_rows, regenerated
+from bilevelbench.contract import PROBLEM_CHECKS, check
+from bilevelbench.core.errors import Unsupported
+from bilevelbench.core.registry import PROBLEMS, Entry
+
+BROKEN = Path(__file__).with_name("broken_problems.py")
+README = Path(__file__).parents[1] / "problems/README.md"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("says_no_selection", "does not say which minimiser"),
+        ("not_optimistic", "less than at y*(x)"),
+        ("only_local", "below g(x, y*(x))"),
+        ("infeasible", "violates h_g"),
+        ("not_optimal_on_the_constraint", "bounds and constraints hold back"),
+        ("ignores_the_constraint", "bounds and constraints hold back"),
+        ("projects_too_far", "nearer than project_xy"),
+        ("wrong_constraint", "dh_g gives"),
+        ("off_the_bounds", "outside the bounds"),
+        ("wrong_second_derivatives", "d2f/dxdy v is off"),
+    ],
+)
+def test_the_contract_catches(name, words):
+    passed, text = check(f"{BROKEN}:{name}")
+    assert not passed
+    failures = [line for line in text.splitlines() if "FAILED" in line]
+    assert len(failures) == 1, text
+    assert words in failures[0]
+
+
+def test_a_constrained_problem_that_is_right_passes():
+    passed, text = check(f"{BROKEN}:coupled")
+    assert passed, text
+    assert "the least of the samples" in text
+
+
+def test_our_problems_must_say_what_they_show(monkeypatch):
+    run = PROBLEM_CHECKS["says what it shows"]
+    old = PROBLEMS.entries["quadratic"] if "quadratic" in PROBLEMS.names() else None
+    monkeypatch.setitem(PROBLEMS.entries, "quadratic", Entry("quadratic", old.make, old.doc, old.file, old.version))
+    with pytest.raises(AssertionError, match="shows="):
+        run("quadratic")
+    assert run(f"{BROKEN}:coupled") == "", "other people's problems may be silent"
+
+
+def test_a_seed_that_moves_the_start_only_is_told_from_one_that_moves_the_data():
+    run = PROBLEM_CHECKS["seeds mean something"]
+    assert run("pl_sine") == "another seed gives another start"
+    assert run("ridge(split='random')") == "another seed gives another data"
+    assert run("quadratic") == "another seed gives another start and other data"
+    assert run("jump") == "nothing is drawn"
+
+
+def test_the_page_of_problems_has_the_registry_s_table():
+    """Rows of problems whose data are missing here are not compared."""
+    text = README.read_text(encoding="utf-8")
+    missing = {f"| `{row[0]}` |" for row in problem_rows() if row[3] == NO_DATA}
+
+    def lines(page):
+        return [line for line in page.splitlines() if not any(line.startswith(start) for start in missing)]
+
+    assert "<!-- problems -->" in text
+    assert lines(regenerated(text)) == lines(text), "run: python -m bilevelbench.catalogue problems/README.md"
+
+
+def test_a_problem_without_its_data_is_listed(monkeypatch):
+    def nothing(rng: Draw) -> Problem:
+        raise Unsupported("the file is missing")
+
+    PROBLEMS.load()
+    monkeypatch.setattr(PROBLEMS, "entries", {"nothing": Entry("nothing", nothing, "", BROKEN, 1, "an empty folder")})
+    assert problem_rows() == [("nothing", "", "", NO_DATA, "", "an empty folder", "")]
+
+
+def test_the_optimistic_answer_of_jump_at_zero():
+    problem = build_problem("jump", Draw(0))
+    zero = torch.zeros(1, dtype=torch.float64)
+    assert float(problem.f(zero, problem.y_star(zero))) == problem.phi_star
