@@ -98,7 +98,9 @@ def counts_are_steady(target: str) -> None:
 def zero_gradients_survive(target: str) -> None:
     """Nothing is divided by zero where f and g are constant."""
     flat = dataclasses.replace(
-        _quadratic(), f=lambda x, y: 0 * (x.sum() + y.sum()), g=lambda x, y: 0 * (x.sum() + y.sum())
+        _quadratic(),
+        f=lambda x, y, rows=None: 0 * (x.sum() + y.sum()),
+        g=lambda x, y, rows=None: 0 * (x.sum() + y.sum()),
     )
     for tensor in _tensors(_run(target, flat)[-1]):
         assert bool(torch.isfinite(tensor).all()), "zero gradients give a state that is not finite"
@@ -107,7 +109,9 @@ def zero_gradients_survive(target: str) -> None:
 def nan_stays_nan(target: str) -> None:
     """A NaN from the problem reaches x or y; it is not replaced by something finite."""
     broken = dataclasses.replace(
-        _quadratic(), f=lambda x, y: torch.nan * (x.sum() + y.sum()), g=lambda x, y: torch.nan * (x.sum() + y.sum())
+        _quadratic(),
+        f=lambda x, y, rows=None: torch.nan * (x.sum() + y.sum()),
+        g=lambda x, y, rows=None: torch.nan * (x.sum() + y.sum()),
     )
     state = _run(target, broken)[-1]
     finite = torch.isfinite(state.x).all() and torch.isfinite(state.y).all()

@@ -60,6 +60,16 @@ class Oracle:
         self._step = step
         self._drawn.clear()
 
+    @property
+    def n_f(self) -> int:
+        """Rows of data behind f; 1 where it is no finite sum."""
+        return self._problem.n_f
+
+    @property
+    def n_g(self) -> int:
+        """Rows of data behind g; 1 where it is no finite sum."""
+        return self._problem.n_g
+
     def _count(self, kind: str, n: int, rows: tuple[Tensor, ...]) -> None:
         self.calls[kind] += 1
         self.rows[kind] += rows[0].numel() if rows else n
