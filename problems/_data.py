@@ -1,74 +1,176 @@
 """Data files: looked for in $BILEVELBENCH_DATA, then in the user cache, then downloaded there with a checksum."""
 
+from __future__ import annotations
+
 import functools
-import gzip
 import hashlib
 import os
-import struct
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import platformdirs
 import pooch
+from rich.console import Console
+from rich.progress import Progress
+from scipy.sparse import csr_matrix
 
-from bilevelbench import Unsupported
+from bilevelbench import RequestError, Unsupported
+from bilevelbench.core.registry import suggest
 
-# MNIST (LeCun, Cortes; CC BY-SA 3.0): file -> md5
-MNIST = {
-    "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
-    "train-labels-idx1-ubyte.gz": "d53e105ee54ea40749a09fcbcd1e9432",
-    "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
-    "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
-}
-MNIST_HOSTS = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/")
+from . import _cache
+from ._formats import Messages, Resized, read_idx
+from ._sources import SOURCES, File
+
+# -- finding
+
+
+def places() -> list[Path]:
+    """The folders that hold data, in the order in which they are searched; downloads go to the last."""
+    own = os.environ.get("BILEVELBENCH_DATA")
+    return [*([Path(own)] if own else []), _cache.root()]
+
+
+def local(file: File) -> Path | None:
+    """The path of a file that is at hand and has the right checksum, None where there is none.
+
+    ``Unsupported`` where it is corrupt. What is checked by content instead, the reader judges.
+    """
+    for path in (place / name for place in places() for name in file.paths):
+        if path.is_file():
+            if not file.by_content and digest(path, file.digest.partition(":")[0]) != file.digest:
+                raise Unsupported(f"{path} is corrupt (its checksum is not {file.digest}); remove it")
+            return path
+    return None
+
+
+def find(file: File) -> Path:
+    """The path of a file, downloaded if need be; ``Unsupported`` says in one sentence why there is none."""
+    if path := local(file):
+        return path
+    pooch.get_logger().setLevel("ERROR")
+    path, reasons = places()[-1] / file.paths[0], []
+    for url in file.urls:
+        with Watched(file.name) as bar:
+            try:
+                fetch = pooch.HTTPDownloader(progressbar=bar, timeout=30)
+                return Path(pooch.retrieve(url, file.digest, fname=path.name, path=path.parent, downloader=fetch))
+            except Exception as error:  # whatever a download can meet
+                reasons.append(type(error).__name__)
+    raise Unsupported(
+        f"{file.paths[0]} is neither in $BILEVELBENCH_DATA nor in the user cache, and downloading failed "
+        f"({', '.join(reasons)}); set BILEVELBENCH_DATA to a folder that has it"
+    )
+
+
+def digest(path: Path, kind: str = "sha256") -> str:
+    """``kind:hex`` of a file's bytes."""
+    with path.open("rb") as file:
+        return f"{kind}:{hashlib.file_digest(file, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()}"
+
+
+class Watched:
+    """pooch's progress bar, drawn by rich where a person watches, else nothing."""
+
+    def __init__(self, name: str) -> None:
+        self._bar = Progress(console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True)
+        self._task = self._bar.add_task(name, total=None)
+        self.total = 0
+
+    def __enter__(self) -> Watched:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def update(self, n: int) -> None:
+        """``n`` more bytes are here."""
+        self._bar.update(self._task, advance=n, total=self.total or None)
+
+    def reset(self) -> None:
+        """Back to the beginning."""
+        self._bar.reset(self._task)
+
+    def close(self) -> None:
+        """Nothing more comes."""
+        self._bar.stop()
+
+
+def chosen(name: str) -> list[File]:
+    """The files of a source, or the one file of that name; ``RequestError`` with the nearest names for another."""
+    if name in SOURCES:
+        return list(SOURCES[name].files)
+    files = {file.name: file for source in SOURCES.values() for file in source.files}
+    if name not in files:
+        raise RequestError(f"there are no data called {name!r}; {suggest(name, [*SOURCES, *files])}")
+    return [files[name]]
+
+
+def listing() -> Iterator[str]:
+    """Sources with their licences, and their files with size and place, line by line."""
+    for name, source in SOURCES.items():
+        yield f"{name}  {source.title}; licence: {source.licence}"
+        for file in source.files:
+            try:
+                path = local(file)
+                where = str(path or "not here")
+            except Unsupported as reason:
+                path, where = None, str(reason)
+            size = path.stat().st_size if path else file.size
+            yield f"  {file.name:26}  {f'{size / 1e6:.2f} MB' if size else '':>9}  {where}"
+
+
+def verify() -> Iterator[tuple[bool, str]]:
+    """Every file read and held to its checksum or content: (good, one line)."""
+    for name, source in SOURCES.items():
+        for file in source.files:
+            try:
+                path = local(file)
+                if path is not None:
+                    file.read(path)
+            except Unsupported as reason:
+                yield False, f"{name}: {reason}"
+                continue
+            if path is None:
+                yield False, f"{name}: {file.paths[0]} is missing; `bilevelbench data fetch {name}` downloads it"
+            else:
+                yield True, f"{name}: {path} is good"
+
+
+# -- one loader per source
 
 
 @functools.lru_cache(maxsize=1)
 def mnist() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Training images (60000, 784) and labels, then the 10000 test ones, as uint8."""
-    images, labels, test_images, test_labels = (
-        read_idx(find("MNIST/raw", name, md5, MNIST_HOSTS)) for name, md5 in MNIST.items()
-    )
-    return images.reshape(len(images), -1), labels, test_images.reshape(len(test_images), -1), test_labels
+    images, labels, test, test_labels = (read_idx(find(file)) for file in SOURCES["mnist"].files)
+    return images.reshape(len(images), -1), labels, test.reshape(len(test), -1), test_labels
 
 
-def find(folder: str, name: str, md5: str, hosts: tuple[str, ...]) -> Path:
-    """The path of a data file with the right checksum; ``Unsupported`` says in one sentence why there is none."""
-    places = [Path(platformdirs.user_cache_dir("bilevelbench")) / folder]
-    if own := os.environ.get("BILEVELBENCH_DATA"):
-        places.insert(0, Path(own) / folder)
-    for place in places:
-        path = place / name
-        if path.is_file():
-            found = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-            if found == md5:
-                return path
-            raise Unsupported(f"{path} is corrupt (md5 {found}, expected {md5}); remove it")
-    pooch.get_logger().setLevel("WARNING")
-    reasons = []
-    for host in hosts:
-        try:
-            return Path(pooch.retrieve(host + name, f"md5:{md5}", fname=name, path=places[-1], progressbar=False))
-        except Exception as error:  # whatever a download can meet
-            reasons.append(type(error).__name__)
-    raise Unsupported(
-        f"{folder}/{name} is neither in $BILEVELBENCH_DATA nor in the user cache, and downloading failed "
-        f"({', '.join(reasons)}); set BILEVELBENCH_DATA to a folder that has it"
-    )
+@functools.lru_cache(maxsize=4)
+def libsvm(name: str) -> tuple[csr_matrix, np.ndarray]:
+    """The rows (n, features) and labels (n,) of one of LIBSVM's files, float64; features that it lacks are zero."""
+    (file,) = (file for file in SOURCES["libsvm"].files if file.name == name)
+    return file.read(find(file))  # type: ignore[return-value]
 
 
-def read_idx(path: Path) -> np.ndarray:
-    """The uint8 array of a gzipped IDX file; ``Unsupported`` where the file is not one or is cut short."""
-    try:
-        with gzip.open(path) as file:
-            content = file.read()
-    except (OSError, EOFError) as error:
-        raise Unsupported(f"{path} is no whole gzip file ({error}); remove it") from None
-    kind, dimensions = (content[2], content[3]) if len(content) >= 4 and content[:2] == b"\0\0" else (0, 0)
-    start = 4 + 4 * dimensions
-    if kind != 8 or len(content) < start:
-        raise Unsupported(f"{path} is no IDX file of bytes; remove it")
-    shape = struct.unpack(f">{dimensions}I", content[4:start])
-    if len(content) - start != np.prod(shape):
-        raise Unsupported(f"{path} has {len(content) - start} bytes where its header says {np.prod(shape)}; remove it")
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+@functools.lru_cache(maxsize=2)
+def omniglot(side: int = 28) -> np.ndarray:
+    """All drawings, the background set's characters first, shape (1623, 20, side, side), uint8, ink 255."""
+    paths = [find(file) for file in SOURCES["omniglot"].files]
+    resize = Resized(side)
+    made = _cache.arrays(
+        "omniglot", [side, *map(digest, paths)],
+        lambda: {"images": np.concatenate([
+            file.read(path, make=resize) for file, path in zip(SOURCES["omniglot"].files, paths, strict=True)  # type: ignore[call-arg]
+        ])},
+    )  # fmt: skip
+    return made["images"]
+
+
+def newsgroups() -> tuple[Messages, str]:
+    """The messages, and the digest of the file that they come from."""
+    (file,) = SOURCES["newsgroups"].files
+    path = find(file)
+    return file.read(path), digest(path)  # type: ignore[return-value]

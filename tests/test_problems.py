@@ -1,9 +1,7 @@
 """Problems one by one: optima by independent methods, data as the protocols say, numbers that a seed promises."""
 
-import gzip
 import hashlib
 import os
-import struct
 
 import numpy as np
 import pytest
@@ -12,7 +10,6 @@ from scipy.optimize import minimize, minimize_scalar
 
 from bilevelbench import Draw, Oracle, Unsupported, build_problem
 from bilevelbench.core.registry import PROBLEMS
-from bilevelbench.problems._data import MNIST, find, read_idx
 from bilevelbench.run.judge import Judge
 
 needs_mnist = pytest.mark.skipif(
@@ -184,54 +181,6 @@ def test_heads_are_solved_exactly_and_the_oracle_line_is_zero():
     lines = problem.references()
     assert lines["amplitude and phase known"]["test_mse"] == 0.0
     assert lines["one head for all tasks"]["test_mse"] > lines["untrained body"]["test_mse"]
-
-
-# -- data files
-
-
-def idx(path, array):
-    header = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
-    path.write_bytes(gzip.compress(header + array.astype(np.uint8).tobytes()))
-    return path
-
-
-def test_idx_files_are_read(tmp_path):
-    array = np.arange(24).reshape(2, 3, 4)
-    np.testing.assert_array_equal(read_idx(idx(tmp_path / "a.gz", array)), array)
-
-
-@pytest.mark.parametrize("damage", ["cut", "short", "other", "plain"])
-def test_damaged_files_are_one_sentence(tmp_path, damage):
-    path = idx(tmp_path / "a.gz", np.arange(24).reshape(4, 6))
-    content = path.read_bytes()
-    whole = gzip.decompress(content)
-    path.write_bytes(
-        {
-            "cut": content[:-9],
-            "short": gzip.compress(whole[:-3]),
-            "other": gzip.compress(b"\1\2\3\4" + whole),
-            "plain": whole,
-        }[damage]
-    )
-    with pytest.raises(Unsupported, match=r"a\.gz"):
-        read_idx(path)
-
-
-def test_a_file_with_another_checksum_is_named(tmp_path, monkeypatch):
-    monkeypatch.setenv("BILEVELBENCH_DATA", str(tmp_path))
-    (tmp_path / "MNIST/raw").mkdir(parents=True)
-    path = idx(tmp_path / "MNIST/raw" / "t.gz", np.arange(6))
-    md5 = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-    assert find("MNIST/raw", "t.gz", md5, ()) == path
-    with pytest.raises(Unsupported, match="corrupt"):
-        find("MNIST/raw", "t.gz", "0" * 32, ())
-
-
-def test_a_missing_file_says_where_it_was_looked_for(tmp_path, monkeypatch):
-    monkeypatch.setenv("BILEVELBENCH_DATA", str(tmp_path))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    with pytest.raises(Unsupported, match="BILEVELBENCH_DATA"):
-        find("MNIST/raw", "nothing.gz", MNIST["t10k-labels-idx1-ubyte.gz"], ())
 
 
 # -- a seed is a promise

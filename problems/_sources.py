@@ -1,0 +1,106 @@
+"""Where data come from: the files of each source, their checksums, hosts, readers and licences."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ._formats import read_idx, read_newsgroups, read_omniglot, read_svmlight
+
+
+@dataclass(frozen=True)
+class File:
+    """One file of a source.
+
+    paths: where it lies in the data folder; the first is the name under which it is downloaded, others may stand in
+    for it. size and digest: bytes and ``kind:hex`` of the first; the size
+    is None where no original was at hand. read: the reader of its format, which raises
+    ``Unsupported``. by_content: archives that were packed anew are taken, since ``read`` checks what is in them.
+    """
+
+    paths: tuple[str, ...]
+    size: int | None
+    digest: str
+    urls: tuple[str, ...]
+    read: Callable[[Path], object]
+    by_content: bool = False
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return self.paths[0].rpartition("/")[2]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Files that belong together, and the licence under which their owner gives them."""
+
+    title: str
+    licence: str
+    files: tuple[File, ...]
+
+
+def _mnist(name: str, size: int, md5: str) -> File:
+    hosts = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/")
+    return File((f"MNIST/raw/{name}",), size, f"md5:{md5}", tuple(host + name for host in hosts), read_idx)
+
+
+def _omniglot(name: str, md5: str, characters: int, pixels: str) -> File:
+    host = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python/"
+    read = functools.partial(read_omniglot, folder=name.removesuffix(".zip"), characters=characters, pixels=pixels)
+    return File((f"omniglot-py/{name}",), None, f"md5:{md5}", (host + name,), read, by_content=True)
+
+
+def _libsvm(name: str, size: int, sha256: str, rows: int, features: int, kind: str = "binary") -> File:
+    host = f"https://www.csie.ntu.edu.tw/~cjlin/libsvmtools/datasets/{kind}/"
+    read = functools.partial(read_svmlight, rows=rows, features=features)
+    return File((f"libsvm/{name}",), size, f"sha256:{sha256}", (host + name,), read)
+
+
+# Sizes, counts and digests of contents are those of the files at hand; the md5 of MNIST and Omniglot are torchvision's,
+# the sha256 of 20 Newsgroups is scikit-learn's.
+SOURCES = {
+    "mnist": Source("MNIST: 60000 and 10000 images of digits", "CC BY-SA 3.0 (LeCun, Cortes)", (
+        _mnist("train-images-idx3-ubyte.gz", 9912422, "f68b3c2dcbeaaa9fbdd348bbdeb94873"),
+        _mnist("train-labels-idx1-ubyte.gz", 28881, "d53e105ee54ea40749a09fcbcd1e9432"),
+        _mnist("t10k-images-idx3-ubyte.gz", 1648877, "9fb629c4189551a2d022fa330f9573f3"),
+        _mnist("t10k-labels-idx1-ubyte.gz", 4542, "ec29112dd5afa0611ce80d1b7f02629c"),
+    )),
+    "omniglot": Source("Omniglot: 1623 characters, 20 drawings of each", "MIT (Lake)", (
+        _omniglot(
+            "images_background.zip", "68d2efa1b9178cc56df9314c21c6e718", 964,
+            "dfcc28b41758e7305321a1f7c56692e4ab67441f581bbc58aac99d8be7f15209",
+        ),
+        _omniglot(
+            "images_evaluation.zip", "6b91aef0f799c5bb55b94e3f2daec811", 659,
+            "1445ff97df5bf67dddc15b43f0dff2f1e64327b54dad479d185aa7d9b11dbb00",
+        ),
+    )),
+    "newsgroups": Source("20 Newsgroups by date: 11314 and 7532 messages", "CC BY 4.0 (Lang, Rennie; UCI)", (
+        File(
+            ("20newsgroups/20news-bydate.tar.gz", "20newsgroups/20news-bydate_py3.pkz"), None,
+            "sha256:8f1b2514ca22a5ade8fbb9cfa5727df95fa587f4c87b786e15c759fa66d95610",
+            ("https://ndownloader.figshare.com/files/5975967",),
+            functools.partial(
+                read_newsgroups, counts=(11314, 7532),
+                content="3b65a435daaae14b23432bd1a210f5aaeca1e563a61d8a41be108bcdfd8ffaee",
+            ),
+            by_content=True,
+        ),
+    )),
+    "libsvm": Source("LIBSVM's copies of UCI sets and of w8a", "CC BY 4.0 (UCI); w8a (Platt 1998): none stated", (
+        _libsvm("a9a", 2329875, "f5d5ffd8d865ff41328e7ee043e4b020816914ff6843ff15b98905ddbedce906", 32561, 123),
+        _libsvm("a9a.t", 1164628, "1f448a153f0320399a7e40836eb207655b0bde0f21fc941cc472193daa9f5de9", 16281, 123),
+        _libsvm("w8a", 3478239, "b464b4f6ce6a5d9e181ffc793e19a04751036273722312398ef7673705014902", 49749, 300),
+        _libsvm("australian", 115307, "25a5d45d53b5db7c402f1bf58aea5ed5f0387ad525ec7f0131585f1f63033b38", 690, 14),
+        _libsvm(
+            "breast-cancer_scale", 59985, "c266bc7254ae188d563151eae2731912c35dccf385892f0dc597f88d9698802a", 683, 10,
+        ),
+        _libsvm(
+            "letter.scale", 2630395, "2cbe9eb2f601a96fe09e25a190e20c28a8e58e48a1f7e62d623586fcce84c792", 15000, 16,
+            "multiclass",
+        ),
+    )),
+}  # fmt: skip
