@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import combinations
 
 import torch
 from torch import Tensor
@@ -152,6 +153,20 @@ class Quadratic:
         eye = torch.eye(len(self.A)).double()
         return torch.linalg.solve(eye + tau * self.A, tau * self.A @ self.A)
 
+    def averaged(self, mu: float) -> Tensor:
+        """argmin f(x, y(x)), y(x) the minimiser of mu f + (1 - mu) g in y."""
+
+        def phi(x: Tensor) -> Tensor:
+            right = mu * (self.p - self.S.T @ x) + (1 - mu) * (self.B @ x + self.b)
+            return self.problem.f(x, torch.linalg.solve(mu * self.P + (1 - mu) * self.A, right))
+
+        return self.minimiser(phi)
+
+    def columns(self, S: Sequence[int], rho: float) -> Tensor:
+        """(C W^-1 C' + rho I)^-1, C the columns S of A, W the rows S of C."""
+        C = self.A[:, list(S)]
+        return torch.linalg.inv(C @ torch.linalg.solve(C[list(S)], C.T) + rho * torch.eye(len(self.A)).double())
+
     def central(self, lam: float) -> Tensor:
         """Root of d/dx of [l(nu) - l(-nu)]/(2 nu), l(nu) = min_y g + nu f, nu = 1/lam."""
         nu = 1.0 / lam
@@ -175,6 +190,25 @@ class Quadratic:
         """df/dx - C q at (x0, y_T), q of a Neumann series with K terms."""
         x, y = self.problem.x0, self.lower(lr, T)
         return self.fx(x, y) + self.B.T @ self.truncated(eta, K) @ self.fy(x, y)
+
+    def mean_of_columns(self, lr: float, T: int, K: int, rho: float) -> Tensor:
+        """df/dx - C q at (x0, y_T), the mean over all choices of K columns of what ``columns`` makes of df/dy."""
+        x, y, n = self.problem.x0, self.lower(lr, T), len(self.p)
+        inverses = [self.columns(S, rho) for S in combinations(range(n), min(K, n))]
+        return self.fx(x, y) + self.B.T @ torch.stack(inverses).mean(0) @ self.fy(x, y)
+
+    def adapted(self, lr: float, T: int, beta: float) -> Tensor:
+        """df/dx - C D df/dy at (x0, y_T), T steps of Adam from y0 and D the derivative of the last in its gradient."""
+        x, y = self.problem.x0, self.problem.y0
+        first = second = displacement = torch.zeros_like(y)
+        for t in range(1, T + 1):
+            gradient = (self.A @ y - self.B @ x - self.b).requires_grad_()
+            m = beta * first + (1 - beta) * gradient
+            v = 0.999 * second + 0.001 * gradient**2
+            displacement = lr * (m / (1 - beta**t)) / ((v / (1 - 0.999**t)).sqrt() + 1e-8)
+            (D,) = torch.autograd.grad(displacement.sum(), gradient)
+            y, first, second = y - displacement.detach(), m.detach(), v.detach()
+        return self.fx(x, y) + self.B.T @ (D * self.fy(x, y))
 
     def lower(self, lr: float, T: int) -> Tensor:
         """y_T, T gradient steps from y0 at x0."""
