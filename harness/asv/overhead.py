@@ -10,42 +10,22 @@ prints both ratios for the named solvers or for all.
 import statistics
 import sys
 import time
-from collections.abc import Callable
-from functools import partial
-from typing import Any
 
 import torch
 
-from bilevelbench.core import derive
 from bilevelbench.core.draw import Draw
 from bilevelbench.core.errors import Unsupported
-from bilevelbench.core.oracle import WORTH, Oracle
+from bilevelbench.core.oracle import Oracle
 from bilevelbench.core.problem import Problem
 from bilevelbench.core.registry import SOLVERS, build_problem, make_solver
 from bilevelbench.core.solver import Solver, require, start
 from bilevelbench.run.budget import Budget
 from bilevelbench.run.clock import Stopwatch
+from bilevelbench.run.prices import Question, answer, questions
 from bilevelbench.run.trace import trace
 
 ROUNDS = 9
 STEPS = {"quadratic": 100, "hyper_cleaning": 20}  # about as long: a step of the second costs about five of the first
-
-
-class Recording(Oracle):
-    """An oracle that keeps every question with its arguments."""
-
-    asked: list[tuple[str, tuple[Any, ...]]]
-
-    def __getattribute__(self, name: str) -> Any:
-        method = super().__getattribute__(name)
-        if not WORTH.get(name):
-            return method
-
-        def recorded(*arguments: Any) -> Any:
-            self.asked.append((name, arguments))
-            return method(*arguments)
-
-        return recorded
 
 
 def bare_loop(problem: Problem, solver: Solver, steps: int) -> float:
@@ -66,26 +46,10 @@ def harness(problem: Problem, solver: Solver, steps: int) -> float:
     return watch.cpu_seconds
 
 
-def bare(problem: Problem) -> dict[str, Callable[..., Any]]:
-    """The derivative behind every kind of question about the objectives, without oracle."""
-    answers: dict[str, Callable[..., Any]] = {"d2g_yx": partial(derive.cross_transposed, problem.g)}
-    for name, fn in (("f", problem.f), ("g", problem.g)):
-        answers[name] = partial(derive.value, fn)
-        answers[f"d{name}"] = partial(derive.grad, fn)
-        answers[f"d{name}_x"] = partial(derive.grad_x, fn)
-        answers[f"d{name}_y"] = partial(derive.grad_y, fn)
-        answers[f"d2{name}"] = partial(derive.second, fn)
-        answers[f"d2{name}_xy"] = partial(derive.second, fn, wrt="x")
-        answers[f"d2{name}_yy"] = partial(derive.second, fn, wrt="y")
-    return answers
-
-
-def floor(problem: Problem, asked: list[tuple[str, tuple[Any, ...]]]) -> float:
+def floor(problem: Problem, asked: list[Question]) -> float:
     """CPU seconds of the derivatives alone, the same questions at the same points, without oracle and solver."""
-    answers = bare(problem)
     begin = time.process_time()
-    for kind, arguments in asked:
-        answers[kind](*arguments)
+    answer(problem, asked)
     return time.process_time() - begin
 
 
@@ -93,19 +57,13 @@ def ratios(problem_text: str, solver_text: str, steps: int) -> tuple[float, floa
     """(harness over bare loop, bare loop over floor): medians over interleaved rounds, after one of warm-up."""
     problem, solver = build_problem(problem_text, Draw(0)), make_solver(solver_text)
     require(solver, problem)
-    recording = Recording(problem, 0)
-    recording.asked = []
-    state = start(solver, problem, recording)
-    recording.asked.clear()  # what a start asks is not a step's
-    for k in range(steps):
-        recording.begin(k)
-        state = solver.step(recording, state)
+    asked, _ = questions(problem, solver, steps)
     over_loop, over_floor = [], []
     for _ in range(ROUNDS + 1):
         recorded = harness(problem, solver, steps)
         looped = bare_loop(problem, solver, steps)
         over_loop.append(recorded / looped)
-        over_floor.append(looped / floor(problem, recording.asked))
+        over_floor.append(looped / floor(problem, asked))
     return statistics.median(over_loop[1:]), statistics.median(over_floor[1:])
 
 

@@ -1,11 +1,21 @@
-"""A stopwatch that waits for the device before each reading."""
+"""A stopwatch that waits for the device before each reading, and books every second to somebody.
+
+At every moment exactly one account is open, so what is booked sums to the time that passed: nothing leaks. A check of
+the clock itself times work of known cost.
+"""
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
+
+STEPS, JUDGE, OVERHEAD = "steps", "judge", "overhead"
 
 
 def drain(device: str) -> Callable[[], None]:
@@ -16,7 +26,11 @@ def drain(device: str) -> Callable[[], None]:
 
 
 class Stopwatch:
-    """Seconds and process CPU seconds between ``start`` and ``stop``, summed over all stretches."""
+    """Wall seconds and process CPU seconds by account, from now on.
+
+    ``seconds`` and ``cpu_seconds`` are the solver's, between ``start`` and ``stop``. What is in no ``account`` is
+    overhead: building rows, writing files.
+    """
 
     def __init__(
         self,
@@ -25,17 +39,108 @@ class Stopwatch:
         cpu: Callable[[], float] = time.process_time,
     ) -> None:
         self._wait, self._wall, self._cpu = wait, wall, cpu
-        self._since = (0.0, 0.0)
-        self.seconds = 0.0
-        self.cpu_seconds = 0.0
+        self.accounts: defaultdict[str, float] = defaultdict(float)
+        self._cpu_accounts: defaultdict[str, float] = defaultdict(float)
+        self._open = OVERHEAD
+        self._since = (wall(), cpu())
+
+    def turn(self, account: str) -> None:
+        """Close the open account and open another. What the device still has to do belongs to the one that closes."""
+        self._wait()
+        now = (self._wall(), self._cpu())
+        self.accounts[self._open] += now[0] - self._since[0]
+        self._cpu_accounts[self._open] += now[1] - self._since[1]
+        self._open, self._since = account, now
 
     def start(self) -> None:
-        """Begin a stretch."""
-        self._wait()
-        self._since = (self._wall(), self._cpu())
+        """Begin a stretch of steps."""
+        self.turn(STEPS)
 
     def stop(self) -> None:
-        """End the stretch and add it."""
-        self._wait()
-        self.seconds += self._wall() - self._since[0]
-        self.cpu_seconds += self._cpu() - self._since[1]
+        """End the stretch of steps."""
+        self.turn(OVERHEAD)
+
+    @contextmanager
+    def account(self, name: str) -> Iterator[None]:
+        """Book what happens inside to an account, also where it raises."""
+        before = self._open
+        self.turn(name)
+        try:
+            yield
+        finally:
+            self.turn(before)
+
+    @property
+    def seconds(self) -> float:
+        """Wall seconds of steps."""
+        return self.accounts[STEPS]
+
+    @property
+    def cpu_seconds(self) -> float:
+        """CPU seconds of steps."""
+        return self._cpu_accounts[STEPS]
+
+
+KNOWN = 0.02  # seconds of work of known cost
+KERNELS = 20  # on CUDA: so many that launching them takes a small part of doing them
+
+
+@functools.lru_cache
+def self_check(device: str) -> dict[str, Any]:
+    """Time work of known cost, once per process: ``ok``, and what was read, in seconds.
+
+    A sleep (wall, hardly any CPU time) and a busy wait (both) of 0.02 s, each reading held between two readings of
+    another clock, inside and outside. On CUDA also kernels that spin for a known number of cycles: the reading must be
+    no less than what the device's own events say, which it is only when the device was waited for.
+    """
+    slept, busy = _timed(_sleep), _timed(_spin)
+    found: dict[str, Any] = {
+        "known": KNOWN, "slept": slept["wall"], "slept_cpu": slept["cpu"],
+        "busy": busy["wall"], "busy_cpu": busy["cpu"],
+        "ok": slept["held"] and busy["held"] and slept["cpu"] < KNOWN / 2 and 0.9 * KNOWN <= busy["cpu"] < 2 * KNOWN,
+    }  # fmt: skip
+    if torch.device(device).type == "cuda":
+        found |= _kernels(device)
+        found["ok"] = found["ok"] and found["kernels"] >= 0.98 * found["kernels_by_events"]
+    return found
+
+
+def _sleep() -> None:
+    time.sleep(KNOWN)
+
+
+def _spin() -> None:
+    end = time.process_time() + KNOWN
+    while time.process_time() < end:
+        pass
+
+
+def _timed(work: Callable[[], None]) -> dict[str, Any]:
+    watch = Stopwatch(lambda: None)
+    outside = time.monotonic()
+    watch.start()
+    inside = time.monotonic()
+    work()
+    inside = time.monotonic() - inside
+    watch.stop()
+    outside = time.monotonic() - outside
+    held = max(KNOWN, inside) <= watch.seconds + 1e-4 and watch.seconds <= outside + 1e-4
+    return {"wall": watch.seconds, "cpu": watch.cpu_seconds, "held": held}
+
+
+def _kernels(device: str) -> dict[str, float]:
+    """Spinning kernels: what the stopwatch reads, what the device's events say, what launching them took."""
+    spin: Any = torch.cuda._sleep  # untyped
+    event: Any = torch.cuda.Event
+    spin(1000)  # the first launch loads the kernel
+    watch = Stopwatch(drain(device))
+    first, last = (event(enable_timing=True) for _ in range(2))
+    watch.start()
+    begin = time.perf_counter()
+    first.record()
+    for _ in range(KERNELS):
+        spin(2_000_000)
+    last.record()
+    launched = time.perf_counter() - begin
+    watch.stop()
+    return {"kernels": watch.seconds, "kernels_by_events": first.elapsed_time(last) / 1e3, "kernels_launched": launched}

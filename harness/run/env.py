@@ -6,6 +6,7 @@ import functools
 import hashlib
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
@@ -19,9 +20,38 @@ HOME = Path(__file__).resolve().parents[1]  # harness/, or bilevelbench/ where a
 
 
 def environment(device: str) -> dict[str, Any]:
-    """The record of a header: the fixed part, and the load of this moment."""
+    """The record of a header: the fixed part, and what this moment is like."""
+    return {**_fixed(device), **moment()}
+
+
+def moment() -> dict[str, Any]:
+    """What changes during a run: the machine's load, and its clock frequency where the system tells it."""
     load = os.getloadavg() if hasattr(os, "getloadavg") else (0.0, 0.0, 0.0)
-    return {**_fixed(device), "load": [round(value, 2) for value in load]}
+    found: dict[str, Any] = {"load": [round(value, 2) for value in load]}
+    if megahertz := _megahertz():
+        found["megahertz"] = megahertz
+    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call, unused-ignore]
+        found |= _nvidia("clocks.sm,temperature.gpu", ("gpu_megahertz", "gpu_celsius"))
+    return found
+
+
+def _megahertz() -> int | None:
+    try:
+        frequency = psutil.cpu_freq()
+    except (OSError, NotImplementedError):
+        return None
+    return round(frequency.current) if frequency and frequency.current else None
+
+
+def _nvidia(query: str, names: tuple[str, ...]) -> dict[str, str]:
+    """What the driver's own tool says of the first device; nothing where it is not there."""
+    try:
+        command = ["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader,nounits"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return {}
+    values = [value.strip() for value in done.stdout.partition("\n")[0].split(",")]
+    return dict(zip(names, values, strict=True)) if done.returncode == 0 and len(values) == len(names) else {}
 
 
 @functools.lru_cache
@@ -34,11 +64,27 @@ def _fixed(device: str) -> dict[str, Any]:
         "cpu": _cpu(),
         "cores": psutil.cpu_count(logical=True),
         "memory_bytes": psutil.virtual_memory().total,
+        "blas": _blas(),
+        "lock": _lock(),
         **_commit(),
     }
     if torch.device(device).type == "cuda":
         found |= {"gpu": torch.cuda.get_device_name(device), "cuda": torch.version.cuda}
+        found |= _nvidia("driver_version", ("driver",))
     return found
+
+
+def _blas() -> str:
+    """The library behind torch's matrix products."""
+    shown = re.search(r"BLAS_INFO=(\w+)", torch.__config__.show())
+    mkl = re.search(r"Math Kernel Library Version ([\d.]+)", torch.__config__.show())
+    return " ".join(part for part in (shown[1] if shown else "", mkl[1] if mkl else "") if part)
+
+
+def _lock() -> str:
+    """Digest of the lock file of a checkout: which versions of everything were meant to be installed."""
+    file = HOME.parent / "uv.lock"
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:16] if file.exists() else ""
 
 
 def _version(name: str) -> str:

@@ -1,12 +1,13 @@
 """Exact peak of live tensor bytes, on any device, in a pass of its own (it is far too slow to time under).
 
-The process's own peak says nothing here: 300 MB of it is torch.
+The process's own peak says little here: 300 MB of it is torch.
 """
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,20 +15,33 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from bilevelbench.core.oracle import Oracle
+from bilevelbench.core.oracle import WORTH, Oracle
 from bilevelbench.core.problem import Problem
 from bilevelbench.core.solver import Solver, start
 
 
-class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call, unused-ignore]
-    """Follows every storage that an operation makes until it is freed. ``live`` and ``peak`` are bytes."""
+def without_dynamo(mode: Any) -> Any:
+    """A class decorator: torch wraps the method of a mode so that its first call imports torch's compiler, 5 seconds
+    and 600 MB of process for what is no use here."""
+    mode.__torch_dispatch__ = getattr(mode.__torch_dispatch__, "__wrapped__", mode.__torch_dispatch__)
+    return mode
 
-    def __init__(self, known: tuple[Tensor, ...] = ()) -> None:
+
+@without_dynamo
+class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call, unused-ignore]
+    """Follows every storage that an operation makes until it is freed. All numbers are bytes.
+
+    live, peak: of everything. inside_peak: of what is made and dropped while ``inside`` is set. own_peak: of the rest;
+    what is made inside and kept joins the rest when ``leave`` is called.
+    """
+
+    def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call, unused-ignore]
-        self.live = 0
-        self.peak = 0
+        self.live = self.peak = self.inside_peak = self.own_peak = 0
+        self.inside = False
         self._sizes: dict[int, int] = {}
-        self._known = {id(tensor.untyped_storage()) for tensor in known}
+        self._made_inside: set[int] = set()
+        self._inside_live = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         before = {id(t.untyped_storage()) for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
@@ -37,6 +51,13 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call, unused-igno
                 self._follow(tensor.untyped_storage(), before)
         return result
 
+    def leave(self) -> None:
+        """An answer is given: what is left of its making is the asker's now."""
+        self.inside = False
+        self._made_inside.clear()
+        self._inside_live = 0
+        self.own_peak = max(self.own_peak, self.live)
+
     def _follow(self, storage: torch.UntypedStorage, before: set[int]) -> None:
         key = id(storage)
         if key in self._sizes or key in before:  # a view, or an operation in place
@@ -44,25 +65,76 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call, unused-igno
         self._sizes[key] = storage.nbytes()
         self.live += storage.nbytes()
         self.peak = max(self.peak, self.live)
+        if self.inside:
+            self._made_inside.add(key)
+            self._inside_live += storage.nbytes()
+            self.inside_peak = max(self.inside_peak, self._inside_live)
+        else:
+            self.own_peak = max(self.own_peak, self.live)
         weakref.finalize(storage, self._freed, key)
 
     def _freed(self, key: int) -> None:
-        self.live -= self._sizes.pop(key, 0)
+        size = self._sizes.pop(key, 0)
+        self.live -= size
+        if key in self._made_inside:
+            self._made_inside.discard(key)
+            self._inside_live -= size
+
+
+class _Door(Oracle):
+    """An oracle that tells the tracker when an answer is being worked out."""
+
+    def __init__(self, problem: Problem, seed: int, tracker: LiveBytes) -> None:
+        super().__init__(problem, seed)
+        self._tracker = tracker
+
+    def __getattribute__(self, name: str) -> Any:
+        method = super().__getattribute__(name)
+        if name not in WORTH:
+            return method
+        tracker: LiveBytes = super().__getattribute__("_tracker")
+
+        def answered(*arguments: Any) -> Any:
+            if tracker.inside:  # a question that the oracle asks itself
+                return method(*arguments)
+            tracker.inside = True
+            try:
+                return method(*arguments)
+            finally:
+                tracker.leave()
+
+        return answered
 
 
 def peak(problem: Problem, solver: Solver, seed: int = 0, steps: int = 2) -> dict[str, int]:
-    """Peak bytes of a solver's first steps: ``peak_bytes`` beyond the problem's data, ``state_bytes`` of its state.
+    """Peak bytes of a solver's first steps.
 
-    Everything that the solver and the derivatives make counts, the copies of x and y included; the problem's own data
-    do not. Temporaries inside one torch operation are not seen.
+    peak_bytes: of everything that the solver and the derivatives make, the copies of x and y included; the problem's
+    own data are not in it. solver_bytes: of what the solver itself holds, answers of the oracle included.
+    problem_bytes: of what the problem needs to work out one answer (graph, activations). The two peaks need not come
+    at the same moment: peak_bytes is at most their sum. state_bytes: of the state after the last step.
+    cuda_bytes: the allocator's own peak, where the problem is on such a device. Temporaries inside one torch operation
+    are seen by the last one only.
     """
+    device = problem.x0.device
+    allocated = 0
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        allocated = torch.cuda.memory_allocated(device)
     with LiveBytes() as tracker:
-        oracle = Oracle(problem, seed)
+        oracle = _Door(problem, seed, tracker)
         state = start(solver, problem, oracle)
         for k in range(steps):
             oracle.begin(k)
             state = solver.step(oracle, state)
-        return {"peak_bytes": tracker.peak, "state_bytes": sum(_bytes(state))}
+        found = {
+            "peak_bytes": tracker.peak, "solver_bytes": tracker.own_peak, "problem_bytes": tracker.inside_peak,
+            "state_bytes": sum(_bytes(state)),
+        }  # fmt: skip
+    if device.type == "cuda":
+        found["cuda_bytes"] = torch.cuda.max_memory_allocated(device) - allocated
+    return found
 
 
 def _bytes(state: Any) -> Iterator[int]:
@@ -71,3 +143,28 @@ def _bytes(state: Any) -> Iterator[int]:
         if isinstance(tensor, Tensor):
             storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
     yield from storages.values()
+
+
+class ProcessPeak:
+    """The process's peak of resident memory since ``reset``, in bytes: torch itself and all.
+
+    Linux keeps it, and lets it be reset; elsewhere, and where resetting is forbidden, there is none.
+    """
+
+    def __init__(self) -> None:
+        self._known = self._reset()
+
+    def _reset(self) -> bool:
+        try:
+            Path("/proc/self/clear_refs").write_text("5")
+        except OSError:
+            return False
+        return True
+
+    def read(self) -> dict[str, int]:
+        """``{"process_bytes": ...}``, or nothing."""
+        if self._known:
+            for line in Path("/proc/self/status").read_text().splitlines():
+                if line.startswith("VmHWM:"):
+                    return {"process_bytes": int(line.split()[1]) * 1024}
+        return {}

@@ -18,7 +18,7 @@ from bilevelbench.core.solver import Solver, State, start
 from bilevelbench.store.schema import Row
 
 from .budget import Budget, looks
-from .clock import Stopwatch
+from .clock import JUDGE, OVERHEAD, Stopwatch
 
 Judgement = Callable[[Tensor, Tensor], dict[str, float]]
 
@@ -68,12 +68,15 @@ def _row(
     row = Row(step, watch.seconds, watch.cpu_seconds, _sorted(oracle.calls), total(oracle.calls), _sorted(oracle.rows))
     try:
         _check(state, problem)
-        metrics = judge(state.x, state.y)
+        with watch.account(JUDGE):
+            metrics = judge(state.x, state.y)
         row.metrics = dict(metrics)
         if not all(torch.isfinite(torch.tensor(metrics[name])) for name in ("phi", "f") if name in metrics):
             raise Diverged("Phi or f is not finite")
     except Exception as error:
         raise _AtLook(row, error) from error
+    finally:
+        row.judge_seconds, row.overhead_seconds = watch.accounts[JUDGE], watch.accounts[OVERHEAD]
     if iterates:
         row.x, row.y = state.x.tolist(), state.y.tolist()
     return row
@@ -131,21 +134,23 @@ def _sorted(counter: Any) -> dict[str, int]:
 
 
 def warm_up(problem: Problem, solver: Solver, seed: int, wait: Callable[[], None]) -> float:
-    """Two steps on throw-away objects; the seconds they took. The same for every solver, and never in a curve.
+    """Two steps on throw-away objects; the seconds of the first, the solver's start and any compilation included.
 
-    A step that changes the state it is given is found here: what it did to the problem's start or to the rows already
-    written could not be undone.
+    The same for every solver, and never in a curve. A step that changes the state it is given is found here: what it
+    did to the problem's start or to the rows already written could not be undone.
     """
     begin = time.perf_counter()
     oracle = Oracle(problem, seed)
     state = start(solver, problem, oracle)
     given = [leaf for leaf in tree_leaves(state) if isinstance(leaf, Tensor)]
     kept = [leaf.clone() for leaf in given]
-    for k in range(2):
-        oracle.begin(k)
-        state = solver.step(oracle, state)
+    oracle.begin(0)
+    state = solver.step(oracle, state)
     wait()
-    seconds = time.perf_counter() - begin
+    first = time.perf_counter() - begin
+    oracle.begin(1)
+    solver.step(oracle, state)
+    wait()
     if any(not torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(given, kept, strict=True)):
         raise Impure("the step changes the state that it is given; it must return a new one")
-    return seconds
+    return first

@@ -20,13 +20,14 @@ from bilevelbench.core.problem import Picture, Problem
 from bilevelbench.core.registry import PROBLEMS, SOLVERS, Spec, build_problem, knobs, make_solver, parse, resolve
 from bilevelbench.core.solver import Solver, require
 from bilevelbench.store.journal import Journal
-from bilevelbench.store.schema import Header, Row, RunKey
+from bilevelbench.store.schema import FINAL, Header, Row, RunKey
 
 from .budget import Budget
-from .clock import Stopwatch, drain
-from .env import environment
+from .clock import Stopwatch, drain, self_check
+from .env import environment, moment
 from .judge import Judge
-from .memory import peak
+from .memory import ProcessPeak, peak
+from .prices import prices
 from .trace import Impure, status_of, trace, warm_up
 
 MOST_ITERATES = 1000  # variables; beyond that --iterates keeps none
@@ -75,49 +76,73 @@ def execute(job: Job) -> str:
     """Make one run and write its file. Returns the final status."""
     journal, key = Journal(job.path), job.key
     torch.set_num_threads(key.threads)
+    watch = Stopwatch(drain(key.device))
     header = Header(
-        key, {"given": job.problem}, {"given": job.solver}, environment(key.device), job.suite, job.command,
-        time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), job.timeout,
+        key, {"given": job.problem}, {"given": job.solver}, environment(key.device) | {"clock": self_check(key.device)},
+        job.suite, job.command, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), job.timeout,
     )  # fmt: skip
     try:
         header.solver = _describe_solver(job.solver)
-        begin = time.perf_counter()
         rng = Draw(key.seed, key.device, getattr(torch, key.dtype))
-        problem, solver = build_problem(job.problem, rng), make_solver(job.solver)
-        setup = time.perf_counter() - begin
+        with watch.account("setup"):
+            problem, solver = build_problem(job.problem, rng), make_solver(job.solver)
         exact = build_problem(job.problem, Draw(key.seed, key.device, torch.float64))
         small = problem.x0.numel() + problem.y0.numel() <= MOST_ITERATES
         header.problem = _describe_problem(job.problem, exact, key.iterates and small)
         header.problem["data_bytes"] = sum({t.data_ptr(): t.numel() * t.element_size() for t in rng.data}.values())
         require(solver, problem)
+        with watch.account("audit"):
+            header.prices = _prices(key, problem)
     except Exception as error:
         journal.begin(header)
         journal.append(_broken(error))
         return status_of(error)
     journal.begin(header)
-    return _measure(job, journal, problem, solver, exact, setup, key.iterates and small)
+    return _measure(job, journal, problem, solver, exact, watch, key.iterates and small)
 
 
 def _measure(
-    job: Job, journal: Journal, problem: Problem, solver: Solver, exact: Problem, setup: float, iterates: bool
+    job: Job, journal: Journal, problem: Problem, solver: Solver, exact: Problem, watch: Stopwatch, iterates: bool
 ) -> str:
-    key, wait = job.key, drain(job.key.device)
+    key = job.key
+    resident = ProcessPeak()
     try:
-        warm = warm_up(problem, solver, key.seed, wait)
-        memory = peak(problem, solver, key.seed)
+        with watch.account("warmup"):
+            first = warm_up(problem, solver, key.seed, drain(key.device))
+        with watch.account("audit"):
+            memory = peak(problem, solver, key.seed) | resident.read()
     except Exception as error:  # the loop will meet it again and say where
-        warm, memory = None, None
+        first, memory = None, None
         if isinstance(error, Impure) or status_of(error) in ("oom", "unsupported"):
             journal.append(_broken(error))
             return status_of(error)
     budget = Budget(key.steps, key.seconds, key.calls)
     status = ""
-    for row in trace(problem, solver, key.seed, budget, Judge(exact), Stopwatch(wait), iterates):
+    for row in trace(problem, solver, key.seed, budget, Judge(exact), watch, iterates):
         if row.step == 0:
-            row.setup_seconds, row.warmup_seconds, row.memory = setup, warm, memory
+            row.first_seconds, row.memory = first, memory
+            row.setup_seconds, row.warmup_seconds, row.audit_seconds = (
+                watch.accounts[name] for name in ("setup", "warmup", "audit")
+            )
+        if row.status in FINAL:
+            row.after = moment()
         journal.append(row)
         status = row.status
     return status
+
+
+_PRICES: dict[tuple[object, ...], dict[str, list[float]]] = {}
+
+
+def _prices(key: RunKey, problem: Problem) -> dict[str, list[float]]:
+    """Oracle prices, measured once per process: a seed changes the data and not what an answer takes."""
+    place = (key.problem, key.problem_version, key.device, key.dtype, key.engine, key.threads)
+    if place not in _PRICES:
+        try:
+            _PRICES[place] = prices(problem, key.device)
+        except Exception:  # the run meets it again, where it is said
+            return {}
+    return _PRICES[place]
 
 
 def _broken(error: Exception) -> Row:

@@ -64,7 +64,9 @@ class Header:
 
     problem: name, given (as asked for), n_x, n_y, n_f, n_g, flags, phi_star, phi_star_source, references, seeded,
         data_bytes, picture. solver: name, given, knobs, choices (non-numeric knobs that differ from the defaults),
-        order. environment: versions, commit, machine, load. None of it is needed to read the rows.
+        order. environment: versions, commit, machine, load, and a check of the clock. prices: seconds by kind of
+        oracle answer, of a call and of each row of data in it (see ``run.prices``). None of it is needed to read the
+        rows.
     """
 
     key: RunKey
@@ -75,6 +77,7 @@ class Header:
     command: str = ""
     created: str = ""
     timeout: float | None = None
+    prices: dict[str, list[float]] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """The line as a dictionary."""
@@ -88,7 +91,11 @@ class Row:
     calls, rows: by kind. total_calls: on one axis, each value, gradient and second-order product counting one.
 
     metrics: None stands for a value that could not be had or is not finite. ended_by names the limit that ended the
-    run. The row of step 0 carries setup_seconds, warmup_seconds and memory (bytes: peak, state, problem, ...).
+    run. judge_seconds, overhead_seconds: outside the solver's clock, since the start. The row of step 0 carries
+    setup_seconds (building problem and solver), first_seconds (the first step, any compilation included),
+    warmup_seconds (the first two), audit_seconds (memory and prices) and memory (see ``run.memory.peak``). All of
+    these and seconds sum to the wall time of the run, but first_seconds, which is a part of warmup_seconds. The last
+    row carries after: load and clock frequency of the machine then.
     """
 
     step: int
@@ -104,9 +111,14 @@ class Row:
     traceback: str = ""
     x: list[float] | None = None
     y: list[float] | None = None
+    judge_seconds: float | None = None
+    overhead_seconds: float | None = None
     setup_seconds: float | None = None
+    first_seconds: float | None = None
     warmup_seconds: float | None = None
+    audit_seconds: float | None = None
     memory: dict[str, int] | None = None
+    after: dict[str, Any] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The line as a dictionary: the fields of every look, and of the optional ones those that are set."""

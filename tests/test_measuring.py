@@ -1,0 +1,322 @@
+"""Nothing leaks: seconds go to the right account, prices and bytes are those of work of known cost."""
+
+import dataclasses
+import functools
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+
+from bilevelbench.core.draw import Draw
+from bilevelbench.core.problem import Problem
+from bilevelbench.core.registry import build_problem, make_solver
+from bilevelbench.core.solver import Point
+from bilevelbench.run import clock, worker
+from bilevelbench.run.clock import Stopwatch, self_check
+from bilevelbench.run.memory import LiveBytes, ProcessPeak, peak
+from bilevelbench.run.plan import expand
+from bilevelbench.run.prices import bare, prices, questions
+from bilevelbench.run.suite import Block, Suite
+from bilevelbench.store.journal import Journal, read
+
+PARTS = ("setup_seconds", "warmup_seconds", "audit_seconds")  # on the first row; the others are on the last
+
+
+def job(tmp_path, problem="quadratic(d=2)", solver="bome(T=3)", **limits):
+    return expand(Suite("", "", (Block((problem,), (solver,), **({"steps": 6} | limits)),)), tmp_path)[0]
+
+
+def booked(path):
+    record = read(path)
+    assert record.status == "done", record.rows[-1]
+    first, last = record.rows[0], record.rows[-1]
+    parts = {name: first[name] for name in PARTS} | {
+        name: last[name] for name in ("seconds", "judge_seconds", "overhead_seconds")
+    }
+    return parts, first, last
+
+
+class FakeDevice:
+    """A device that works only when somebody waits for it, and the only clock there is."""
+
+    def __init__(self):
+        self.now = self.queue = 0.0
+
+    def drain(self):
+        self.now += self.queue
+        self.queue = 0.0
+
+    def read(self):
+        return self.now
+
+    def after(self, fn, seconds, later=False):
+        """The function, taking so many seconds of the host, or of the device later."""
+
+        def ticking(*args, **kwargs):
+            if later:
+                self.queue += seconds
+            else:
+                self.now += seconds
+            return fn(*args, **kwargs)
+
+        return ticking
+
+
+def test_on_a_fake_device_every_second_is_booked_where_it_belongs(tmp_path, monkeypatch):
+    """Kernels of g take 1 s, later; building takes 1000 s, judging 100 s, writing a row 10 s."""
+    fake, made = FakeDevice(), job(tmp_path)
+    built = worker.build_problem
+
+    def build(*args):
+        problem = built(*args)
+        fake.now += 1000.0
+        return dataclasses.replace(problem, g=fake.after(problem.g, 1.0, later=True))
+
+    class Judge:
+        def __init__(self, problem):
+            pass
+
+        def __call__(self, x, y):
+            fake.now += 60.0
+            fake.queue += 40.0  # the judge's kernels, too, are done later
+            return {"phi": 0.0}
+
+    monkeypatch.setattr(worker, "build_problem", build)
+    monkeypatch.setattr(worker, "Judge", Judge)
+    monkeypatch.setattr(worker, "Stopwatch", functools.partial(Stopwatch, wall=fake.read, cpu=fake.read))
+    monkeypatch.setattr(worker, "drain", lambda device: fake.drain)
+    monkeypatch.setattr(worker, "_prices", lambda key, problem: {})
+    monkeypatch.setattr(Journal, "append", fake.after(Journal.append, 10.0))
+    begin = fake.now
+    assert worker.execute(made) == "done"
+    fake.drain()
+    parts, _, last = booked(made.path)
+    assert parts["setup_seconds"] == 1000.0
+    assert parts["seconds"] == 6 * 5.0  # 3 + 2 gradients of g a step
+    assert parts["judge_seconds"] == 7 * 100.0
+    assert parts["warmup_seconds"] == parts["audit_seconds"] == 2 * 5.0
+    assert parts["overhead_seconds"] == 1000.0 + 6 * 10.0  # the exact problem is built, too; rows but the last
+    written = 10.0  # the last row, which cannot say of itself how long writing it took
+    assert sum(parts.values()) + written == fake.now - begin
+    assert last["step"] == 6
+
+
+def test_on_an_asynchronous_device_the_parts_are_the_wall_time_of_the_run(tmp_path, monkeypatch):
+    """Kernels are a thread's, done in order; the parts sum to what a clock outside reads, within 2 %."""
+    made, kernel, judged = job(tmp_path, steps=5), 0.002, 0.02
+    built, judge = worker.build_problem, worker.Judge
+    with ThreadPoolExecutor(1) as device:
+        queue = []
+
+        def wait():
+            while queue:
+                queue.pop().result()
+
+        def build(*args):
+            problem = built(*args)
+            g = problem.g
+
+            def slow(x, y):
+                queue.append(device.submit(time.sleep, kernel))
+                return g(x, y)
+
+            return dataclasses.replace(problem, g=slow)
+
+        class SlowJudge(judge):
+            def __call__(self, x, y):
+                time.sleep(judged)
+                return super().__call__(x, y)
+
+        monkeypatch.setattr(worker, "build_problem", build)
+        monkeypatch.setattr(worker, "Judge", SlowJudge)
+        monkeypatch.setattr(worker, "drain", lambda name: wait)
+        monkeypatch.setattr(worker, "_prices", lambda key, problem: {})
+        begin = time.perf_counter()
+        worker.execute(made)
+        wall = time.perf_counter() - begin
+    parts, first, _ = booked(made.path)
+    assert sum(parts.values()) == pytest.approx(wall, rel=0.02)
+    assert parts["seconds"] >= 5 * 5 * kernel  # all of it, though a step returns at once
+    assert parts["judge_seconds"] >= 6 * judged
+    assert 5 * kernel <= first["first_seconds"] < first["warmup_seconds"]
+
+
+def test_a_real_run_is_accounted_for(tmp_path):
+    made = job(tmp_path, problem="coreset", solver="aid_cg", steps=40)
+    begin = time.perf_counter()
+    worker.execute(made)
+    wall = time.perf_counter() - begin
+    parts, _, last = booked(made.path)
+    assert sum(parts.values()) == pytest.approx(wall, rel=0.02)
+    assert all(seconds >= 0 for seconds in parts.values())
+    assert last["after"]["load"]
+    assert read(made.path).header["environment"]["clock"]["ok"]
+    assert set(read(made.path).header["prices"]) >= {"f", "dg_y", "d2g_yy"}
+
+
+def test_what_raises_is_booked_too():
+    fake = FakeDevice()
+    watch = Stopwatch(fake.drain, wall=fake.read, cpu=fake.read)
+
+    def fail():
+        with watch.account("judge"):
+            fake.now += 3.0
+            raise ValueError
+
+    with pytest.raises(ValueError):  # noqa: PT011
+        fail()
+    fake.now += 2.0
+    watch.start()
+    assert dict(watch.accounts) == {"judge": 3.0, "overhead": 2.0}
+
+
+# -- the clock's check of itself
+
+
+def test_the_check_passes_here():
+    found = self_check("cpu")
+    assert found["ok"], found
+    assert found["slept"] >= clock.KNOWN
+    assert found["busy_cpu"] == pytest.approx(clock.KNOWN, rel=0.2)
+
+
+@pytest.mark.parametrize("factor", [0.5, 2.0])
+def test_a_clock_at_the_wrong_pace_is_found(monkeypatch, factor):
+    monkeypatch.setattr(clock, "Stopwatch", functools.partial(Stopwatch, wall=lambda: factor * time.perf_counter()))
+    self_check.cache_clear()
+    assert not self_check("cpu")["ok"]
+    self_check.cache_clear()
+
+
+# -- prices
+
+
+def spin(seconds):
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+
+
+def priced(f=0.0, g=0.0, row=0.0, n=1):
+    """A problem whose values take known CPU seconds; those of g also some for each row."""
+
+    def work(x, y, seconds):
+        spin(seconds)
+        return (y - x) @ (y - x)
+
+    return Problem(
+        f=lambda x, y, rows=None: work(x, y, f),
+        g=lambda x, y, rows=None: work(x, y, g + row * (n if rows is None else len(rows))),
+        x0=torch.zeros(3, dtype=torch.float64), y0=torch.ones(3, dtype=torch.float64), n_f=n, n_g=n,
+    )  # fmt: skip
+
+
+def test_prices_are_what_answers_take():
+    found = prices(priced(f=0.004, g=0.001))
+    assert set(found) == set(bare(priced()))
+    for kind, (call, row) in found.items():
+        known = 0.004 if kind in ("f", "df", "df_x", "df_y", "d2f") else 0.001
+        assert known <= call < known + 0.002, kind
+        assert row == 0.0
+
+
+def test_rows_have_a_price_of_their_own():
+    found = prices(priced(g=0.0005, row=2e-6, n=1024))
+    call, row = found["dg_y"]
+    assert row == pytest.approx(2e-6, rel=0.3)
+    assert call == pytest.approx(0.0005, rel=0.5)
+
+
+def test_measuring_prices_takes_no_longer_than_it_may(monkeypatch):
+    monkeypatch.setattr("bilevelbench.run.prices.PATIENCE", 0.05)
+    begin = time.process_time()
+    found = prices(priced(f=0.03, g=0.03))
+    assert time.process_time() - begin < 0.2
+    assert 0 < len(found) < len(bare(priced())), "what there was no time for has no price"
+
+
+def test_the_questions_of_a_step():
+    asked, state = questions(build_problem("quadratic(d=3)", Draw(0)), make_solver("bome(T=2)"), 2)
+    assert [kind for kind, _ in asked] == ["dg_y", "dg_y", "df", "dg", "dg_x"] * 2
+    assert len(state.y) == 3
+
+
+# -- memory
+
+
+class Holds:
+    """Keeps so many copies of y, and asks for one gradient."""
+
+    name, n = "holds", 3
+
+    def init(self, o, x, y):
+        return Point(x, y)
+
+    def step(self, o, s):
+        kept = [s.y + k for k in range(self.n)]
+        o.dg_y(s.x, s.y)
+        return Point(s.x, kept[-1])
+
+
+def test_the_solver_s_own_bytes_and_the_problem_s_are_told_apart():
+    """y is 8000 bytes; g makes eight numbers of the size of y before it sums them."""
+    n = 1000
+
+    def g(x, y):
+        return sum((y * (k + 1)).sin() for k in range(4)).sum()  # each keeps its argument for the gradient
+
+    problem = Problem(f=g, g=g, x0=torch.zeros(1, dtype=torch.float64), y0=torch.zeros(n, dtype=torch.float64))
+    holds = Holds()
+    found = peak(problem, holds)
+    more = peak(problem, type("More", (Holds,), {"n": 13})())
+    assert more["solver_bytes"] - found["solver_bytes"] == 10 * 8 * n
+    assert more["problem_bytes"] == found["problem_bytes"] >= 4 * 8 * n
+    assert max(found["solver_bytes"], found["problem_bytes"]) <= found["peak_bytes"]
+    assert found["peak_bytes"] <= found["solver_bytes"] + found["problem_bytes"]
+
+
+def test_an_answer_that_is_kept_is_the_solver_s():
+    with LiveBytes() as tracker:
+        tracker.inside = True
+        scratch = torch.zeros(1000)
+        kept = torch.zeros(10)
+        del scratch
+        tracker.leave()
+        assert (tracker.inside_peak, tracker.own_peak) == (4040, 40)
+    del kept
+
+
+def test_itd_holds_its_path_and_bome_does_not():
+    """In vectors of y: the solver's own bytes are a line in T with slope 1 for ITD, and flat for BOME."""
+    problem = build_problem("quadratic(d=300)", Draw(0))
+    vector = problem.y0.nbytes
+    own = {
+        name: [peak(problem, make_solver(f"{name}(T={T})"))["solver_bytes"] / vector for T in (5, 20, 80)]
+        for name in ("itd", "bome")
+    }
+    low, middle, high = own["itd"]
+    assert (middle - low, high - middle) == pytest.approx((15, 60), abs=0.1)
+    assert own["bome"] == pytest.approx([own["bome"][0]] * 3, abs=0.1)
+
+
+def test_the_process_s_own_peak_is_read():
+    resident = ProcessPeak()
+    before = resident.read().get("process_bytes")
+    if before is None:
+        pytest.skip("this system does not let a process reset its peak of resident memory")
+    held = bytearray(64 << 20)
+    held[::4096] = b"x" * len(held[::4096])
+    assert resident.read()["process_bytes"] - before >= 60 << 20
+    del held
+    assert ProcessPeak().read()["process_bytes"] - before < 60 << 20
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_a_gpu_the_clock_waits_and_the_allocator_is_read():
+    assert self_check("cuda")["ok"], self_check("cuda")
+    problem = build_problem("quadratic(d=2000)", Draw(0, "cuda"))
+    found = peak(problem, make_solver("itd(T=40)"))
+    assert found["cuda_bytes"] >= found["peak_bytes"]
+    assert prices(problem, "cuda")["dg_y"][0] > 0
