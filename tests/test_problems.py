@@ -10,6 +10,7 @@ from scipy.optimize import minimize, minimize_scalar
 
 from bilevelbench import Draw, Oracle, Unsupported, build_problem
 from bilevelbench.core.registry import PROBLEMS
+from bilevelbench.problems._cleaning import PROTOCOLS, split
 from bilevelbench.run.judge import Judge
 
 needs_mnist = pytest.mark.skipif(
@@ -100,11 +101,8 @@ def test_minimax_has_no_lower_curvature():
 # -- hyper-cleaning
 
 
-def noisy_and_true(text, seed=0):
-    from bilevelbench.problems import hyper_cleaning as module
-
-    make = module._digits if "mnist" not in text else module._mnist
-    parts = make(Draw(seed), 0.5)
+def noisy_and_true(data, seed=0, noise=0.5, protocol="recommended"):
+    parts = split(Draw(seed), data, PROTOCOLS[protocol], noise)
     return parts, parts.noisy, parts.labels
 
 
@@ -121,9 +119,7 @@ def test_exactly_half_of_the_labels_are_wrong():
 def test_the_share_of_noise_is_exact(noise):
     problem = build(f"hyper_cleaning(noise={noise})")
     assert problem.metrics(problem.x0, problem.y0)["f1"] == 0.0
-    from bilevelbench.problems.hyper_cleaning import _digits
-
-    parts = _digits(Draw(0), noise)
+    parts, _, _ = noisy_and_true("digits", noise=noise)
     assert (parts.noisy != parts.labels).sum() == round(600 * noise)
 
 

@@ -67,7 +67,8 @@ def second_order_products_are_right(target: str) -> None:
     """Every product with second derivatives that the oracle offers agrees with central differences of gradients."""
     problem = built(target)
     x, y = probe(problem)
-    oracle, rng, h = Oracle(problem), Draw(2), 1e-5
+    # Across a kink no difference is near a derivative: a short one seldom meets any of the many kinks of a network.
+    oracle, rng, h = Oracle(problem), Draw(2), 1e-8 if "nonsmooth" in problem.flags else 1e-5
     u, v = rng.normal(x.numel()), rng.normal(y.numel())
     u, v = u / u.norm(), v / v.norm()
     along_y = {}
