@@ -24,9 +24,14 @@ class Penalty(Outer):
 
     Descends f + gamma/2 |grad_y g|^2 + <grad_y g, nu> (+ lambda g for y). One step here is T steps on y and one on x;
     when the squared gradient norms of these last two fall below eps^2, gamma, eps, lambda and nu are updated, gamma
-    before nu as in the authors' code. Plain gradient steps where they used Adam. As gamma grows the penalised
-    problem stiffens like gamma, so both steps are divided by max(1, gamma/gamma0); the authors' code shrinks its
-    learning rates at every update too.
+    before nu as in the authors' code. So the paper's loop "while the gradient is above eps_k" is run through step by
+    step, and Algorithm 1 is ``penalty(lam=0, multipliers=False)``. Plain gradient steps where they used Adam. As gamma
+    grows the penalised problem stiffens like gamma, so both steps are divided by max(1, gamma/gamma0); the authors'
+    code shrinks its learning rates at every update too.
+
+    Constraints h_f(x, y) <= 0 become h + s^2 = 0 with a slack s and the same quadratic penalty, gamma/2 |h + s^2|^2.
+    The paper descends in s; here s^2 = max(-h, 0), its minimiser, so that the penalty is gamma/2 |max(h, 0)|^2. nu
+    belongs to grad_y g alone, as in the paper: at a fixed gamma the constraints are missed by O(1/gamma).
     """
 
     lr: float = 1e-2  # sigma: step on x
@@ -42,7 +47,8 @@ class Penalty(Outer):
 
     family = "first order"
     order = 2
-    calls = "T+1 dg_y, T df_y, df_x, T d2g_yy, d2g_xy"
+    handles = ("h_f",)
+    calls = "T+1 dg_y, T df_y, df_x, T d2g_yy, d2g_xy, 0..T+1 h_f, 0..T+1 dh_f"
     memory = "1"
     certified = (
         "lr=0.02,lr_inner=0.2,T=10,gamma=1.0,c_gamma=1.0,c_eps=1.0,eps=1e9,multipliers=False",
@@ -65,9 +71,11 @@ class Penalty(Outer):
             gy = o.dg_y(x, y)
             fy = o.df_y(x, y)
             vy = fy + o.d2g_yy(x, y, s.gamma * gy + s.nu) + s.lam * gy
+            vy = vy + o.dh_f(x, y, s.gamma * torch.relu(o.h_f(x, y)))[1]
             y = o.project_y(y - self.lr_inner * shrink * vy)
         gy = o.dg_y(x, y)
         vx = o.df_x(x, y) + o.d2g_xy(x, y, s.gamma * gy + s.nu)
+        vx = vx + o.dh_f(x, y, s.gamma * torch.relu(o.h_f(x, y)))[0]
         m, dx = self.move(s.m, vx)
         x = o.project_x(x - self.lr * shrink * dx)
         hit = vx @ vx + vy @ vy < s.eps**2  # strict: at zero gradients gamma stops when eps^2 underflows

@@ -69,12 +69,15 @@ def test_the_update_is_what_moves_x(name):
     lengths = (adam[1].x - adam[0].x).abs()
     assert 1e-5 < float(lengths[0]) < 1.001e-3  # lr, or less where the method divides it by its penalty
     torch.testing.assert_close(lengths, lengths[:1].expand(3), rtol=1e-3, atol=1e-9)
-    plain, ball = states(f"{name}(lr=0.001)"), states(f"{name}(lr=0.001,update='heavy_ball',momentum=0.5)")
+    plain, ball = (
+        states(f"{name}(lr=0.001,update='plain')"),
+        states(f"{name}(lr=0.001,update='heavy_ball',momentum=0.5)"),
+    )
     torch.testing.assert_close(ball[1].x, plain[1].x, rtol=0, atol=0)
     first, second = (b.x - a.x for a, b in itertools.pairwise(ball))
-    bare = make_solver(f"{name}(lr=0.001)")
+    bare = make_solver(f"{name}(lr=0.001,update='plain')")
     again = Oracle(q.problem)
     again.begin(1)
-    own = bare.step(again, states(f"{name}(lr=0.001)")[1]).x - plain[1].x
+    own = bare.step(again, plain[1]).x - plain[1].x
     if torch.allclose(plain[1].y, ball[1].y):  # y is moved by other means: the second direction is the plain one
         torch.testing.assert_close(second, own + 0.5 * first, rtol=1e-6, atol=1e-9)

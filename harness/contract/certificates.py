@@ -101,6 +101,14 @@ CLAIMS = {
         "argmin f + c (g - its Moreau envelope), c = c or lam, tau = gamma: x* within O(1/c)",
         lambda q, s: q.penalised(q.moreau(s.gamma), _first(s, "c", "lam")),
     ),
+    "value_penalty": Claim(
+        "where f and sigma/2 times the squared value gap are stationary, mu and theta regularising z and y: "
+        "x* as sigma grows and they fall",
+        lambda q, s: q.value_penalised(s.sigma, s.mu, s.theta),
+    ),
+    "direct_penalty": Claim(
+        "where df/dx vanishes along argmin f/gamma + g: W(0) within O(1/gamma)", lambda q, s: q.direct(s.gamma)
+    ),
     "helped": Claim("where Penalty ends at fixed gamma and lam", lambda q, s: q.helped(s.gamma, s.lam)),
     "truncated": Claim(
         "W(A^-1 (I - E^T)) within O(lr), E = I - lr_inner A", lambda q, s: q.W(_truncated(q, s)), "floor"

@@ -179,6 +179,38 @@ class Quadratic:
 
         return self.root(lambda x: (inner(x, 1.0) - inner(x, -1.0)) / (2 * nu))
 
+    def direct(self, gamma: float) -> Tensor:
+        """Where df/dx vanishes along argmin f/gamma + g."""
+
+        def gradient(x: Tensor) -> Tensor:
+            best = self.y_star(x)
+            return self.fx(x, best - torch.linalg.solve(self.P + gamma * self.A, self.fy(x, best)))
+
+        return self.root(gradient)
+
+    def value_penalised(self, sigma: float, mu: float, theta: float) -> Tensor:
+        """Where f + theta/2 |y|^2 + sigma/2 max(0, g - min_z (g + mu/2 |z|^2))^2 is stationary in (x, y), by Newton."""
+        problem, n, shifted = self.problem, len(self.r), self.A + mu * torch.eye(len(self.A)).double()
+
+        def phi(point: Tensor) -> Tensor:
+            x, y = point[:n], point[n:]
+            z = torch.linalg.solve(shifted, self.B @ x + self.b)
+            gap = problem.g(x, y) - problem.g(x, z) - 0.5 * mu * z @ z
+            return problem.f(x, y) + 0.5 * theta * y @ y + 0.5 * sigma * torch.relu(gap) ** 2
+
+        # Begin where the penalty's weight sigma gap is what the weight c of a fixed penalty would be, gap = O(1/c^2).
+        x = self.penalised(self.A, (sigma / 2) ** (1 / 3))
+        y = self.y_star(x) - torch.linalg.solve(self.P + (sigma / 2) ** (1 / 3) * self.A, self.fy(x, self.y_star(x)))
+        point = torch.cat([x, y])
+        for _ in range(100):
+            leaf = point.clone().requires_grad_()
+            (gradient,) = torch.autograd.grad(phi(leaf), leaf)
+            step = torch.linalg.solve(torch.autograd.functional.hessian(phi, point), gradient)
+            point = point - step
+            if float(step.norm()) < 1e-13:
+                return point[:n]
+        raise AssertionError("Newton's method does not settle")
+
     # -- directions of the first step, from (x0, y0)
 
     def unrolled(self, lr: float, T: int) -> Tensor:

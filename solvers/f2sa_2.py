@@ -1,0 +1,51 @@
+"""F2SA-2: fully first order, by a central difference in the weight of f."""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from bilevelbench import Moments, Oracle, Outer, solver
+
+
+class State(NamedTuple):
+    x: Tensor
+    y: Tensor  # follows argmin g + nu f
+    z: Tensor  # follows argmin g - nu f
+    m: Moments
+
+
+@solver("f2sa_2")
+class F2SA2(Outer):
+    """F2SA-p with p = 2. Chen, Li, Chayti, Zhang: "Faster gradient methods for highly-smooth stochastic bilevel
+    optimization", 2025 (arXiv 2509.02937), Algorithm 1, full batch.
+
+    The hypergradient is the derivative at nu = 0 of the gradient of l_nu(x) = min_y g + nu f, taken here as
+    (grad l_nu - grad l_-nu) / (2 nu): an error of O(nu^2) where F2SA, the forward difference, has O(nu), at the same
+    number of lower problems. nu = 1/lam, and it has to be small enough for g - nu f to be convex. Plain steps on x
+    where the paper normalises them to analyse the lower loops.
+    """
+
+    lr: float = 1e-2  # eta_x: step on x
+    lr_inner: float = 1e-1  # eta_y: step on both lower iterates
+    T: int = 10  # K: inner steps on each of them
+    lam: float = 100.0  # 1/nu
+
+    at_least = {"lam": 1e-12}  # noqa: RUF012
+
+    family = "first order"
+    calls = "2*T dg_y, 2*T df_y, 2 df_x, 2 dg_x"
+    memory = "1"
+    certificate = "penalty2"  # root of the central difference
+    certified = ("lr=0.1,lr_inner=0.9,T=10,lam=200.0", "lr=0.05,lr_inner=0.5,T=20,lam=1000.0")
+
+    def init(self, o: Oracle, x: Tensor, y: Tensor) -> State:
+        return State(x, y, y, self.moments(x))
+
+    def step(self, o: Oracle, s: State) -> State:
+        x, y, z, nu = s.x, s.y, s.z, 1.0 / self.lam
+        for _ in range(self.T):
+            y = o.project_y(y - self.lr_inner * (o.dg_y(x, y) + nu * o.df_y(x, y)))
+            z = o.project_y(z - self.lr_inner * (o.dg_y(x, z) - nu * o.df_y(x, z)))
+        direction = 0.5 * (o.df_x(x, y) + o.df_x(x, z)) + 0.5 * self.lam * (o.dg_x(x, y) - o.dg_x(x, z))
+        m, dx = self.move(s.m, direction)
+        return State(o.project_x(x - self.lr * dx), y, z, m)
