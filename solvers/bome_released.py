@@ -26,4 +26,4 @@ class BOMEReleased(BOME):
     eps: float = 1e-8
     update: Update = "heavy_ball"
 
-    certified = ("lr_y=None,lr_inner=1.0,T=3,momentum=0.5",)
+    certified = ("lr_y=None,lr_inner=1.0,T=3,momentum=0.5",)  # type: ignore[assignment]  # fewer than BOME's
