@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from bilevelbench.stats import compare, targets
-from bilevelbench.store.frame import Results, load
+from bilevelbench.store.frame import BYTES, Results, load
 
 from . import figures, style, tables, verdict
 
@@ -60,6 +60,7 @@ def write(results: Path, out: Path, only: list[str] | None = None) -> Report:
         unsupported=data.runs[data.runs["status"] == "unsupported"].to_dict("records"),
         provenance=tables.provenance(data),
         superseded=data.superseded,
+        notes=data.notes,
         troubles=[trouble.replace(str(results) + "/", "") for trouble in data.troubles],
     )  # fmt: skip
     (out / "index.html").write_text(page, encoding="utf-8")
@@ -84,7 +85,19 @@ def slug(text: str) -> str:
 def _problem(name: str, data: Results, final: pd.DataFrame, out: Path) -> dict[str, Any]:
     runs, looks = data.runs[data.runs["problem"] == name], data.looks[data.looks["problem"] == name]
     known = [metric for metric in METRICS if metric in looks and looks[metric].notna().any()]
-    fixed = {"run", "problem", "solver", "seed", "step", "seconds", "cpu_seconds", "total_calls", "status", *METRICS}
+    fixed = {
+        "run",
+        "problem",
+        "solver",
+        "seed",
+        "step",
+        "seconds",
+        "cpu_seconds",
+        "total_calls",
+        "grads",
+        "status",
+        *METRICS,
+    }
     own = [c for c in looks.columns if c not in fixed and c != "lower_residual" and looks[c].notna().any()]
     headers = [(data.records[run].header or {})["problem"] for run in runs["run"]]
     about = next((header for header in headers if header.get("n_x")), headers[0])
@@ -149,10 +162,10 @@ def _memory(runs: pd.DataFrame, out: Path) -> dict[str, Any] | None:
     table = runs.dropna(subset=["peak_bytes"])
     if not len(table):
         return None
-    table[["problem", "solver", "seed", "peak_bytes", "state_bytes", "n_x", "n_y"]].to_csv(
+    table[["problem", "solver", "seed", *BYTES, "n_x", "n_y"]].dropna(axis=1, how="all").to_csv(
         out / "data" / "memory.csv", index=False
     )
     figure = figures.memory(table)
     svg = style.save(figure, out / "figures", "memory")
     plt.close(figure)
-    return {"svg": svg, "stem": "memory"}
+    return {"svg": svg, "stem": "memory", "table": tables.memory(table)}

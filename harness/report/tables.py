@@ -46,6 +46,7 @@ def leaders(table: pd.DataFrame) -> list[dict[str, str]]:
             {
                 "solver": row["solver"], "colour": style.colour(row["solver"]), "class": CLASS.get(row["order"], "—"),
                 "share": share, "calls": number(row["calls_ratio"], 2), "seconds": number(row["seconds_ratio"], 2),
+                "grads": number(row["grads_ratio"], 2), "floor": number(row["over_floor"], 3),
                 "memory": size(row["peak_bytes"]), "vectors": number(row["vectors"], 2),
                 "failed": f"{row['failed']} of {row['runs']}", "unsupported": str(row["unsupported"]),
             }
@@ -70,6 +71,21 @@ def reached(table: pd.DataFrame, order: list[str]) -> dict[str, Any]:
     return {"solvers": solvers, "rows": rows}
 
 
+def memory(runs: pd.DataFrame) -> dict[str, Any]:
+    """Bytes by problem and solver, the largest over seeds; columns that no run has are left out."""
+    heads = {
+        "peak_bytes": "peak", "solver_bytes": "the solver's own", "problem_bytes": "one answer of the problem",
+        "state_bytes": "state", "cuda_bytes": "allocator", "process_bytes": "process",
+    }  # fmt: skip
+    shown = {name: head for name, head in heads.items() if name in runs and runs[name].notna().any()}
+    largest = runs.groupby(["problem", "solver"], sort=True)[list(shown)].max().dropna(how="all")
+    rows = [
+        {"problem": problem, "solver": solver, "values": [size(float(row[name])) for name in shown]}
+        for (problem, solver), row in zip(largest.index, largest.astype(float).to_dict("records"), strict=True)
+    ]
+    return {"heads": list(shown.values()), "rows": rows}
+
+
 def final(runs: pd.DataFrame, looks: pd.DataFrame, metrics: list[str]) -> dict[str, Any]:
     """What every solver of a problem ends with: medians over seeds of each metric at the last good look."""
     rows = []
@@ -81,6 +97,7 @@ def final(runs: pd.DataFrame, looks: pd.DataFrame, metrics: list[str]) -> dict[s
                 "solver": solver, "colour": style.colour(str(solver)), "asked": group["asked_solver"].iloc[0],
                 "status": ", ".join(f"{n} {kind}" if n < len(group) else str(kind) for kind, n in statuses.items()),
                 "steps": number(group["steps"].median(), 6), "calls": number(group["calls"].median(), 6),
+                "grads": number(group["grads"].median(), 4),
                 "seconds": number(group["seconds"].median(), 3),
                 "values": [number(_median(last[m]) if m in last else None, 4) for m in metrics],
             }
@@ -115,9 +132,13 @@ def provenance(data: Results) -> dict[str, Any]:
             "cores",
             "gpu",
             "cuda",
+            "driver",
+            "blas",
+            "lock",
         )
     }
-    loads = [header.get("environment", {}).get("load", [None])[0] for header in headers]
+    ends = [record.rows[-1].get("after") or {} for record in data.records.values() if record.rows]
+    loads = [(moment.get("load") or [None])[0] for moment in [h.get("environment", {}) for h in headers] + ends]
     loads = [load for load in loads if load is not None]
     cores = max((header.get("environment", {}).get("cores") or 1 for header in headers), default=1)
     facts = {
@@ -134,7 +155,7 @@ def provenance(data: Results) -> dict[str, Any]:
         facts["commit"] += " with uncommitted changes"
     if loads:
         facts["load"] = f"{min(loads):g} to {max(loads):g} on {cores} cores"
-    for name in ("setup_seconds", "warmup_seconds"):
+    for name in ("setup_seconds", "first_seconds", "warmup_seconds", "audit_seconds", "judge_seconds"):
         values = data.runs[name].dropna()
         if len(values):
             facts[name.replace("_", " ")] = f"median {values.median():.2g}, at most {values.max():.2g} (in no curve)"

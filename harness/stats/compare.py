@@ -17,15 +17,16 @@ def leaders(runs: pd.DataFrame, hit: pd.DataFrame) -> pd.DataFrame:
     """One row per solver, best first: share of targets reached, cost ratios to the best, memory, failures.
 
     ``share``: targets reached over targets set, runs pooled within a problem and problems weighing alike. ``low`` and
-    ``high``: its bootstrap interval, from five runs a problem on. ``calls_ratio``, ``seconds_ratio``: median over the
-    targets that somebody met of the cost over the best solver's. ``vectors``: peak memory on the problem with the most
-    lower variables, in vectors of the size of y.
+    ``high``: its bootstrap interval, from five runs a problem on. ``calls_ratio``, ``grads_ratio`` (gradient
+    equivalents), ``seconds_ratio``: median over the targets that somebody met of the cost over the best solver's.
+    ``over_floor``: seconds over the least that the oracle's answers take, the median over runs. ``vectors``: peak
+    memory on the problem with the most lower variables, in vectors of the size of y.
     """
     rows = [
         _leader(str(solver), group, hit[hit["solver"] == solver]) for solver, group in runs.groupby("solver", sort=True)
     ]
     table = pd.DataFrame(rows)
-    for by in ("calls", "seconds"):
+    for by in ("calls", "grads", "seconds"):
         ratio = (
             ratios_to_best(costs(hit, by)).groupby("solver")["ratio"].agg(median)
             if len(hit)
@@ -57,9 +58,17 @@ def _leader(solver: str, runs: pd.DataFrame, hit: pd.DataFrame) -> dict[str, Any
         "high": interval[1] if interval else float("nan"),
         "peak_bytes": float(peaks["peak_bytes"].max()) if len(peaks) else float("nan"),
         "vectors": float(vectors[largest]) if largest is not None else float("nan"),
+        "over_floor": _over_floor(made),
         "failed": int(made["status"].isin(FAILED).sum()),
         "unsupported": int(runs["status"].isin(NOT_RUN).sum()),
     }
+
+
+def _over_floor(runs: pd.DataFrame) -> float:
+    """Seconds of steps over their floor. On the CPU both are CPU seconds, which a busy machine does not spoil."""
+    seconds = runs["cpu_seconds"].where(runs["device"] == "cpu", runs["seconds"]).astype(float)
+    ratio = (seconds / runs["floor_seconds"].astype(float))[(runs["floor_seconds"] > 0) & (seconds > 0)]
+    return float(ratio.median()) if len(ratio) else float("nan")
 
 
 def reached(hit: pd.DataFrame) -> pd.DataFrame:

@@ -22,9 +22,10 @@ def measure_of(looks: pd.DataFrame) -> str:
 
 
 def hits(runs: pd.DataFrame, looks: pd.DataFrame) -> pd.DataFrame:
-    """One row per run and target: calls and seconds at the first look that meets it, infinity where none does.
+    """One row per run and target: calls, grads (gradient equivalents) and seconds at the first look that meets it,
+    infinity where none does; grads are NaN where the oracle's prices are not known.
 
-    Columns: run, problem, solver, seed, measure, decade, calls, seconds. A run that failed keeps what it reached
+    Columns: run, problem, solver, seed, measure, decade, calls, grads, seconds. A run that failed keeps what it reached
     before. Unsupported runs and problems without a measure have no rows.
     """
     counted = runs[~runs["status"].isin(NOT_RUN)]
@@ -34,7 +35,7 @@ def hits(runs: pd.DataFrame, looks: pd.DataFrame) -> pd.DataFrame:
         measure = measure_of(seen)
         if measure:
             tables.append(_hits(group, seen, measure).assign(problem=problem, measure=measure))
-    columns = ["run", "problem", "solver", "seed", "measure", "decade", "calls", "seconds"]
+    columns = ["run", "problem", "solver", "seed", "measure", "decade", "calls", "grads", "seconds"]
     return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
 
 
@@ -44,11 +45,12 @@ def _hits(runs: pd.DataFrame, looks: pd.DataFrame, measure: str) -> pd.DataFrame
     tables = []
     for decade in DECADES[measure]:
         met = looks[looks[measure] <= start * 10.0**-decade]
-        first = met.groupby("run")[["total_calls", "seconds"]].first()
+        first = met.groupby("run")[["total_calls", "grads", "seconds"]].first()
         table = runs[["run", "solver", "seed"]].merge(first, left_on="run", right_index=True, how="left")
         tables.append(table.rename(columns={"total_calls": "calls"}).assign(decade=decade))
     return pd.concat(tables).assign(
         calls=lambda t: t["calls"].astype(float).fillna(np.inf),
+        grads=lambda t: t["grads"].astype(float).where(np.isfinite(t["calls"]), np.inf),
         seconds=lambda t: t["seconds"].astype(float).fillna(np.inf),
     )
 
@@ -56,9 +58,9 @@ def _hits(runs: pd.DataFrame, looks: pd.DataFrame, measure: str) -> pd.DataFrame
 def costs(hit: pd.DataFrame, by: str) -> pd.DataFrame:
     """Median over seeds of the cost to each target (column ``cost``), infinity where the median run never gets there.
 
-    One row per problem, decade and solver. ``by`` is "calls" or "seconds".
+    One row per problem, decade and solver. ``by`` is "calls", "grads" or "seconds".
     """
-    return hit.groupby(["problem", "decade", "solver"])[by].agg(median).rename("cost").reset_index()
+    return hit.dropna(subset=[by]).groupby(["problem", "decade", "solver"])[by].agg(median).rename("cost").reset_index()
 
 
 def median(values: pd.Series | np.ndarray) -> float:

@@ -8,14 +8,17 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from .journal import Record, read_folder
+from .journal import Record, read
+from .prices import price
 
 
 class Results(NamedTuple):
     """``runs`` has one row per run, ``looks`` one per look (metrics as columns), both with the column ``run``.
 
     ``troubles`` holds a sentence for each file that is foreign or half-written; what is whole of it is in the tables.
-    ``superseded`` counts runs left out because the same experiment was made again with later code.
+    ``superseded`` counts runs left out because the same experiment was made again with later code. ``notes`` holds a
+    sentence for whatever was kept apart because it must not be in one ratio. ``records`` keep their first and last row
+    and those with iterates.
     """
 
     runs: pd.DataFrame
@@ -23,27 +26,71 @@ class Results(NamedTuple):
     records: dict[str, Record]
     troubles: list[str]
     superseded: int
+    notes: list[str]
 
 
 LOOK = ("step", "seconds", "cpu_seconds", "total_calls", "status")
+Columns = dict[str, list[Any]]
 
 
 def load(folder: Path, only: list[str] | None = None) -> Results:
     """Read the result files of a folder, or those of the given names. ``ValueError`` where there is no run to show."""
-    records = [record for record in read_folder(folder) if only is None or record.path.name in only]
+    records: list[Record] = []
+    columns: dict[Path, Columns] = {}
+    named = None if only is None else set(only)
+    for path in sorted(folder.glob("*.jsonl")):
+        if named is None or path.name in named:
+            record = read(path)
+            columns[path] = _columns(record)
+            record.rows = _kept(record.rows)  # a million rows as dictionaries are gigabytes
+            records.append(record)
     troubles = [record.trouble for record in records if record.trouble]
     complete = [record for record in records if record.header is not None]
     whole = _latest(complete)
     if not whole:
         raise ValueError(f"{folder} holds no bilevelbench result; make some with `bilevelbench run --out {folder}`")
     runs = pd.DataFrame([_run(digest, record) for digest, record in whole.items()])
-    runs = _label(runs).sort_values(["problem", "solver", "seed", "run"], ignore_index=True)
-    looks = pd.DataFrame([look for digest, record in whole.items() for look in _looks(digest, record)])
-    columns = ["run", *LOOK]
-    looks = looks.reindex(columns=columns + [c for c in looks.columns if c not in columns])
-    looks = looks.merge(runs[["run", "problem", "solver", "seed"]], on="run")
+    runs, notes = _label(runs)
+    runs["floor_seconds"], runs["grads"] = float("nan"), float("nan")
+    looks = _join({digest: columns[record.path] for digest, record in whole.items()}, runs.set_index("run"))
+    price(runs, looks, whole)
+    runs = runs.sort_values(["problem", "solver", "seed", "run"], ignore_index=True)
     looks = looks.sort_values(["problem", "solver", "seed", "run", "step"], ignore_index=True)
-    return Results(runs, looks, whole, troubles, len(complete) - len(whole))
+    looks = looks.drop(columns=["calls", "rows"])
+    return Results(runs, looks, whole, troubles, len(complete) - len(whole), notes + _clock(whole))
+
+
+def _columns(record: Record) -> Columns:
+    """The looks of a run; the row that only says how a run failed repeats a step and has no metrics."""
+    rows = [row for row in record.rows if row["metrics"]]
+    names = dict.fromkeys(name for row in rows for name in row["metrics"])
+    made: Columns = {name: [row.get(name) for row in rows] for name in (*LOOK, "calls", "rows")}
+    return made | {name: [row["metrics"].get(name) for row in rows] for name in names}
+
+
+def _kept(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    ends = {0, len(rows) - 1}
+    return [row for k, row in enumerate(rows) if k in ends or row.get("x")]
+
+
+def _join(columns: dict[str, Columns], runs: pd.DataFrame) -> pd.DataFrame:
+    """All looks in one table: runs with the same metrics are joined as lists, which is what a million rows need."""
+    groups: dict[tuple[str, ...], Columns] = {}
+    for digest, own in columns.items():
+        joined = groups.setdefault(tuple(own), {name: [] for name in ("run", "problem", "solver", "seed", *own)})
+        n = len(own["step"])
+        joined["run"] += [digest] * n
+        for name in ("problem", "solver", "seed"):
+            joined[name] += [runs.at[digest, name]] * n
+        for name, values in own.items():
+            joined[name] += values
+    tables = [pd.DataFrame(joined) for joined in groups.values() if joined["run"]]
+    first = ["run", *LOOK]
+    looks = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[*first, "calls", "rows"])
+    for name in looks.columns.difference(["run", "problem", "solver", "status", "calls", "rows"]):
+        looks[name] = pd.to_numeric(looks[name])
+    looks = looks.reindex(columns=first + [name for name in looks.columns if name not in first])
+    return looks if tables else looks.assign(problem="", solver="", seed=0)
 
 
 def _latest(records: list[Record]) -> dict[str, Record]:
@@ -60,37 +107,57 @@ def _run(digest: str, record: Record) -> dict[str, Any]:
     key, problem, solver = header["key"], header["problem"], header["solver"]
     first, last = (record.rows[0], record.rows[-1]) if record.rows else ({}, {})
     memory = first.get("memory") or {}
+    threads, environment = key["threads"], header.get("environment", {})
     return {
         "run": digest, "asked_problem": problem.get("given", ""), "asked_solver": solver.get("given", ""),
         "name": solver.get("name") or solver.get("given", "").partition("(")[0],
         "choices": solver.get("choices") or {}, "knobs": solver.get("knobs") or {}, "order": solver.get("order"),
-        "seed": key["seed"], "device": key["device"], "dtype": key["dtype"], "threads": key["threads"],
+        "seed": key["seed"], "device": key["device"], "dtype": key["dtype"], "threads": threads,
+        "engine": key.get("engine", ""), "machine": machine(environment),
+        "version": f"version {key.get('problem_version')}", "on": f"{threads} thread{'s' if threads != 1 else ''}",
         "status": record.status, "reason": last.get("reason", ""), "traceback": last.get("traceback", ""),
         "budget": ", ".join(f"{key[unit]} {unit}" for unit in ("steps", "seconds", "calls") if key.get(unit)),
         "ended_by": last.get("ended_by", ""), "steps": last.get("step"), "seconds": last.get("seconds"),
-        "calls": last.get("total_calls"), "peak_bytes": memory.get("peak_bytes"),
-        "state_bytes": memory.get("state_bytes"), "n_x": problem.get("n_x"), "n_y": problem.get("n_y"),
-        "setup_seconds": first.get("setup_seconds"), "warmup_seconds": first.get("warmup_seconds"),
-        "load": (header.get("environment", {}).get("load") or [None])[0],
+        "cpu_seconds": last.get("cpu_seconds"), "calls": last.get("total_calls"),
+        **{name: memory.get(name) for name in BYTES}, "n_x": problem.get("n_x"), "n_y": problem.get("n_y"),
+        **{name: first.get(name) for name in ("setup_seconds", "first_seconds", "warmup_seconds", "audit_seconds")},
+        **{name: last.get(name) for name in ("judge_seconds", "overhead_seconds")},
+        "load": (environment.get("load") or [None])[0],
     }  # fmt: skip
 
 
-def _looks(digest: str, record: Record) -> list[dict[str, Any]]:
-    """The looks of a run; the row that only says how a run failed repeats a step and has no metrics."""
-    return [{"run": digest} | {k: row.get(k) for k in LOOK} | row["metrics"] for row in record.rows if row["metrics"]]
+BYTES = ("peak_bytes", "solver_bytes", "problem_bytes", "state_bytes", "process_bytes", "cuda_bytes")
 
 
-def _label(runs: pd.DataFrame) -> pd.DataFrame:
-    """``problem``: as asked for, with device, dtype, budget where these are mixed. ``solver``: name and choices.
+def machine(environment: dict[str, Any]) -> str:
+    """What must be equal for seconds to be comparable: processor, cores, GPU."""
+    parts = [environment.get("cpu"), f"{environment.get('cores')} cores", environment.get("gpu")]
+    return ", ".join(part for part in parts if part)
+
+
+APART = {
+    "device": "", "dtype": "", "budget": "", "engine": "", "on": "",
+    "version": "its numbers differ from version to version",
+    "machine": "seconds of one machine say nothing about another",
+}  # fmt: skip
+
+
+def _label(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """``problem``: as asked for, with whatever must not be in one ratio where that is mixed: device, dtype, budget,
+    engine, threads, version of the problem, machine. ``solver``: name and choices. And what was kept apart, why.
 
     Step sizes may differ under one label, from problem to problem. Where two specs would share a label within one
     problem, the knobs in which they differ are added.
     """
-    runs = runs.copy()
+    runs, notes = runs.copy(), []
     runs["problem"] = runs["asked_problem"]
-    for column in ("device", "dtype", "budget"):
+    for column, why in APART.items():
         mixed = runs.groupby("asked_problem")[column].transform("nunique") > 1
         runs.loc[mixed, "problem"] += ", " + runs.loc[mixed, column]
+        if why and mixed.any():
+            for problem, group in runs[mixed].groupby("asked_problem"):
+                kinds = " and ".join(sorted(group[column].unique()))
+                notes.append(f"{problem}: results of {kinds} are kept apart, in no ratio together: {why}.")
     runs["solver"] = [_bracket(name, choices) for name, choices in zip(runs["name"], runs["choices"], strict=True)]
     for _, group in runs.groupby(["problem", "solver"]):
         if group["asked_solver"].nunique() > 1:
@@ -105,7 +172,19 @@ def _label(runs: pd.DataFrame) -> pd.DataFrame:
             for index, knobs in zip(group.index, group["knobs"], strict=True):
                 extra = {k: knobs.get(k) for k in differing}
                 runs.loc[index, "solver"] = _bracket(runs.loc[index, "name"], {**runs.loc[index, "choices"], **extra})
-    return runs
+    return runs, notes
+
+
+def _clock(records: dict[str, Record]) -> list[str]:
+    """A sentence where a process's clock did not pass its check."""
+    checks = [(record.header or {}).get("environment", {}).get("clock") or {} for record in records.values()]
+    wrong = [check for check in checks if check.get("ok") is False]
+    if not wrong:
+        return []
+    return [
+        f"The check of the clock failed for {len(wrong)} of {len(checks)} runs (it read {wrong[0]}): "
+        "do not trust their seconds."
+    ]
 
 
 def _bracket(name: str, choices: dict[str, Any]) -> str:

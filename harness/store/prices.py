@@ -1,0 +1,65 @@
+"""Oracle calls weighed by what they take: gradient equivalents, and the floor of a run.
+
+The prices of a problem are those that its runs measured (see ``run.prices``), the median over their headers: what was
+asked the same costs the same, whichever process measured it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .journal import Record
+
+UNIT = "dg_y"  # one gradient equivalent is one gradient of g in y over all rows
+Prices = dict[str, tuple[float, float]]
+
+
+def price(runs: pd.DataFrame, looks: pd.DataFrame, records: Mapping[str, Record]) -> None:
+    """Add ``grads``, gradient equivalents so far, to both tables and ``floor_seconds`` to ``runs``, in place.
+
+    A run with a kind of call that has no price has neither.
+    """
+    looks["grads"] = np.nan
+    for _, group in runs.groupby("problem", sort=True):
+        headers = [records[run].header or {} for run in group["run"]]
+        known = _median([header.get("prices") or {} for header in headers])
+        rows = next((header["problem"].get("n_g") for header in headers if header["problem"].get("n_g")), 1)
+        if UNIT not in known:
+            continue
+        unit = known[UNIT][0] + known[UNIT][1] * rows
+        own = looks["run"].isin(group["run"])
+        pairs = zip(looks.loc[own, "calls"], looks.loc[own, "rows"], strict=True)
+        looks.loc[own, "grads"] = [floor(known, calls, seen) / unit for calls, seen in pairs]
+        for index, run in group["run"].items():
+            last = records[run].rows[-1] if records[run].rows else {}
+            seconds = floor(known, last.get("calls") or {}, last.get("rows") or {})
+            runs.loc[index, ["floor_seconds", "grads"]] = seconds, seconds / unit
+
+
+def floor(prices: Prices, calls: Mapping[str, int], rows: Mapping[str, int]) -> float:
+    """Seconds that the answers must take: prices of the calls, and of the rows behind them. What has no price: NaN."""
+    seconds = 0.0
+    for kind, n in calls.items():
+        if kind in prices:
+            seconds += n * prices[kind][0] + rows.get(kind, 0) * prices[kind][1]
+        elif not kind.startswith(FREE):
+            return float("nan")
+    return seconds
+
+
+FREE = ("draw_", "project_", "normal", "integer")  # these evaluate none of the functions
+
+
+def _median(measured: list[dict[str, Any]]) -> Prices:
+    kinds = dict.fromkeys(kind for prices in measured for kind in prices)
+    return {
+        kind: (
+            float(np.median([prices[kind][0] for prices in measured if kind in prices])),
+            float(np.median([prices[kind][1] for prices in measured if kind in prices])),
+        )
+        for kind in kinds
+    }

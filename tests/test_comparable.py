@@ -1,0 +1,122 @@
+"""What must not be compared is in no common ratio, and calls are weighed by what they take."""
+
+import json
+
+import pytest
+
+from bilevelbench.asv import rows
+from bilevelbench.report.page import write
+from bilevelbench.stats import compare, targets
+from bilevelbench.store.frame import load
+from bilevelbench.store.prices import floor
+from tests.results_factory import write_run
+
+PRICES = {"dg_y": [1e-5, 0.0], "df": [3e-5, 1e-6], "d2g": [5e-5, 0.0]}
+
+
+def changed(path, name="", **fields):
+    """The file, its header's fields replaced ("environment.cpu" is reached as environment__cpu)."""
+    head, *lines = path.read_text().split("\n")
+    header = json.loads(head)
+    for field, value in fields.items():
+        place, keys = header, field.split("__")
+        for key in keys[:-1]:
+            place = place[key]
+        place[keys[-1]] = value
+    if name:
+        path.unlink()
+        header["digest"] = name.ljust(16, "0")
+        path = path.with_name(f"{name}.jsonl")
+    path.write_text("\n".join([json.dumps(header), *lines]))
+    return path
+
+
+def ratios(data):
+    """Every pair of runs whose costs enter one ratio."""
+    hit = targets.hits(data.runs, data.looks)
+    return {frozenset(group["run"]) for _, group in hit.groupby(["problem", "decade"])}
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"key__problem_version": 2}, "quadratic: results of version 1 and version 2 are kept apart"),
+        ({"environment__cpu": "other"}, "quadratic: results of 2 cores and other, 2 cores are kept apart"),
+        ({"environment__gpu": "H100"}, "kept apart, in no ratio together: seconds of one machine"),
+    ],
+)
+def test_results_that_must_not_be_compared_are_in_no_common_ratio(tmp_path, fields, words):
+    changed(write_run(tmp_path, solver="bome"), "one")
+    changed(write_run(tmp_path, solver="itd", order=2), "two", **fields)
+    data = load(tmp_path)
+    assert len(data.runs) == 2
+    assert all(len(together) == 1 for together in ratios(data))
+    assert any(words in note for note in data.notes), data.notes
+    report = write(tmp_path, tmp_path / "out")
+    assert "are kept apart" in report.path.read_text()
+
+
+def test_results_of_one_machine_and_version_are_in_one_ratio(tmp_path):
+    write_run(tmp_path, solver="bome")
+    write_run(tmp_path, solver="itd", order=2)
+    data = load(tmp_path)
+    assert not data.notes
+    assert any(len(together) == 2 for together in ratios(data))
+
+
+def test_another_schema_is_refused_and_said(tmp_path):
+    write_run(tmp_path, solver="bome")
+    path = write_run(tmp_path, solver="itd")
+    path.write_text(path.read_text().replace('"schema":1', '"schema":2', 1))
+    data = load(tmp_path)
+    assert list(data.runs["solver"]) == ["bome"]
+    assert "schema 2" in data.troubles[0]
+
+
+def test_a_clock_that_failed_its_check_is_said(tmp_path):
+    changed(write_run(tmp_path), environment__clock={"ok": False, "slept": 0.01})
+    assert "do not trust their seconds" in load(tmp_path).notes[0]
+
+
+def test_calls_are_weighed_by_their_prices(tmp_path):
+    for solver, price in (("bome", 10), ("itd", 30)):
+        changed(write_run(tmp_path, solver=solver, price=price), prices=PRICES)
+    data = load(tmp_path)
+    last = data.looks.groupby("solver")["grads"].last()
+    assert last.to_dict() == pytest.approx({"bome": 20.0, "itd": 60.0})  # dg_y alone: calls are the unit
+    assert data.runs.set_index("solver")["floor_seconds"].to_dict() == pytest.approx({"bome": 2e-4, "itd": 6e-4})
+    table = compare.leaders(data.runs, targets.hits(data.runs, data.looks)).set_index("solver")
+    assert table.loc["itd", "grads_ratio"] == pytest.approx(3.0)
+    # 0.001 s a step over ten, thirty gradients of 1e-5 s
+    assert table["over_floor"].to_dict() == pytest.approx({"bome": 10.0, "itd": 10.0 / 3})
+
+
+def test_the_median_of_several_processes_prices_is_used(tmp_path):
+    for seed, factor in enumerate((1, 2, 9)):
+        changed(write_run(tmp_path, seed=seed), prices={"dg_y": [factor * 1e-5, 0.0]})
+    assert load(tmp_path).runs["floor_seconds"].tolist() == pytest.approx([4e-4] * 3)
+
+
+def test_without_prices_there_are_no_gradient_equivalents(tmp_path):
+    write_run(tmp_path)
+    data = load(tmp_path)
+    assert data.looks["grads"].isna().all()
+    table = compare.leaders(data.runs, targets.hits(data.runs, data.looks))
+    assert table["grads_ratio"].isna().all()
+    assert table["calls_ratio"].notna().all()
+
+
+def test_the_floor_counts_calls_and_rows():
+    prices = {kind: tuple(price) for kind, price in PRICES.items()}
+    assert floor(prices, {"df": 2, "draw_f": 7, "project_x": 3}, {"df": 100}) == pytest.approx(6e-5 + 1e-4)
+    assert floor(prices, {"dg": 1}, {}) != floor(prices, {"dg": 1}, {}), "a kind without a price makes it NaN"
+
+
+def test_made_up_results_have_a_report(tmp_path, monkeypatch):
+    monkeypatch.setattr(rows, "PROBLEMS", 1)
+    monkeypatch.setattr(rows, "SOLVERS", 2)
+    assert rows.write(tmp_path, 300) == 400
+    data = load(tmp_path)
+    assert len(data.looks) == 400
+    assert data.looks["grads"].notna().all()
+    assert write(tmp_path, tmp_path / "out").path.is_file()
