@@ -20,7 +20,9 @@ PROBLEM_NAMES = [
 ]  # fmt: skip
 SOLVER_NAMES = [
     "bome", "penalty", "itd", "aid_cg", "aid_neumann", "vpbgd", "f2sa", "soba", "first_order", "bda", "darts", "es",
-    "fmd", "iaptt", "k_rmd", "lower_only", "pzobo", "random_search", "t1t2",
+    "fmd", "iaptt", "k_rmd", "lower_only", "pzobo", "random_search", "t1t2", "amigo", "bic_gaffa", "bome_released",
+    "bsa", "bsg1", "bvfsm", "f2sa_2", "f3sa", "fdehbo", "fsla", "g_pbgd", "lv_hba", "ma_soba", "meha", "mrbo",
+    "nystrom", "pbgd_free", "saba", "sama", "sl_bamm", "spaba", "srba", "stocbio", "sustain", "ttsa", "vrbo",
 ]  # fmt: skip
 SPEED_NAMES = ["quadratic", "hyper_cleaning"]  # calls do not depend on the problem, and seconds take long to measure
 STEPS = 20  # asv makes one call a sample where there is a setup, and one step is too short for a clock
