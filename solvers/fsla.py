@@ -27,7 +27,7 @@ class FSLA(Outer):
     difference. Minibatches: one of g for y, one of g and of f for v, one of each for p. ``decay`` is that of all
     three steps and of eta (1/2 is common).
 
-    Unverified: written after an independent implementation, the paper's own listing could not be read.
+    Written after an independent implementation; the paper's own listing could not be read: unverified.
     """
 
     lr: float = 1e-2  # step on x

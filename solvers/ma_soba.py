@@ -25,7 +25,7 @@ class MASOBA(Outer):
     gradients taken at the same point. ``batch`` rows of f and of g a step, all by default; ``decay`` is that of all
     three steps and of theta (the paper: 1/2).
 
-    Unverified: whether the paper's x moves along the average with this step's term or without; here, as in an
+    Whether the paper's x moves along the average with this step's term or without is unverified; here, as in an
     independent implementation, with it.
     """
 

@@ -20,17 +20,16 @@ class TTSA(Outer):
     Algorithm 1.
 
     A step on y and one on x, whose linear system is solved as in BSA by one product of random length: the mean over it
-    is the Neumann series of K terms. x slows down faster than y, by the two decays of the paper's non-convex case;
-    eta, a constant of the problem in the paper, is a knob. The lower step, the factors, df and the cross product draw
-    minibatches of their own.
+    is the Neumann series of K terms. In the paper x slows down faster than y (its non-convex case: ``decay`` 3/5 and
+    ``decay_inner`` 2/5); steps are constant here unless asked, as those of all solvers. eta, a constant of the problem
+    in the paper, is a knob. The lower step, the factors, df and the cross product draw minibatches of their own.
     """
 
     lr: float = 1e-2  # alpha_0: step on x
     lr_inner: float = 1e-1  # beta_0: step on y
     lr_linear: float | None = None  # step of the series; lr_inner unless given
     K: int = 10  # t_max: the longest product has K - 1 factors
-    decay: float = 0.6  # of the step on x
-    decay_inner: float = 0.4  # of the step on y
+    decay_inner: float = 0.0  # of the step on y; decay is that of the step on x
     batch: int | None = None
 
     family = "implicit"

@@ -432,7 +432,7 @@ def test_all_rows_in_a_minibatch_are_all_rows(text):
     close(torch.cat(vectors(one)), torch.cat(vectors(other)), 1e-12)
 
 
-# decay 1/2 is SOBA's published schedule; limits: x*, or W of the truncated series
+# decay 1/2 is SOBA's published schedule, 3/5 and 2/5 are TTSA's; limits: x*, or W of the truncated series
 CONVERGING = [
     ("soba(lr=0.3,lr_inner=1.0,decay=0.5,batch=1)", None),
     ("ma_soba(lr=0.3,lr_inner=1.0,theta=0.5,decay=0.5,batch=1)", None),
@@ -440,7 +440,7 @@ CONVERGING = [
     ("amigo(lr=0.3,lr_inner=1.0,T=2,K=2,decay=0.5,batch=1)", None),
     ("stocbio(lr=0.3,lr_inner=1.0,T=2,Q=1,decay=0.5,batch=1)", 2),
     ("bsa(lr=0.3,lr_inner=1.0,T=2,K=2,decay=0.5,batch=1)", 2),
-    ("ttsa(lr=0.3,lr_inner=1.0,K=2,batch=1)", 2),
+    ("ttsa(lr=0.3,lr_inner=1.0,K=2,decay=0.6,decay_inner=0.4,batch=1)", 2),
 ]
 
 
