@@ -182,10 +182,14 @@ def test_heads_are_solved_exactly_and_the_oracle_line_is_zero():
 # -- a seed is a promise
 
 DIGESTS = {
+    "architecture": "f0d39f11b3fee256",
     "bounded_sine": "07ca0c311531ea5d",
     "chain": "1ac7b6472cdfdc4c",
+    "continual": "a3a74939fd8f8614",
     "coreset": "580cf7cb95058d7d",
     "darts_toy": "e728e61682108141",
+    "dictionary": "968723d4d3bea58b",
+    "fair": "3bded07c828f492e",
     "few_shot": "74b184ed5562fa5b",
     "finite_sum_quadratic": "c7c73e00898640cb",
     "flat_lower": "10f69910e9644dc9",
@@ -197,7 +201,10 @@ DIGESTS = {
     "minimax": "b774375356261648",
     "penalty_example": "db103d30cf4bc163",
     "pl_sine": "58f2b67a3452dea0",
+    "poisoning": "4bb541e0987e65fd",
+    "policy": "d6261fd11d0c6759",
     "quadratic": "26536842d20f7344",
+    "reweighting": "79bb6d234b0e11ec",
     "ridge": "cdb0176b9aeb46ea",
     "saddle": "1fefae9426dfd1d5",
     "sine": "9cb7696d50c9d953",
