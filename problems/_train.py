@@ -17,7 +17,7 @@ GTOL = 1e-7  # largest entry of the gradient
 
 def classifier(
     network: Callable[[Tensor, Tensor], Tensor], start: Tensor, inputs: np.ndarray, labels: np.ndarray,
-    weights: np.ndarray, decay: float, maxiter: int = 5000,
+    weights: np.ndarray, decay: float, maxiter: int = 5000, gtol: float = GTOL,
 ) -> tuple[Tensor, dict[str, float]]:  # fmt: skip
     """argmin_y mean_i weights_i CE(network(y, a_i), t_i) + decay |y|^2 by L-BFGS in float64, and how well it is met.
 
@@ -37,7 +37,7 @@ def classifier(
         return value, gradient.numpy()
 
     with torch.enable_grad():
-        options = {"maxiter": maxiter, "maxfun": 10 * maxiter, "gtol": GTOL, "ftol": 0.0}
+        options = {"maxiter": maxiter, "maxfun": 10 * maxiter, "gtol": gtol, "ftol": 0.0}
         found = minimize(fun, start.numpy(), jac=True, method="L-BFGS-B", options=options)
     return torch.from_numpy(found.x), {"largest gradient": float(np.abs(found.jac).max()), "iterations": found.nit}
 

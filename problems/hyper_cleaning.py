@@ -18,7 +18,7 @@ from ._networks import Network
 
 VERSION = 1
 HIDDEN = {"digits": 32, "mnist": 300}
-TRAINING = 1e-3  # decay of the classifiers that a protocol trains beforehand
+TRAINING, BEFOREHAND = 1e-3, 1e-5  # decay and largest gradient of the classifiers that a protocol trains beforehand
 
 
 @problem("hyper_cleaning", version=VERSION, shows="many upper variables, with 'validation only' as the line to beat")
@@ -116,11 +116,14 @@ def _start(rng: Draw, how: Protocol, parts: Split, network: Network) -> tuple[Te
 
 def _trained(network: Network, start: Tensor, inputs: np.ndarray, labels: np.ndarray) -> Tensor:
     """The classifier of given rows with the decay ``TRAINING``."""
-    key = [network.kind, network.tied, TRAINING, _digest(inputs, labels)]
-    made = _cache.arrays(
-        "classifier", key,
-        lambda: {"y": _train.classifier(network, start, inputs, labels, np.ones(len(labels)), TRAINING)[0].numpy()},
-    )  # fmt: skip
+    key = [network.kind, network.tied, TRAINING, BEFOREHAND, _digest(inputs, labels)]
+    ones = np.ones(len(labels))
+
+    def train() -> dict[str, np.ndarray]:
+        y, _ = _train.classifier(network, start, inputs, labels, ones, TRAINING, gtol=BEFOREHAND)
+        return {"y": y.numpy()}
+
+    made = _cache.arrays("classifier", key, train)
     return torch.from_numpy(made["y"])
 
 
@@ -155,20 +158,22 @@ def _references(
         "clean mask + validation": (both, both_labels, np.ones(len(both))),
     }
 
-    def solve() -> tuple[_cache.Lines, dict[str, object]]:
-        found: _cache.Lines = {}
-        residuals = {}
-        for name, (inputs, labels, weights) in lines.items():
-            if how.normalised:
-                weights = weights / max(weights.mean(), 1 / n)  # all labels may be wrong
-            y, residuals[name] = _train.classifier(network, y0, inputs, labels, weights, how.decay, maxiter)
-            loss, _ = _train.score(network, y, parts.validation, parts.validation_labels)
-            found[name] = {"phi": loss, "accuracy": _train.score(network, y, parts.test, parts.test_labels)[1]}
-        return found, {"method": f"L-BFGS, float64, largest gradient {_train.GTOL:g}", "residuals": residuals}
+    def solve(
+        name: str, inputs: np.ndarray, labels: np.ndarray, weights: np.ndarray
+    ) -> tuple[_cache.Lines, dict[str, object]]:
+        if how.normalised:
+            weights = weights / max(weights.mean(), 1 / n)  # all labels may be wrong
+        y, residual = _train.classifier(network, y0, inputs, labels, weights, how.decay, maxiter)
+        loss, _ = _train.score(network, y, parts.validation, parts.validation_labels)
+        accuracy = _train.score(network, y, parts.test, parts.test_labels)[1]
+        return {name: {"phi": loss, "accuracy": accuracy}}, {"method": "L-BFGS, float64", **residual}
 
     key = {
         "problem": "hyper_cleaning", "version": VERSION, "data": data, "model": model, "noise": noise,
         "protocol": protocol, "seed": rng.seed, "gtol": _train.GTOL, "maxiter": maxiter,
         "digest": _digest(parts.train, parts.noisy, parts.validation, parts.validation_labels, parts.test),
     }  # fmt: skip
-    return _cache.lines("hyper_cleaning", key, solve)
+    made: _cache.Lines = {}
+    for name, line in lines.items():  # one by one: what is solved is kept, should the process be stopped
+        made |= _cache.lines("hyper_cleaning", key | {"line": name}, functools.partial(solve, name, *line))
+    return made

@@ -77,7 +77,7 @@ def test_trained_starts_are_minimisers(protocol):
     y = problem.y0.clone().requires_grad_()
     logits = network(y, torch.from_numpy(inputs))
     loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels)) + module.TRAINING * y @ y
-    assert float(torch.autograd.grad(loss, y)[0].abs().max()) < 2e-6
+    assert float(torch.autograd.grad(loss, y)[0].abs().max()) <= 1e-5
     if how.start is None:
         agrees = network(y, torch.from_numpy(parts.train)).argmax(1).numpy() == parts.noisy
         np.testing.assert_array_equal(problem.x0.numpy() > 0, agrees)
@@ -105,7 +105,7 @@ def test_the_cnn_sees_images():
 def test_reference_lines_are_solved_once_and_kept(monkeypatch):
     solved = []
     classifier = _train.classifier
-    monkeypatch.setattr(_train, "classifier", lambda *a: (solved.append(1), classifier(*a))[1])
+    monkeypatch.setattr(_train, "classifier", lambda *a, **k: (solved.append(1), classifier(*a, **k))[1])
     lines = build(noise=0.37).references()
     assert len(solved) == 5
     assert build(noise=0.37).references() == lines

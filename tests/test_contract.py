@@ -12,6 +12,8 @@ FAULTY = Path(__file__).with_name("faulty_solvers.py")
 BROKEN = Path(__file__).with_name("broken_contracts.py")
 
 # Instances beyond the defaults: choices that change the numbers, small enough for a test.
+REAL = ("mnist", "newsgroups", "omniglot")  # too large for every check; tests of their own, marked data, read them
+
 VARIANTS = {
     "solver": ["bome(eps=1e-8)"],
     "problem": ["quadratic(kappa=1000,d=5)"],
@@ -24,7 +26,7 @@ def _choices(registry, kind):
         yield name
         for knob, (hint, default) in knobs(registry.entries[name]).items():
             for value in getattr(hint, "__args__", ()) if isinstance(default, str) else ():
-                if value not in (default, "mnist"):
+                if value not in (default, *REAL):
                     yield f"{name}({knob}={value!r})"
             if isinstance(default, bool):
                 yield f"{name}({knob}={not default})"

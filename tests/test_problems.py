@@ -196,6 +196,7 @@ DIGESTS = {
     "hyper_cleaning": "d7a8f53355fba738",
     "hyper_representation": "c3674d6f5cd2991d",
     "jump": "a0758e957077cffc",
+    "l2_newsgroups": "32bc087f40029e20",
     "logistic": "7e76b3355a3786da",
     "min_norm": "114f725bad1e6ba9",
     "minimax": "b774375356261648",
