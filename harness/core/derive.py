@@ -7,11 +7,27 @@ Every answer is detached. A function that does not depend on a variable has a ze
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 Function = Callable[..., Tensor]
+
+
+class Derivatives(Protocol):
+    """What an oracle asks of an engine. This module is one, ``functional`` another."""
+
+    def value(self, fn: Function, x: Tensor, y: Tensor, *rows: Tensor) -> Tensor: ...
+    def grad(self, fn: Function, x: Tensor, y: Tensor, *rows: Tensor) -> tuple[Tensor, Tensor]: ...
+    def grad_x(self, fn: Function, x: Tensor, y: Tensor, *rows: Tensor) -> Tensor: ...
+    def grad_y(self, fn: Function, x: Tensor, y: Tensor, *rows: Tensor) -> Tensor: ...
+    def second(
+        self, fn: Function, x: Tensor, y: Tensor, v: Tensor, *rows: Tensor, wrt: str = "xy"
+    ) -> tuple[Tensor | None, Tensor | None]: ...
+    def cross_transposed(self, fn: Function, x: Tensor, y: Tensor, u: Tensor, *rows: Tensor) -> Tensor: ...
+    def pullback(self, fn: Function, x: Tensor, y: Tensor, w: Tensor, wrt: str = "xy") -> tuple[Tensor, ...]: ...
+    def pull_one(self, fn: Function, point: Tensor, w: Tensor) -> Tensor: ...
 
 
 def _leaf(point: Tensor) -> Tensor:
@@ -81,3 +97,10 @@ def pullback(fn: Function, x: Tensor, y: Tensor, w: Tensor, wrt: str = "xy") -> 
     with torch.enable_grad():
         points = {"x": _leaf(x) if "x" in wrt else x.detach(), "y": _leaf(y) if "y" in wrt else y.detach()}
         return _grad((fn(points["x"], points["y"]) * w.detach()).sum(), tuple(points[name] for name in wrt))
+
+
+def pull_one(fn: Function, point: Tensor, w: Tensor) -> Tensor:
+    """w times the Jacobian of a function of one variable."""
+    with torch.enable_grad():
+        leaf = _leaf(point)
+        return torch.autograd.grad(fn(leaf), leaf, w.detach())[0]

@@ -47,9 +47,10 @@ class Oracle:
     it says which step comes, so that minibatches depend on (seed, stream, step) and on nothing else.
     """
 
-    def __init__(self, problem: Problem, seed: int = 0) -> None:
+    def __init__(self, problem: Problem, seed: int = 0, engine: derive.Derivatives = derive) -> None:
         self._problem = problem
         self._seed = seed
+        self._engine = engine
         self._step = 0
         self._drawn: Counter[str] = Counter()
         self.calls: Counter[str] = Counter()
@@ -59,6 +60,21 @@ class Oracle:
         """Say which step comes next (the harness does)."""
         self._step = step
         self._drawn.clear()
+
+    @property
+    def seed(self) -> int:
+        """The seed that minibatches and random numbers depend on."""
+        return self._seed
+
+    @property
+    def step(self) -> int:
+        """The step that ``begin`` named."""
+        return self._step
+
+    def replay(self, calls: Mapping[str, int], rows: Mapping[str, int]) -> None:
+        """Count what a recorded step asks (engines do, never solvers)."""
+        self.calls.update(calls)
+        self.rows.update(rows)
 
     @property
     def n_f(self) -> int:
@@ -79,27 +95,27 @@ class Oracle:
     def f(self, x: Tensor, y: Tensor, *rows: Tensor) -> Tensor:
         """f(x, y)."""
         self._count("f", self._problem.n_f, rows)
-        return derive.value(self._problem.f, x, y, *rows)
+        return self._engine.value(self._problem.f, x, y, *rows)
 
     def df(self, x: Tensor, y: Tensor, *rows: Tensor) -> tuple[Tensor, Tensor]:
         """(df/dx, df/dy)."""
         self._count("df", self._problem.n_f, rows)
-        return derive.grad(self._problem.f, x, y, *rows)
+        return self._engine.grad(self._problem.f, x, y, *rows)
 
     def df_x(self, x: Tensor, y: Tensor, *rows: Tensor) -> Tensor:
         """df/dx."""
         self._count("df_x", self._problem.n_f, rows)
-        return derive.grad_x(self._problem.f, x, y, *rows)
+        return self._engine.grad_x(self._problem.f, x, y, *rows)
 
     def df_y(self, x: Tensor, y: Tensor, *rows: Tensor) -> Tensor:
         """df/dy."""
         self._count("df_y", self._problem.n_f, rows)
-        return derive.grad_y(self._problem.f, x, y, *rows)
+        return self._engine.grad_y(self._problem.f, x, y, *rows)
 
     def d2f(self, x: Tensor, y: Tensor, v: Tensor, *rows: Tensor) -> tuple[Tensor, Tensor]:
         """(d2f/dxdy v, d2f/dydy v): both products by one double backward."""
         self._count("d2f", self._problem.n_f, rows)
-        cross, hessian = derive.second(self._problem.f, x, y, v, *rows)
+        cross, hessian = self._engine.second(self._problem.f, x, y, v, *rows)
         assert cross is not None
         assert hessian is not None
         return cross, hessian
@@ -109,27 +125,27 @@ class Oracle:
     def g(self, x: Tensor, y: Tensor, *rows: Tensor) -> Tensor:
         """g(x, y)."""
         self._count("g", self._problem.n_g, rows)
-        return derive.value(self._problem.g, x, y, *rows)
+        return self._engine.value(self._problem.g, x, y, *rows)
 
     def dg(self, x: Tensor, y: Tensor, *rows: Tensor) -> tuple[Tensor, Tensor]:
         """(dg/dx, dg/dy)."""
         self._count("dg", self._problem.n_g, rows)
-        return derive.grad(self._problem.g, x, y, *rows)
+        return self._engine.grad(self._problem.g, x, y, *rows)
 
     def dg_x(self, x: Tensor, y: Tensor, *rows: Tensor) -> Tensor:
         """dg/dx."""
         self._count("dg_x", self._problem.n_g, rows)
-        return derive.grad_x(self._problem.g, x, y, *rows)
+        return self._engine.grad_x(self._problem.g, x, y, *rows)
 
     def dg_y(self, x: Tensor, y: Tensor, *rows: Tensor) -> Tensor:
         """dg/dy."""
         self._count("dg_y", self._problem.n_g, rows)
-        return derive.grad_y(self._problem.g, x, y, *rows)
+        return self._engine.grad_y(self._problem.g, x, y, *rows)
 
     def d2g(self, x: Tensor, y: Tensor, v: Tensor, *rows: Tensor) -> tuple[Tensor, Tensor]:
         """(d2g/dxdy v, d2g/dydy v): both products by one double backward."""
         self._count("d2g", self._problem.n_g, rows)
-        cross, hessian = derive.second(self._problem.g, x, y, v, *rows)
+        cross, hessian = self._engine.second(self._problem.g, x, y, v, *rows)
         assert cross is not None
         assert hessian is not None
         return cross, hessian
@@ -137,21 +153,21 @@ class Oracle:
     def d2g_xy(self, x: Tensor, y: Tensor, v: Tensor, *rows: Tensor) -> Tensor:
         """d2g/dxdy v, the gradient in x of <dg/dy, v>."""
         self._count("d2g_xy", self._problem.n_g, rows)
-        cross, _ = derive.second(self._problem.g, x, y, v, *rows, wrt="x")
+        cross, _ = self._engine.second(self._problem.g, x, y, v, *rows, wrt="x")
         assert cross is not None
         return cross
 
     def d2g_yy(self, x: Tensor, y: Tensor, v: Tensor, *rows: Tensor) -> Tensor:
         """d2g/dydy v, the Hessian of g(x, .) times v."""
         self._count("d2g_yy", self._problem.n_g, rows)
-        _, hessian = derive.second(self._problem.g, x, y, v, *rows, wrt="y")
+        _, hessian = self._engine.second(self._problem.g, x, y, v, *rows, wrt="y")
         assert hessian is not None
         return hessian
 
     def d2g_yx(self, x: Tensor, y: Tensor, u: Tensor, *rows: Tensor) -> Tensor:
         """d2g/dydx u, the gradient in y of <dg/dx, u>, u of shape (n_x,)."""
         self._count("d2g_yx", self._problem.n_g, rows)
-        return derive.cross_transposed(self._problem.g, x, y, u, *rows)
+        return self._engine.cross_transposed(self._problem.g, x, y, u, *rows)
 
     # -- randomness: minibatches and other numbers, functions of (seed, stream, step, how many before)
 
@@ -207,9 +223,7 @@ class Oracle:
         if self._problem.project_y is None:
             return v
         self.calls["project_y_back"] += 1
-        with torch.enable_grad():
-            leaf = y.detach().requires_grad_()
-            return torch.autograd.grad(self._problem.project_y(leaf), leaf, v.detach())[0]
+        return self._engine.pull_one(self._problem.project_y, y, v)
 
     # -- constraints between x and y
 
@@ -252,7 +266,7 @@ class Oracle:
         if h is None:
             return x.new_zeros(0)
         self.calls[kind] += 1
-        return derive.value(h, x, y)
+        return self._engine.value(h, x, y)
 
     def _pull(
         self, kind: str, h: derive.Function | None, x: Tensor, y: Tensor, w: Tensor, wrt: str
@@ -260,4 +274,4 @@ class Oracle:
         if h is None:
             return tuple(torch.zeros_like({"x": x, "y": y}[name]) for name in wrt)
         self.calls[kind] += 1
-        return derive.pullback(h, x, y, w, wrt)
+        return self._engine.pullback(h, x, y, w, wrt)

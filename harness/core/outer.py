@@ -42,7 +42,7 @@ class Outer:
 
     def pace(self, m: Moments) -> float:
         """(k + 1)^-decay, the factor of this step's length; it is within the displacement that ``move`` gives."""
-        return float((m.k + 1) ** -self.decay) if self.decay else 1.0
+        return (m.k + 1.0) ** -self.decay if self.decay else 1.0
 
     def move(self, m: Moments, *directions: Tensor) -> Any:
         """(new moments, one displacement per direction): the variable goes by -lr times its displacement."""
@@ -56,5 +56,7 @@ class Outer:
             moved = tuple(
                 b / (1 - a**k) / (torch.sqrt(s / (1 - c**k)) + 1e-8) for b, s in zip(first, second, strict=True)
             )
-        pace = self.pace(m)
-        return Moments(k, first, second), *(moved if pace == 1.0 else (pace * d for d in moved))
+        if self.decay:
+            pace = self.pace(m)
+            moved = tuple([pace * d for d in moved])
+        return Moments(k, first, second), *moved

@@ -1,0 +1,239 @@
+"""A step as a graph: recorded once by running it, then run at every step without the Python that made it.
+
+The eager engine is recorded below autograd, so that a graph holds the tensor operations of a step and of its
+derivatives and nothing else. Its inputs are the state's tensors, the numbers and random draws that the step meets
+(``tape``), and the problem's data, so that one graph serves every seed. What was counted while it was recorded is
+counted again at every run. A step that takes another way through Python is recorded once more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.fx import GraphModule
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from .errors import RequestError, Unsupported
+from .oracle import Oracle
+from .problem import Problem
+from .solver import Solver, State
+from .tape import Drawn, Host, Number, Recipe, Tape, TapedOracle, integers
+
+MOST = 12  # recordings of one solver; each is compiled by itself
+DRAWS = ("draw_f", "draw_g", "normal")  # counted when they are drawn, not when they were recorded
+STRIPPED = (torch.ops.aten.detach.default, torch.ops.aten.lift_fresh_copy.default, torch.ops.aten.alias.default)
+
+Run = Callable[..., Sequence[Tensor]]
+
+
+class Pausable(Protocol):
+    """What stands still while a step is recorded and compiled: the run's stopwatch."""
+
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+
+
+@dataclass
+class Flat:
+    """A state taken apart. ``form`` holds its tuples with, at each leaf, "tensor", "number" or the constant there."""
+
+    tensors: list[Tensor]
+    numbers: list[Any]
+    form: Any
+
+
+def flatten(state: Any) -> Flat:
+    """Take a state apart."""
+    flat = Flat([], [], None)
+    flat.form = _form(state, flat)
+    return flat
+
+
+def _form(part: Any, flat: Flat) -> Any:
+    if isinstance(part, Tensor):
+        flat.tensors.append(part)
+        return "tensor"
+    if isinstance(part, (list, tuple)):
+        return type(part), tuple([_form(item, flat) for item in part])
+    if isinstance(part, Number) or type(part) in (int, float):
+        flat.numbers.append(part)
+        return "number"
+    return (part,)
+
+
+def unflatten(form: Any, tensors: Iterator[Tensor], numbers: Iterator[Any]) -> Any:
+    """Put a state together."""
+    if form == "tensor":
+        return next(tensors)
+    if form == "number":
+        return next(numbers)
+    if len(form) == 1:
+        return form[0]
+    kind, parts = form
+    made = [unflatten(part, tensors, numbers) for part in parts]
+    return kind._make(made) if hasattr(kind, "_make") else kind(made)
+
+
+@dataclass
+class Recording:
+    """One way through a step. graph: (the state's tensors, feeds, data) -> the new state's tensors."""
+
+    graph: GraphModule
+    inputs: list[Tensor]  # those that it was recorded with
+    data: list[Tensor]  # what f and g read, the last of the inputs
+    form: Any
+    new_form: Any
+    new_numbers: list[Recipe]
+    feeds: list[Recipe | Drawn]
+    guards: list[tuple[Recipe, Any]]
+    integers: list[int]
+    calls: Counter[str]
+    rows: Counter[str]
+
+    def host(self, oracle: Oracle, numbers: Sequence[Any]) -> Host:
+        """The numbers of a step."""
+        return numbers, integers(oracle.seed, oracle.step, self.integers) if self.integers else ()
+
+    def fits(self, form: Any, host: Host) -> bool:
+        """Whether a step with these numbers takes this way."""
+        return bool(form == self.form) and all(recipe(host) == outcome for recipe, outcome in self.guards)
+
+    def fed(self, oracle: Oracle, host: Host, like: Tensor) -> list[Tensor]:
+        """The further inputs of a step."""
+        return [
+            getattr(oracle, feed.method)(*feed.arguments)
+            if isinstance(feed, Drawn)
+            else torch.tensor(feed(host), dtype=like.dtype, device=like.device)
+            for feed in self.feeds
+        ]
+
+
+def record(solver: Solver, problem: Problem, seed: int, step: int, state: State) -> Recording:
+    """Run one step and record it. ``Unsupported`` says why a step cannot be."""
+    flat = flatten(state)
+    dry = Tape(flat.tensors[0])
+    oracle = TapedOracle(problem, seed, step, dry)
+    new = flatten(solver.step(oracle, _numbered(flat, dry, flat.tensors)))
+
+    def run(*inputs: Tensor) -> list[Tensor]:
+        n = len(flat.tensors)
+        tape = Tape(inputs[0], inputs[n:])
+        return flatten(solver.step(TapedOracle(problem, seed, step, tape), _numbered(flat, tape, inputs[:n]))).tensors
+
+    inputs = [tensor.clone() for tensor in (*flat.tensors, *dry.seen)]  # one tensor twice would be one input
+    try:
+        graph = make_fx(run)(*inputs)
+    except Unsupported:
+        raise
+    except Exception as error:
+        words = str(error).strip().partition("\n")[0]
+        reason = "it decides in Python by the value of a tensor" if "data-dependent" in words else words[:200]
+        raise Unsupported(f"a step of {solver.name} cannot be recorded as a graph: {reason}") from error
+    data = _lift(graph)
+    calls = Counter({kind: n for kind, n in oracle.calls.items() if kind not in DRAWS})
+    return Recording(
+        graph, inputs + data, data, flat.form, new.form, [_recipe(number) for number in new.numbers],
+        dry.feeds, dry.guards, dry.integers, calls, oracle.rows,
+    )  # fmt: skip
+
+
+def _numbered(flat: Flat, tape: Tape, tensors: Sequence[Tensor]) -> Any:
+    numbers = [Number(tape, value, _nth(i)) for i, value in enumerate(flat.numbers)]
+    return unflatten(flat.form, iter(tensors), iter(numbers))
+
+
+def _nth(i: int) -> Recipe:
+    return lambda host: host[0][i]
+
+
+def _recipe(number: Any) -> Recipe:
+    return number.recipe if isinstance(number, Number) else lambda _: number
+
+
+def _lift(graph: GraphModule) -> list[Tensor]:
+    """Make the tensors that a graph holds its last inputs, each once; operations that change nothing go."""
+    nodes = graph.graph
+    last = [node for node in nodes.nodes if node.op == "placeholder"][-1]
+    lifted: dict[int, tuple[Tensor, Any]] = {}
+    for node in list(nodes.nodes):
+        if node.target in STRIPPED:
+            node.replace_all_uses_with(node.args[0])
+        elif node.op == "get_attr":
+            held = getattr(graph, str(node.target))
+            if id(held) not in lifted:
+                with nodes.inserting_after(last):
+                    last = nodes.placeholder(f"data_{len(lifted)}")
+                last.meta = dict(node.meta)
+                lifted[id(held)] = held, last
+            node.replace_all_uses_with(lifted[id(held)][1])
+            nodes.erase_node(node)
+    nodes.eliminate_dead_code()
+    graph.recompile()
+    return [held for held, _ in lifted.values()]
+
+
+class Traced:
+    """A solver whose steps are run as graphs. ``build`` makes of a recording what runs it.
+
+    compile_seconds: what recording and building took so far; the ``watch`` stands still meanwhile.
+    """
+
+    def __init__(self, solver: Solver, problem: Problem, build: Callable[[Recording], Run]) -> None:
+        self._solver, self._problem, self._build = solver, problem, build
+        self._made: list[tuple[Recording, Run]] = []
+        self._last: tuple[Any, Flat] = (None, Flat([], [], None))
+        self.watch: Pausable | None = None
+        self.compile_seconds = 0.0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._solver, name)
+
+    def step(self, o: Oracle, s: Any) -> Any:
+        """One step, by the recording that fits."""
+        flat = self._last[1] if s is self._last[0] else flatten(s)
+        recording, host, run = self._find(o, flat, s)
+        with torch.no_grad():
+            tensors = list(run(*flat.tensors, *recording.fed(o, host, flat.tensors[0]), *recording.data))
+        o.replay(recording.calls, recording.rows)
+        numbers = [recipe(host) for recipe in recording.new_numbers]
+        new = unflatten(recording.new_form, iter(tensors), iter(numbers))
+        self._last = new, Flat(tensors, numbers, recording.new_form)
+        return new
+
+    def _find(self, o: Oracle, flat: Flat, s: Any) -> tuple[Recording, Host, Run]:
+        for recording, run in self._made:
+            host = recording.host(o, flat.numbers)
+            if recording.fits(flat.form, host):
+                return recording, host, run
+        if len(self._made) == MOST:
+            raise Unsupported(f"the steps of {self._solver.name} take more than {MOST} ways through Python")
+        with self._paused():
+            recording = record(self._solver, self._problem, o.seed, o.step, s)
+            run = self._build(recording)
+            self._made.append((recording, run))
+        return recording, recording.host(o, flat.numbers), run
+
+    @contextlib.contextmanager
+    def _paused(self) -> Iterator[None]:
+        if self.watch:
+            self.watch.stop()
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.compile_seconds += time.perf_counter() - begin
+            if self.watch:
+                self.watch.start()
+
+
+def require_known(engine: str, known: Sequence[str], words: str) -> None:
+    """Refuse an engine that there is not."""
+    if engine not in known:
+        raise RequestError(f"there is no engine {engine!r}; {words}")
