@@ -63,6 +63,8 @@ def cli() -> None:
 @click.option("--calls", type=WHOLE, metavar="N", help="Limit of oracle calls.")
 @click.option("--device", metavar="cpu|cuda")
 @click.option("--dtype", metavar="float32|float64")
+@click.option("--engine", metavar="NAME", help="eager (default), functional, compiled, cuda_graph or batched.")
+@click.option("--batch-seeds", is_flag=True, help="All seeds of a solver in one pass (--engine batched); no seconds.")
 @click.option("--threads", type=WHOLE, metavar="N", help="Threads of each run (1 unless a suite says else).")
 @click.option("--iterates", is_flag=True, default=None, help="Keep x and y at every look (up to 1000 variables).")
 @click.option("--jobs", type=WHOLE, default=1, metavar="N", help="Runs at a time; more than 1 spoils the seconds.")
@@ -80,6 +82,10 @@ def run(
     from .run.drive import make_folder
     from .run.plan import expand, unfinished
 
+    if options.pop("batch_seeds"):
+        if options["engine"] not in (None, "batched"):
+            raise RequestError(f"--batch-seeds is --engine batched, and --engine {options['engine']} was given")
+        options["engine"] = "batched"
     if options["seeds"] is not None:
         from .run.suite import parse_seeds
 

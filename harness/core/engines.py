@@ -25,15 +25,15 @@ def derivatives(engine: str) -> derive.Derivatives:
     return functional if engine == "functional" else derive
 
 
-def driven(engine: str, solver: Solver, problem: Problem) -> Any:
-    """The solver as it is run under an engine: itself, or one whose steps are graphs."""
+def driven(engine: str, solver: Solver, problem: Problem, watch: Any = None) -> Any:
+    """The solver as it is run under an engine: itself, or one whose steps are graphs (see ``traced.Traced``)."""
     if engine in ("eager", "functional"):
         return solver
     from .traced import Traced  # recording needs parts of torch that take seconds to import
 
     if engine == "cuda_graph" and problem.x0.device.type != "cuda":
         raise Unsupported(f"the engine cuda_graph needs a CUDA device, and this run is on {problem.x0.device}")
-    return Traced(solver, problem, _captured if engine == "cuda_graph" else _compiled)
+    return Traced(solver, problem, _captured if engine == "cuda_graph" else _compiled, watch)
 
 
 def _compiled(recording: Any) -> Any:

@@ -71,11 +71,6 @@ class Oracle:
         """The step that ``begin`` named."""
         return self._step
 
-    def replay(self, calls: Mapping[str, int], rows: Mapping[str, int]) -> None:
-        """Count what a recorded step asks (engines do, never solvers)."""
-        self.calls.update(calls)
-        self.rows.update(rows)
-
     @property
     def n_f(self) -> int:
         """Rows of data behind f; 1 where it is no finite sum."""

@@ -9,7 +9,6 @@ counted again at every run. A step that takes another way through Python is reco
 from __future__ import annotations
 
 import contextlib
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from torch import Tensor
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from .errors import RequestError, Unsupported
+from .errors import Unsupported
 from .oracle import Oracle
 from .problem import Problem
 from .solver import Solver, State
@@ -33,11 +32,10 @@ STRIPPED = (torch.ops.aten.detach.default, torch.ops.aten.lift_fresh_copy.defaul
 Run = Callable[..., Sequence[Tensor]]
 
 
-class Pausable(Protocol):
-    """What stands still while a step is recorded and compiled: the run's stopwatch."""
+class Accounts(Protocol):
+    """What books the seconds of recording and compiling: the run's stopwatch."""
 
-    def start(self) -> None: ...
-    def stop(self) -> None: ...
+    def account(self, name: str) -> contextlib.AbstractContextManager[None]: ...
 
 
 @dataclass
@@ -182,15 +180,15 @@ def _lift(graph: GraphModule) -> list[Tensor]:
 class Traced:
     """A solver whose steps are run as graphs. ``build`` makes of a recording what runs it.
 
-    compile_seconds: what recording and building took so far; the ``watch`` stands still meanwhile.
+    Recording and building is booked to the account "compile" of ``watch``, and stays out of the clock of the steps.
     """
 
-    def __init__(self, solver: Solver, problem: Problem, build: Callable[[Recording], Run]) -> None:
-        self._solver, self._problem, self._build = solver, problem, build
+    def __init__(
+        self, solver: Solver, problem: Problem, build: Callable[[Recording], Run], watch: Accounts | None = None
+    ) -> None:
+        self._solver, self._problem, self._build, self._watch = solver, problem, build, watch
         self._made: list[tuple[Recording, Run]] = []
         self._last: tuple[Any, Flat] = (None, Flat([], [], None))
-        self.watch: Pausable | None = None
-        self.compile_seconds = 0.0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._solver, name)
@@ -201,11 +199,15 @@ class Traced:
         recording, host, run = self._find(o, flat, s)
         with torch.no_grad():
             tensors = list(run(*flat.tensors, *recording.fed(o, host, flat.tensors[0]), *recording.data))
-        o.replay(recording.calls, recording.rows)
+        o.calls.update(recording.calls)
+        o.rows.update(recording.rows)
         numbers = [recipe(host) for recipe in recording.new_numbers]
         new = unflatten(recording.new_form, iter(tensors), iter(numbers))
         self._last = new, Flat(tensors, numbers, recording.new_form)
         return new
+
+    def _record(self, o: Oracle, s: Any) -> Recording:
+        return record(self._solver, self._problem, o.seed, o.step, s)
 
     def _find(self, o: Oracle, flat: Flat, s: Any) -> tuple[Recording, Host, Run]:
         for recording, run in self._made:
@@ -214,26 +216,8 @@ class Traced:
                 return recording, host, run
         if len(self._made) == MOST:
             raise Unsupported(f"the steps of {self._solver.name} take more than {MOST} ways through Python")
-        with self._paused():
-            recording = record(self._solver, self._problem, o.seed, o.step, s)
+        with self._watch.account("compile") if self._watch else contextlib.nullcontext():
+            recording = self._record(o, s)
             run = self._build(recording)
-            self._made.append((recording, run))
+        self._made.append((recording, run))
         return recording, recording.host(o, flat.numbers), run
-
-    @contextlib.contextmanager
-    def _paused(self) -> Iterator[None]:
-        if self.watch:
-            self.watch.stop()
-        begin = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.compile_seconds += time.perf_counter() - begin
-            if self.watch:
-                self.watch.start()
-
-
-def require_known(engine: str, known: Sequence[str], words: str) -> None:
-    """Refuse an engine that there is not."""
-    if engine not in known:
-        raise RequestError(f"there is no engine {engine!r}; {words}")

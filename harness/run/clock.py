@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-STEPS, JUDGE, OVERHEAD = "steps", "judge", "overhead"
+STEPS, JUDGE, OVERHEAD, COMPILE = "steps", "judge", "overhead", "compile"
 
 
 def drain(device: str) -> Callable[[], None]:

@@ -9,6 +9,7 @@ import multiprocessing
 import os
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, TimeoutError, wait
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,10 @@ from pebble import ProcessExpired, ProcessPool
 
 from bilevelbench.core.errors import RequestError
 from bilevelbench.store.journal import Journal, read
-from bilevelbench.store.schema import FINAL, Header
+from bilevelbench.store.schema import FINAL, Header, RunKey
 
 from .env import environment
-from .worker import Job, execute, prepare, timed_out
+from .worker import Job, execute, execute_batch, prepare, timed_out
 
 Finished = Callable[[Job, str], None]
 
@@ -71,23 +72,33 @@ def run_all(jobs: list[Job], workers: int, started: Callable[[Job], None], finis
 
 def _feed(pool: Any, jobs: list[Job], workers: int, started: Callable[[Job], None], finished: Finished) -> None:
     """Keep as many runs under way as there are workers, so that a run that was handed out is a run that has begun."""
-    waiting = list(reversed(jobs))
-    running: dict[Future[str], Job] = {}
+    waiting = list(reversed(_together(jobs)))
+    running: dict[Future[Any], list[Job]] = {}
     while waiting or running:
         while waiting and len(running) < workers:
-            job = waiting.pop()
-            started(job)
-            running[pool.schedule(execute, args=(job,), timeout=job.timeout)] = job
+            batch = waiting.pop()
+            started(batch[0])
+            work, argument = (execute_batch, batch) if batch[0].key.engine == "batched" else (execute, batch[0])
+            running[pool.schedule(work, args=(argument,), timeout=batch[0].timeout)] = batch
         done, _ = wait(running, return_when=FIRST_COMPLETED)
         for future in done:
-            job = running.pop(future)
-            finished(job, _outcome(future, job))
+            for job in running.pop(future):
+                finished(job, _outcome(future, job))
 
 
-def _outcome(future: Future[str], job: Job) -> str:
+def _together(jobs: list[Job]) -> list[list[Job]]:
+    """The jobs that are made in one pass: those whose seeds are batched and that differ in nothing else."""
+    passes: dict[RunKey, list[Job]] = {}
+    for job in jobs:
+        passes.setdefault(replace(job.key, seed=0) if job.key.engine == "batched" else job.key, []).append(job)
+    return list(passes.values())
+
+
+def _outcome(future: Future[Any], job: Job) -> str:
     """The final status of a run; where its process could not write one, it is written here."""
     try:
-        return future.result()
+        status = future.result()
+        return status if isinstance(status, str) else read(job.path).status  # of a batch each file says its own
     except CancelledError:
         raise KeyboardInterrupt from None
     except TimeoutError:

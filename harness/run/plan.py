@@ -18,8 +18,6 @@ from .env import source_digest
 from .suite import Block, Suite
 from .worker import Job, full_spec
 
-ENGINE = "eager"
-
 
 def check_device(device: str) -> None:
     """Raise a ``RequestError`` where the device is not there."""
@@ -52,7 +50,7 @@ def _jobs(block: Block, suite: str, out: Path, command: str, timeout: float | No
         for seed in block.seeds:
             for given, solver, _, solver_file in solvers:
                 key = RunKey(
-                    str(spec), version, str(solver), seed, block.device, block.dtype, ENGINE, block.threads,
+                    str(spec), version, str(solver), seed, block.device, block.dtype, block.engine, block.threads,
                     block.steps, block.seconds, block.calls, block.iterates, source_digest(file, solver_file),
                 )  # fmt: skip
                 yield Job(key, problem, given, out / key.filename, suite, command, timeout)

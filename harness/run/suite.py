@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from bilevelbench.core.engines import ENGINES
 from bilevelbench.core.errors import RequestError
 from bilevelbench.core.registry import suggest
 
@@ -30,6 +31,7 @@ class Block:
     dtype: str = "float64"
     threads: int = 1
     iterates: bool = False
+    engine: str = "eager"
 
     def __post_init__(self) -> None:
         for name in ("steps", "seconds", "calls"):
@@ -40,6 +42,10 @@ class Block:
             raise RequestError(f"threads {self.threads} is not valid; it is at least 1")
         if self.dtype not in DTYPES:
             raise RequestError(f"there is no dtype {self.dtype!r}; choose from {', '.join(DTYPES)}")
+        if self.engine not in ENGINES:
+            raise RequestError(f"there is no engine {self.engine!r}; {suggest(self.engine, ENGINES)}")
+        if self.engine == "batched" and self.seconds is not None:
+            raise RequestError("seeds that are run together have no seconds of their own; give steps or calls")
         if not self.problems or not self.solvers or not self.seeds:
             raise RequestError("a block of a suite names at least one problem, one solver and one seed")
         if self.steps is None and self.seconds is None and self.calls is None:
@@ -91,6 +97,7 @@ def load_suite(name: str) -> Suite:
 KEYS: dict[str, tuple[type, ...]] = {
     "problems": (list,), "solvers": (list,), "seeds": (str, int), "steps": (int,), "seconds": (float, int),
     "calls": (int,), "device": (str,), "dtype": (str,), "threads": (int,), "iterates": (bool,),
+    "engine": (str,),
 }  # fmt: skip
 
 

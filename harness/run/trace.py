@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
+from bilevelbench.core import derive
+from bilevelbench.core.derive import Derivatives
 from bilevelbench.core.errors import Unsupported
 from bilevelbench.core.oracle import Oracle, total
 from bilevelbench.core.problem import Problem
@@ -18,7 +20,7 @@ from bilevelbench.core.solver import Solver, State, start
 from bilevelbench.store.schema import Row
 
 from .budget import Budget, looks
-from .clock import JUDGE, OVERHEAD, Stopwatch
+from .clock import COMPILE, JUDGE, OVERHEAD, Stopwatch
 
 Judgement = Callable[[Tensor, Tensor], dict[str, float]]
 
@@ -32,17 +34,18 @@ class Diverged(Exception):
 
 
 def trace(
-    problem: Problem, solver: Solver, seed: int, budget: Budget, judge: Judgement, watch: Stopwatch, iterates: bool
-) -> Iterator[Row]:
+    problem: Problem, solver: Solver, seed: int, budget: Budget, judge: Judgement, watch: Stopwatch, iterates: bool,
+    derivatives: Derivatives = derive,
+) -> Iterator[Row]:  # fmt: skip
     """Run a solver on a problem and yield one row per look; the last row has a final status.
 
     Between the two readings of the clock there is nothing but steps. Whatever goes wrong ends the run in a row.
     """
-    oracle = Oracle(problem, seed)
+    oracle = Oracle(problem, seed, derivatives)
     row = Row(0)
     try:
         state = start(solver, problem, oracle)
-        row = _row(0, state, problem, oracle, judge, watch, iterates)
+        row = judged(0, state, problem, oracle, judge, watch, iterates)
         schedule, step, ended_by = looks(), 0, budget.spent(0, 0.0, 0)
         while not ended_by:
             yield row
@@ -54,17 +57,18 @@ def trace(
                 state = solver.step(oracle, state)
             watch.stop()
             step = look
-            row = _row(step, state, problem, oracle, judge, watch, iterates)
+            row = judged(step, state, problem, oracle, judge, watch, iterates)
             ended_by = budget.spent(step, watch.seconds, total(oracle.calls))
         row.status, row.ended_by = "done", ended_by
     except Exception as error:
-        row = _failed(row, error)
+        row = failed(row, error)
     yield row
 
 
-def _row(
+def judged(
     step: int, state: State, problem: Problem, oracle: Oracle, judge: Judgement, watch: Stopwatch, iterates: bool
 ) -> Row:
+    """The row of a look, or ``_AtLook`` with what went wrong."""
     row = Row(step, watch.seconds, watch.cpu_seconds, _sorted(oracle.calls), total(oracle.calls), _sorted(oracle.rows))
     try:
         _check(state, problem)
@@ -77,6 +81,7 @@ def _row(
         raise _AtLook(row, error) from error
     finally:
         row.judge_seconds, row.overhead_seconds = watch.accounts[JUDGE], watch.accounts[OVERHEAD]
+        row.compile_seconds = watch.accounts.get(COMPILE)
     if iterates:
         row.x, row.y = state.x.tolist(), state.y.tolist()
     return row
@@ -90,7 +95,7 @@ class _AtLook(Exception):
         self.row, self.error = row, error
 
 
-def _failed(last: Row, error: Exception) -> Row:
+def failed(last: Row, error: Exception) -> Row:
     """The row that ends a failed run: at the look where it failed, or at the last good one."""
     row = Row(**{**vars(last), "metrics": {}, "x": None, "y": None, "memory": None})
     if isinstance(error, _AtLook):
@@ -133,14 +138,16 @@ def _sorted(counter: Any) -> dict[str, int]:
     return {kind: int(n) for kind, n in sorted(counter.items())}
 
 
-def warm_up(problem: Problem, solver: Solver, seed: int, wait: Callable[[], None]) -> float:
+def warm_up(
+    problem: Problem, solver: Solver, seed: int, wait: Callable[[], None], derivatives: Derivatives = derive
+) -> float:
     """Two steps on throw-away objects; the seconds of the first, the solver's start and any compilation included.
 
     The same for every solver, and never in a curve. A step that changes the state it is given is found here: what it
     did to the problem's start or to the rows already written could not be undone.
     """
     begin = time.perf_counter()
-    oracle = Oracle(problem, seed)
+    oracle = Oracle(problem, seed, derivatives)
     state = start(solver, problem, oracle)
     given = [leaf for leaf in tree_leaves(state) if isinstance(leaf, Tensor)]
     kept = [leaf.clone() for leaf in given]

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import platformdirs
 import psutil
 import torch
 
+from bilevelbench.core import engines
 from bilevelbench.core.draw import Draw
 from bilevelbench.core.problem import Picture, Problem
 from bilevelbench.core.registry import PROBLEMS, SOLVERS, Spec, build_problem, knobs, make_solver, parse, resolve
@@ -56,6 +58,10 @@ def prepare(threads: int, limit_memory: bool) -> None:
     parent = os.getppid()
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     torch.set_num_threads(threads)
+    # what was compiled once, for any seed, is loaded the next time
+    os.environ.setdefault(
+        "TORCHINDUCTOR_CACHE_DIR", str(Path(platformdirs.user_cache_dir("bilevelbench")) / "inductor")
+    )
     SOLVERS.load()
     PROBLEMS.load()
     if limit_memory and sys.platform == "linux":
@@ -82,23 +88,30 @@ def execute(job: Job) -> str:
         job.suite, job.command, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), job.timeout,
     )  # fmt: skip
     try:
-        header.solver = _describe_solver(job.solver)
+        header.solver = describe_solver(job.solver)
         rng = Draw(key.seed, key.device, getattr(torch, key.dtype))
         with watch.account("setup"):
             problem, solver = build_problem(job.problem, rng), make_solver(job.solver)
         exact = build_problem(job.problem, Draw(key.seed, key.device, torch.float64))
         small = problem.x0.numel() + problem.y0.numel() <= MOST_ITERATES
-        header.problem = _describe_problem(job.problem, exact, key.iterates and small)
+        header.problem = describe_problem(job.problem, exact, key.iterates and small)
         header.problem["data_bytes"] = sum({t.data_ptr(): t.numel() * t.element_size() for t in rng.data}.values())
         require(solver, problem)
         with watch.account("audit"):
             header.prices = _prices(key, problem)
     except Exception as error:
         journal.begin(header)
-        journal.append(_broken(error))
+        journal.append(broken(error))
         return status_of(error)
     journal.begin(header)
     return _measure(job, journal, problem, solver, exact, watch, key.iterates and small)
+
+
+def execute_batch(jobs: list[Job]) -> None:
+    """Make the runs of several seeds in one pass and write their files."""
+    from .batched import execute_together  # recording needs parts of torch that take seconds to import
+
+    execute_together(jobs)
 
 
 def _measure(
@@ -106,19 +119,22 @@ def _measure(
 ) -> str:
     key = job.key
     resident = ProcessPeak()
+    derivatives, driven, memory = engines.derivatives(key.engine), solver, None
     try:
+        driven = engines.driven(key.engine, solver, problem, watch)
         with watch.account("warmup"):
-            first = warm_up(problem, solver, key.seed, drain(key.device))
-        with watch.account("audit"):
-            memory = peak(problem, solver, key.seed) | resident.read()
+            first = warm_up(problem, driven, key.seed, drain(key.device), derivatives)
+        if key.engine == "eager":  # compiled kernels allocate where nobody can count
+            with watch.account("audit"):
+                memory = peak(problem, solver, key.seed) | resident.read()
     except Exception as error:  # the loop will meet it again and say where
         first, memory = None, None
         if isinstance(error, Impure) or status_of(error) in ("oom", "unsupported"):
-            journal.append(_broken(error))
+            journal.append(broken(error))
             return status_of(error)
     budget = Budget(key.steps, key.seconds, key.calls)
     status = ""
-    for row in trace(problem, solver, key.seed, budget, Judge(exact), watch, iterates):
+    for row in trace(problem, driven, key.seed, budget, Judge(exact), watch, iterates, derivatives):
         if row.step == 0:
             row.first_seconds, row.memory = first, memory
             row.setup_seconds, row.warmup_seconds, row.audit_seconds = (
@@ -145,13 +161,15 @@ def _prices(key: RunKey, problem: Problem) -> dict[str, list[float]]:
     return _PRICES[place]
 
 
-def _broken(error: Exception) -> Row:
+def broken(error: Exception) -> Row:
+    """The only row of a run that could not begin."""
     status, reason = status_of(error), str(error).strip().partition("\n")[0][:300] or type(error).__name__
     story = "" if status == "unsupported" else "".join(traceback.format_exception(error))
     return Row(0, status=status, reason=reason, traceback=story)
 
 
-def _describe_solver(given: str) -> dict[str, Any]:
+def describe_solver(given: str) -> dict[str, Any]:
+    """What a header says of the solver."""
     entry, spec = resolve(SOLVERS, given)
     defaults = {name: default for name, (_, default) in knobs(entry).items()}
     choices = {
@@ -164,7 +182,8 @@ def _describe_solver(given: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _describe_problem(given: str, problem: Problem, iterates: bool) -> dict[str, Any]:
+def describe_problem(given: str, problem: Problem, iterates: bool) -> dict[str, Any]:
+    """What a header says of the problem."""
     entry, spec = resolve(PROBLEMS, given)
     references = problem.references() if problem.references else {}
     return {

@@ -91,7 +91,8 @@ class Row:
     calls, rows: by kind. total_calls: on one axis, each value, gradient and second-order product counting one.
 
     metrics: None stands for a value that could not be had or is not finite. ended_by names the limit that ended the
-    run. judge_seconds, overhead_seconds: outside the solver's clock, since the start. The row of step 0 carries
+    run. judge_seconds, overhead_seconds and, where an engine compiles, compile_seconds: outside the solver's clock,
+    since the start. Seconds are None where seeds were run together. The row of step 0 carries
     setup_seconds (building problem and solver), first_seconds (the first step, any compilation included),
     warmup_seconds (the first two), audit_seconds (memory and prices) and memory (see ``run.memory.peak``). All of
     these and seconds sum to the wall time of the run, but first_seconds, which is a part of warmup_seconds. The last
@@ -113,6 +114,7 @@ class Row:
     y: list[float] | None = None
     judge_seconds: float | None = None
     overhead_seconds: float | None = None
+    compile_seconds: float | None = None
     setup_seconds: float | None = None
     first_seconds: float | None = None
     warmup_seconds: float | None = None

@@ -1,0 +1,226 @@
+"""All seeds of an experiment in one pass: one step is recorded and mapped over the seeds.
+
+The graph of a step takes the state, the random draws and the problem's data as inputs, so ``torch.func.vmap`` maps it
+over what differs from seed to seed; what is equal for all is kept once. Every seed meets the minibatches of its
+sequential run. The first step by each recording is held to the sequential steps of all seeds: a problem whose f or g
+reads something that it did not ``put`` is refused. There are no seconds: they would be nobody's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from bilevelbench.core.draw import Draw
+from bilevelbench.core.errors import Unsupported
+from bilevelbench.core.oracle import Oracle, total
+from bilevelbench.core.problem import Problem
+from bilevelbench.core.registry import build_problem, make_solver
+from bilevelbench.core.solver import Point, Solver, require, start
+from bilevelbench.core.tape import Drawn
+from bilevelbench.core.traced import Recording, Run, Traced, flatten, record, unflatten
+from bilevelbench.store.journal import Journal
+from bilevelbench.store.schema import FINAL, Header, Row
+
+from .budget import Budget, looks
+from .clock import Stopwatch
+from .env import environment, moment
+from .judge import Judge
+from .trace import Judgement, failed, judged
+from .worker import MOST_ITERATES, Job, broken, describe_problem, describe_solver
+
+CLOSE = {torch.float64: 1e-6, torch.float32: 1e-3}  # of one step: rounding is far below, wrong data are far above
+
+
+class Oracles(Oracle):
+    """The oracles of all seeds. Its counts are those of each."""
+
+    def __init__(self, problems: Sequence[Problem], seeds: Sequence[int]) -> None:
+        super().__init__(problems[0], seeds[0])
+        self.each = [Oracle(problem, seed) for problem, seed in zip(problems, seeds, strict=True)]
+
+    def begin(self, step: int) -> None:
+        """Say which step comes next."""
+        super().begin(step)
+        for oracle in self.each:
+            oracle.begin(step)
+
+    def _stacked(self, method: str, argument: int) -> Tensor:
+        self.calls[method] += 1
+        return torch.stack([getattr(oracle, method)(argument) for oracle in self.each])
+
+    def draw_f(self, size: int) -> Tensor:
+        """A minibatch of f for each seed."""
+        return self._stacked("draw_f", size)
+
+    def draw_g(self, size: int) -> Tensor:
+        """A minibatch of g for each seed."""
+        return self._stacked("draw_g", size)
+
+    def normal(self, n: int) -> Tensor:
+        """A normal vector for each seed."""
+        return self._stacked("normal", n)
+
+
+class Together(Traced):
+    """A solver that steps all seeds at once. The tensors of its states have a first dimension more: the seed."""
+
+    def __init__(self, solver: Solver, problems: Sequence[Problem], data: Sequence[Sequence[Tensor]]) -> None:
+        super().__init__(solver, problems[0], self._map)
+        self._problems, self._data = problems, data
+
+    def start(self, o: Oracles) -> Any:
+        """The first states, stacked."""
+        flat = [flatten(start(self._solver, *each)) for each in zip(self._problems, o.each, strict=True)]
+        if any((other.form, other.numbers) != (flat[0].form, flat[0].numbers) for other in flat):
+            raise Unsupported(f"the states of {self._solver.name} differ between seeds in more than their tensors")
+        o.calls, o.rows = Counter(o.each[0].calls), Counter(o.each[0].rows)
+        tensors = [_stack(parts) for parts in zip(*(each.tensors for each in flat), strict=True)]
+        return unflatten(flat[0].form, iter(tensors), iter(flat[0].numbers))
+
+    def step(self, o: Any, s: Any) -> Any:
+        """One step of every seed."""
+        known = len(self._made)
+        new = super().step(o, s)
+        if len(self._made) > known:
+            self._check(o, s, new)
+        return new
+
+    def _record(self, o: Oracle, s: Any) -> Recording:
+        return record(self._solver, self._problem, o.seed, o.step, one_of(s, 0))
+
+    def _map(self, recording: Recording) -> Run:
+        """The graph of one seed's step, mapped over the seeds and recorded again."""
+        if recording.integers:
+            raise Unsupported(f"the whole numbers that {self._solver.name} draws differ between seeds")
+        data, dims = [], []
+        for held in recording.data:
+            places = [i for i, own in enumerate(self._data[0]) if own is held]
+            parts = [own[places[0]] for own in self._data] if places else [held]
+            shared = all(part.shape == held.shape and torch.equal(part, held) for part in parts)
+            data.append(held if shared else _stack(parts))
+            dims.append(None if shared else 0)
+        n = len(recording.inputs) - len(recording.data) - len(recording.feeds)
+        dims = [0] * n + [0 if isinstance(feed, Drawn) else None for feed in recording.feeds] + dims
+        count = len(self._problems)
+        made = recording.inputs[: len(recording.inputs) - len(data)] + data
+        inputs = [
+            t.expand(count, *t.shape).clone() if dim == 0 and i < len(made) - len(data) else t
+            for i, (t, dim) in enumerate(zip(made, dims, strict=True))
+        ]
+        mapped = make_fx(torch.func.vmap(recording.graph, tuple(dims)))(*inputs)
+        return lambda *given: mapped(*given[: len(given) - len(data)], *data)
+
+    def _check(self, o: Oracles, s: Any, new: Any) -> None:
+        """Hold a step of all seeds to the sequential ones."""
+        for i, each in enumerate(o.each):
+            oracle = Oracle(self._problems[i], each.seed)
+            oracle.begin(o.step)
+            alone = flatten(self._solver.step(oracle, one_of(s, i)))
+            for a, b in zip(flatten(one_of(new, i)).tensors, alone.tensors, strict=True):
+                if not torch.allclose(a, b, CLOSE[b.dtype] if b.is_floating_point() else 0.0, 1e-12, equal_nan=True):
+                    raise Unsupported(
+                        f"seeds cannot be run together: seed {each.seed} gets another step of {self._solver.name} than "
+                        "alone; f or g may read what the problem did not put"
+                    )
+
+
+def one_of(state: Any, i: int) -> Any:
+    """The state of the i-th seed."""
+    flat = flatten(state)
+    return unflatten(flat.form, iter([tensor[i] for tensor in flat.tensors]), iter(flat.numbers))
+
+
+def _stack(parts: Sequence[Tensor]) -> Tensor:
+    if any(part.shape != parts[0].shape for part in parts):
+        raise Unsupported("seeds cannot be run together: their data have different shapes")
+    return torch.stack([*parts])
+
+
+def trace_together(
+    problems: Sequence[Problem], data: Sequence[Sequence[Tensor]], solver: Solver, seeds: Sequence[int],
+    budget: Budget, judges: Sequence[Judgement], iterates: bool,
+) -> Iterator[list[Row | None]]:  # fmt: skip
+    """The rows of all seeds, look by look, as ``trace`` gives them for each, without seconds; None after the last."""
+    o, together, watch = Oracles(problems, seeds), Together(solver, problems, data), Stopwatch(lambda: None)
+    last = [Row(0) for _ in seeds]
+
+    def look_at(state: Any, step: int, ended_by: str) -> list[Row | None]:
+        rows: list[Row | None] = []
+        for i, problem in enumerate(problems):
+            if last[i].status in FINAL:
+                rows.append(None)
+                continue
+            try:
+                point = Point(state.x[i], state.y[i])
+                last[i] = judged(step, point, problem, o, judges[i], watch, iterates)
+                if ended_by:
+                    last[i].status, last[i].ended_by = "done", ended_by
+            except Exception as error:
+                last[i] = failed(last[i], error)
+            rows.append(_timeless(last[i]))
+        return rows
+
+    try:
+        state = together.start(o)
+        schedule, step, ended_by = looks(), 0, budget.spent(0, 0.0, 0)
+        yield look_at(state, 0, ended_by)
+        while not ended_by:
+            look = min(next(schedule), step + budget.room(step, 0.0, total(o.calls)))
+            for k in range(step, look):
+                o.begin(k)
+                state = together.step(o, state)
+            step = look
+            ended_by = budget.spent(step, 0.0, total(o.calls))
+            yield look_at(state, step, ended_by)
+    except Exception as error:
+        yield [None if row.status in FINAL else _timeless(failed(row, error)) for row in last]
+
+
+def _timeless(row: Row) -> Row:
+    row.seconds = row.cpu_seconds = row.judge_seconds = row.overhead_seconds = row.compile_seconds = None
+    return row
+
+
+def execute_together(jobs: Sequence[Job]) -> None:
+    """Make the runs of several seeds of one experiment and write their files, one for each."""
+    key = jobs[0].key
+    torch.set_num_threads(key.threads)
+    journals = [Journal(job.path) for job in jobs]
+    made: list[tuple[Problem, Problem, list[Tensor]]] = []
+    solver = None
+    for job, journal in zip(jobs, journals, strict=True):
+        header = Header(
+            job.key, {"given": job.problem}, {"given": job.solver}, environment(key.device), job.suite, job.command,
+            time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), job.timeout,
+        )  # fmt: skip
+        try:
+            header.solver, solver = describe_solver(job.solver), make_solver(job.solver)
+            rng = Draw(job.key.seed, key.device, getattr(torch, key.dtype))
+            problem = build_problem(job.problem, rng)
+            exact = build_problem(job.problem, Draw(job.key.seed, key.device, torch.float64))
+            iterates = key.iterates and problem.x0.numel() + problem.y0.numel() <= MOST_ITERATES
+            header.problem = describe_problem(job.problem, exact, iterates)
+            require(solver, problem)
+            made.append((problem, exact, rng.data))
+            journal.begin(header)
+        except Exception as error:  # what one seed cannot, none can
+            journal.begin(header)
+            for each in journals:
+                each.append(broken(error))
+            return
+    assert solver is not None
+    problems, exacts, data = zip(*made, strict=True)
+    budget = Budget(key.steps, None, key.calls)
+    judges = [Judge(exact) for exact in exacts]
+    for rows in trace_together(problems, data, solver, [job.key.seed for job in jobs], budget, judges, iterates):
+        for journal, row in zip(journals, rows, strict=True):
+            if row is not None:
+                row.after = moment() if row.status in FINAL else None
+                journal.append(row)

@@ -1,0 +1,231 @@
+"""The engines: all give the numbers and the counts of the eager one, or say why they cannot."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+from torch.utils._pytree import tree_leaves
+
+from bilevelbench.contract.theory import finite_sum, quadratic
+from bilevelbench.core import engines, functional
+from bilevelbench.core.draw import Draw
+from bilevelbench.core.errors import RequestError, Unsupported
+from bilevelbench.core.oracle import Oracle
+from bilevelbench.core.problem import Problem
+from bilevelbench.core.registry import SOLVERS, build_problem, make_solver
+from bilevelbench.core.solver import Point, require, start
+from bilevelbench.core.traced import Traced
+from bilevelbench.run.batched import trace_together
+from bilevelbench.run.budget import Budget
+from bilevelbench.run.clock import Stopwatch
+from bilevelbench.run.judge import Judge
+from bilevelbench.run.suite import Block
+from bilevelbench.run.trace import trace
+
+NAMES = [name for name in SOLVERS.names() if SOLVERS.entries[name].make.__module__.startswith("bilevelbench.solvers.")]
+SMALL = {"T": 2, "K": 2, "Q": 2}
+
+
+def small(name):
+    """The solver with few inner steps, so that its graph is small."""
+    fields = {field.name for field in dataclasses.fields(SOLVERS.entries[name].make)}
+    return make_solver(f"{name}({','.join(f'{k}={v}' for k, v in SMALL.items() if k in fields)})")
+
+
+def steps(solver, problem, n=3, seed=0, derivatives=None):
+    oracle = Oracle(problem, seed, *([] if derivatives is None else [derivatives]))
+    state = start(solver, problem, oracle)
+    for k in range(n):
+        oracle.begin(k)
+        state = solver.step(oracle, state)
+    return state, oracle
+
+
+def assert_same(one, other, tolerance=1e-12):
+    for a, b in zip(tree_leaves(one), tree_leaves(other), strict=True):
+        if isinstance(b, torch.Tensor):
+            torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
+        else:
+            assert a == b
+
+
+TOY = "bounded_sine"  # bounds on both levels, and not quadratic
+
+
+def problems():
+    return {"quadratic": finite_sum(quadratic(3, 3, 3.0)), TOY: build_problem(TOY, Draw(0))}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_functional_equals_eager(name):
+    solver = small(name)
+    for where, problem in problems().items():
+        try:
+            require(solver, problem)
+        except Unsupported:
+            assert where == TOY
+            continue
+        eager, counted = steps(solver, problem)
+        other, again = steps(solver, problem, derivatives=functional)
+        assert_same(other, eager)
+        assert (again.calls, again.rows) == (counted.calls, counted.rows)
+
+
+DECIDES = {"iaptt"}  # where the lower loop is cut depends on the values of f
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_graphs_equal_eager(name):
+    """A recorded step is the eager step; compiling it is torch's affair."""
+    solver, problem = small(name), finite_sum(quadratic(3, 3, 3.0))
+    eager, counted = steps(solver, problem)
+    driven = Traced(solver, problem, lambda recording: recording.graph)
+    if name in DECIDES:
+        with pytest.raises(Unsupported, match="by the value of a tensor"):
+            steps(driven, problem)
+        return
+    graph, again = steps(driven, problem)
+    assert_same(graph, eager)
+    assert (again.calls, again.rows) == (counted.calls, counted.rows)
+
+
+# -- what is not a tensor
+
+
+@pytest.mark.parametrize(
+    ("text", "ways"),
+    [
+        ("soba(decay=0.5)", 1),
+        ("bome(T=1,update='adam')", 1),
+        ("f2sa(T=1,growth=0.3)", 1),
+        ("vpbgd(ramp=3)", 2),  # min(1, (k + 1) / ramp) is decided by Python
+        ("soba(batch=2)", 1),
+        ("srba(batch=2,period=3)", 2),  # every third step takes all rows
+    ],
+)
+def test_numbers_and_draws_are_inputs_of_a_graph(text, ways):
+    """The count of steps and the minibatch change at every step, and nothing is recorded anew for them."""
+    solver, problem = make_solver(text), finite_sum(quadratic(3, 3, 3.0))
+    recordings = []
+    driven = Traced(solver, problem, lambda recording: recordings.append(recording) or recording.graph)
+    eager, counted = steps(solver, problem, n=7, seed=3)
+    graph, again = steps(driven, problem, n=7, seed=3)
+    assert_same(graph, eager)
+    assert (again.calls, again.rows) == (counted.calls, counted.rows)
+    assert len(recordings) == ways
+
+
+def test_a_graph_in_float32_stays_in_float32():
+    problem = build_problem("quadratic(d=3)", Draw(0, dtype=torch.float32))
+    solver = make_solver("soba(decay=0.5)")
+    graph, _ = steps(Traced(solver, problem, lambda recording: recording.graph), problem)
+    assert {leaf.dtype for leaf in tree_leaves(graph) if isinstance(leaf, torch.Tensor)} == {torch.float32}
+    assert_same(graph, steps(solver, problem)[0], 1e-5)
+
+
+class Floats:
+    """A solver that freezes the count of its steps."""
+
+    name = "floats"
+
+    def step(self, o, s):
+        return Point(s.x - math.sqrt(1 + s.y) * o.df_x(s.x, s.x), s.y + 1)
+
+
+def test_what_would_be_frozen_is_refused():
+    problem = finite_sum(quadratic(3, 3, 3.0))
+    driven = Traced(Floats(), problem, lambda recording: recording.graph)
+    with pytest.raises(Unsupported, match="Python float"):
+        driven.step(Oracle(problem), Point(problem.x0, 1))
+
+
+# -- which engine
+
+
+def test_unknown_engines_are_refused_with_the_nearest():
+    with pytest.raises(RequestError, match=r"no engine 'compild'; did you mean compiled\?"):
+        Block(("quadratic",), ("bome",), steps=1, engine="compild")
+    with pytest.raises(RequestError, match="no seconds of their own"):
+        Block(("quadratic",), ("bome",), seconds=1.0, engine="batched")
+
+
+def test_a_cuda_graph_needs_a_device():
+    problem = finite_sum(quadratic(3, 3, 3.0))
+    with pytest.raises(Unsupported, match="needs a CUDA device, and this run is on cpu"):
+        engines.driven("cuda_graph", make_solver("bome"), problem)
+
+
+# -- all seeds at once
+
+
+def together(problem, solver, seeds, **limits):
+    draws = [Draw(seed) for seed in seeds]
+    made = [build_problem(problem, rng) for rng in draws]
+    looks = trace_together(
+        made, [rng.data for rng in draws], make_solver(solver), seeds, Budget(**limits), [Judge(p) for p in made], True
+    )
+    rows = zip(*looks, strict=True)
+    return [[row for row in mine if row is not None] for mine in rows]
+
+
+def alone(problem, solver, seed, **limits):
+    made = build_problem(problem, Draw(seed))
+    watch = Stopwatch(lambda: None)
+    return list(trace(made, make_solver(solver), seed, Budget(**limits), Judge(made), watch, True))
+
+
+@pytest.mark.parametrize(
+    ("problem", "solver"),
+    [
+        ("coreset", "bome(T=2)"),
+        ("quadratic(d=3)", "itd(T=2)"),  # every seed has a matrix of its own
+        ("finite_sum_quadratic(n=12,m=10,d=3,d_x=2)", "soba(batch=4,decay=0.5)"),  # and minibatches of its own
+        ("quadratic(d=3)", "pzobo(T=1,Q=2)"),  # and directions
+    ],
+)
+def test_batched_seeds_are_the_sequential_runs(problem, solver):
+    seeds = [0, 5, 2]
+    for seed, rows in zip(seeds, together(problem, solver, seeds, calls=100), strict=True):
+        expected = alone(problem, solver, seed, calls=100)
+        assert [row.step for row in rows] == [row.step for row in expected]
+        for row, other in zip(rows, expected, strict=True):
+            assert row.seconds is row.cpu_seconds is None
+            assert (row.calls, row.rows, row.status, row.ended_by) == (
+                other.calls, other.rows, other.status, other.ended_by
+            )  # fmt: skip
+            assert row.x == pytest.approx(other.x, rel=1e-9, abs=1e-12)
+            assert row.y == pytest.approx(other.y, rel=1e-9, abs=1e-12)
+            assert row.metrics["phi"] == pytest.approx(other.metrics["phi"], rel=1e-9)
+
+
+def test_a_seed_that_diverges_ends_alone():
+    """The step is too long for the second quadratic only."""
+    seeds = [0, 1]
+    rows = together("quadratic(d=2,start=1.0)", "bome(lr=1e6,T=1)", seeds, steps=60)
+    for seed, mine in zip(seeds, rows, strict=True):
+        expected = alone("quadratic(d=2,start=1.0)", "bome(lr=1e6,T=1)", seed, steps=60)
+        assert [row.status for row in mine] == [row.status for row in expected]
+        assert mine[-1].status == "diverged"
+
+
+def test_data_that_were_not_put_are_found():
+    """Otherwise all seeds would run on the first one's data."""
+    draws = [Draw(seed) for seed in (0, 1)]
+    hidden = [rng.normal(2) for rng in draws]  # read by f, and not handed over
+
+    def made(c):
+        return Problem(lambda x, y: ((y - c) ** 2).sum(), lambda x, y: ((y - x) ** 2).sum(), c * 0, c * 0)
+
+    problems = [made(c) for c in hidden]
+    rows = list(trace_together(
+        problems, [rng.data for rng in draws], small("itd"), [0, 1], Budget(steps=3), [lambda x, y: {}] * 2, False
+    ))  # fmt: skip
+    assert [row.status for row in rows[-1]] == ["unsupported"] * 2
+    assert "did not put" in rows[-1][0].reason
+
+
+def test_seeds_that_decide_for_themselves_cannot_be_batched():
+    rows = together("quadratic(d=2)", "iaptt(T=2)", [0, 1], steps=3)
+    assert [mine[-1].status for mine in rows] == ["unsupported"] * 2
+    assert "by the value of a tensor" in rows[0][-1].reason
