@@ -184,11 +184,14 @@ def test_heads_are_solved_exactly_and_the_oracle_line_is_zero():
 DIGESTS = {
     "architecture": "f0d39f11b3fee256",
     "bounded_sine": "07ca0c311531ea5d",
+    "box_quadratic": "adcd4b1b346b6149",
     "chain": "1ac7b6472cdfdc4c",
     "continual": "a3a74939fd8f8614",
     "coreset": "580cf7cb95058d7d",
+    "coupled_equality": "26a292e00ab7808d",
     "darts_toy": "e728e61682108141",
     "dictionary": "968723d4d3bea58b",
+    "elastic_net": "7abcc919532fd074",
     "fair": "3bded07c828f492e",
     "few_shot": "74b184ed5562fa5b",
     "finite_sum_quadratic": "c7c73e00898640cb",
@@ -208,8 +211,10 @@ DIGESTS = {
     "reweighting": "79bb6d234b0e11ec",
     "ridge": "cdb0176b9aeb46ea",
     "saddle": "1fefae9426dfd1d5",
+    "simplex_projection": "6a361d37b0ed674c",
     "sine": "9cb7696d50c9d953",
     "singleton": "28e02e524c10b011",
+    "svm": "b5f3c2db0d176cbd",
 }
 
 

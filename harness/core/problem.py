@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 FLAGS = {
-    "strongly_convex": "g(x, .) is strongly convex for every x: y*(x) is unique and smooth",
+    "strongly_convex": "g(x, .) is strongly convex for every x: y*(x) is unique, and smooth unless it is kinked",
     "convex": "g(x, .) is convex",
     "pl": "g(x, .) satisfies the Polyak-Lojasiewicz inequality",
     "nonconvex": "g(x, .) is not convex",
@@ -20,6 +20,7 @@ FLAGS = {
     "unattained": "the infimum of Phi is not attained",
     "boundary": "the solution lies on a bound of x or y",
     "discontinuous": "Phi jumps",
+    "kinked": "y*(x) has kinks, where bounds or constraints become active, and so may Phi",
     "nonsmooth": "f or g has kinks: their derivatives by torch are subgradients there",
 }
 

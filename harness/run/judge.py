@@ -17,6 +17,7 @@ from bilevelbench.core import derive
 from bilevelbench.core.problem import Problem
 
 LOWER_TOLERANCE = 1e-9  # of |grad_y g| at the re-solved lower level, relative to max(1, |grad_y g(x0, y0)|)
+FEASIBLE = 1e-8  # violation of the upper level's constraints, up to which Phi counts as it is
 SINGULAR = 1e-6  # |grad q| over 1 + |grad f|, below which BOME's measure has no direction to go by
 LINEAR_TOLERANCE = 1e-8  # relative residual of the linear system behind the true hypergradient
 
@@ -29,6 +30,10 @@ class Judge:
     |grad f + lambda* grad q|^2 + q. f: f(x, y). lower_residual: |grad_y g| at the re-solved lower level where it is
     solved numerically (by L-BFGS from the better of y and the last solution, then Newton steps). Then the problem's
     own. Points outside the bounds are judged at their projection.
+
+    violation: the largest violation of the lower level's constraints at (x, y) or the upper level's at (x, y*(x)).
+    Where the upper level's are violated Phi may lie below phi_star: phi_gap is then at least their violation. BOME's
+    measure knows no constraints of the lower level, and is left out where there are some.
     """
 
     def __init__(self, problem: Problem) -> None:
@@ -50,7 +55,13 @@ class Judge:
         grad_phi = self._hypergradient_norm(x, best)
         if grad_phi is not None:
             metrics["grad_phi"] = grad_phi
-        metrics["stationarity"] = self._stationarity(x, y, best, metrics["gap"], grad_phi)
+        if p.h_g is None:
+            metrics["stationarity"] = self._stationarity(x, y, best, metrics["gap"], grad_phi)
+        if p.h_g is not None or p.h_f is not None:
+            upper, lower = _violation(p.h_f, x, best), _violation(p.h_g, x, y)
+            metrics["violation"] = max(upper, lower)
+            if upper > FEASIBLE and "phi_gap" in metrics:
+                metrics["phi_gap"] = max(metrics["phi_gap"], upper)
         metrics["f"] = float(derive.value(p.f, x, y))
         if p.y_star is None:
             metrics["lower_residual"] = float(derive.grad_y(p.g, x, best).norm())
@@ -137,6 +148,10 @@ class Judge:
             return math.nan if grad_phi is None else grad_phi**2 + gap
         multiplier = max(0.0, -float(grad_f @ grad_q) / square)
         return float((grad_f + multiplier * grad_q).square().sum()) + gap
+
+
+def _violation(h: derive.Function | None, x: Tensor, y: Tensor) -> float:
+    return 0.0 if h is None else max(0.0, float(derive.value(h, x, y).max()))
 
 
 def _project(projection: object, point: Tensor) -> Tensor:
