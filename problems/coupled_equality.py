@@ -1,5 +1,7 @@
 """An equality that couples x and y in the lower level, linear or cubic in x."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from scipy.optimize import minimize_scalar
@@ -62,7 +64,7 @@ def _cubic_optimum(k: int) -> float:
     j entries are a, the others 2 / (3a).
     """
 
-    def phi(a: np.ndarray, b: np.ndarray, j: np.ndarray) -> np.ndarray:
+    def phi(a: Any, b: Any, j: Any) -> Any:
         total = j * (2 * a + a**3) + (k - j) * (2 * b + b**3) + k
         return (j * a**2 + (k - j) * b**2) / 2 + total**2 / (2 * k)
 
@@ -73,7 +75,7 @@ def _cubic_optimum(k: int) -> float:
     far = -np.geomspace(root, 2 + 2 * k ** (1 / 3), 4000)
     counts = np.arange(1, k)[:, None]
     values = phi(far, 2 / (3 * far), counts)
-    j, i = np.unravel_index(values.argmin(), values.shape)
+    j, i = divmod(int(values.argmin()), len(far))
     near = (far[min(i + 1, 3999)], far[max(i - 1, 0)])
     best = minimize_scalar(
         lambda a: phi(a, 2 / (3 * a), j + 1), bounds=near, method="bounded", options={"xatol": 1e-12}

@@ -130,7 +130,8 @@ def _optimum(A: bytes, b: bytes, B: bytes, s: bytes, n: int, m: int) -> float:
 
     def phi(logs: np.ndarray) -> float:
         nonlocal near
-        near = active_set(gram, moment, *np.maximum(np.exp(logs), LEAST), near)
+        x1, x2 = np.maximum(np.exp(logs), LEAST)
+        near = active_set(gram, moment, x1, x2, near)
         return float(0.5 * np.square(others @ near - goals).sum())
 
     low, high = np.log(LEAST), np.log(np.abs(moment).max())
