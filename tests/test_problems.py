@@ -183,6 +183,7 @@ def test_heads_are_solved_exactly_and_the_oracle_line_is_zero():
 
 DIGESTS = {
     "architecture": "f0d39f11b3fee256",
+    "bolib": "c81f82f1ef0bc6e5",
     "bounded_sine": "07ca0c311531ea5d",
     "box_quadratic": "adcd4b1b346b6149",
     "chain": "1ac7b6472cdfdc4c",
