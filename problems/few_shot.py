@@ -1,4 +1,4 @@
-"""Few-shot regression on sinusoids: a shared body above, one linear head per task below."""
+"""Few-shot learning: a shared body above, one head (or network) per task below."""
 
 import math
 from typing import Literal
@@ -10,31 +10,66 @@ from torch import Tensor
 
 from bilevelbench import Draw, Flat, Problem, problem
 
+from ._drawings import DRAWINGS
+from ._few_shot_images import VERSION, build
+
 TEST_TASKS = 100
 
 
-@problem("few_shot", shows="features above, heads below: a badly conditioned, strongly convex lower level")
+@problem(
+    "few_shot", version=VERSION, shows="features above, heads below: a badly conditioned, strongly convex lower level"
+)
 def few_shot(
     rng: Draw,
-    tasks: int = 20,
-    shots: int = 10,
-    width: int = 40,
-    ridge: float = 0.1,
+    tasks: int | None = None,
+    shots: int | None = None,
+    width: int | None = None,
+    ridge: float | None = None,
     activation: Literal["tanh", "relu"] = "tanh",
+    dataset: Literal["sinusoid", "planted", "omniglot"] = "sinusoid",
+    ways: int = 5,
+    side: int = 14,
+    lower: Literal["head", "network", "cosine"] | None = None,
 ) -> Problem:
-    """Sinusoid regression: the upper level learns features, the lower one a ridge regression on them for each task.
+    """The upper level learns what many small tasks share, the lower one fits each task to a few examples.
 
-    Tasks t = A sin(a - phi), A ~ U[0.1, 5], phi ~ U[0, pi], a ~ U[-5, 5] (Finn, Abbeel, Levine, ICML 2017);
-    ``shots`` points to fit a head and as many to judge it. x: the weights of a 1-width-width body, y: a head (width
-    + 1) per task. g = sum_t [mean squared error of task t on its support set + ridge |head|^2],  f = mean_t of the
-    query error. With the lower level on the head alone (Raghu et al., ICLR 2020) it is strongly convex, and y* a
-    linear solve. tanh instead of MAML's ReLU by default, so that f and g are smooth and hypergradients exist
-    everywhere. ``test_mse`` is the query error on 100 new tasks with their heads solved.
+    ``sinusoid`` (20 tasks, 10 shots, width 40, ridge 0.1): t = A sin(a - phi), A ~ U[0.1, 5], phi ~ U[0, pi], a ~
+    U[-5, 5] (Finn, Abbeel, Levine, ICML 2017); ``shots`` points to fit a head and as many to judge it. x: the weights
+    of a 1-width-width body, y: a head (width + 1) per task. g = sum_t [mean squared error of task t on its support
+    set + ridge |head|^2],  f = mean_t of the query error. With the lower level on the head alone (Raghu et al., ICLR
+    2020) it is strongly convex, and y* a linear solve. ``test_mse``: the error on 100 new tasks, heads solved.
+
+    ``omniglot`` (32 tasks, 1 shot, width 16, ridge 0.01): a task tells ``ways`` characters apart (each turned by a
+    multiple of 90 degrees), up to 15 more drawings of each judge it; 1200 of 1623 characters, drawn by the seed,
+    train, the rest makes the 40 tasks of ``test_accuracy``. Images are averaged to ``side`` pixels, the body has four
+    convolutions of stride 2 (the papers': 28, 64, and as many new tasks as there are steps; here the tasks are a
+    fixed set, and a minibatch takes some of them). No batch norm: each image is normalised by itself, so that no
+    query sees the others. ``planted`` (8 tasks): moved blots in place of characters. What is learnt below:
+
+    * ``head`` (ANIL; the default): g = sum_t [CE + ridge |head|^2], strongly convex.
+    * ``network`` (iMAML, Rajeswaran et al. 2019): the whole network w_t of each task, g = sum_t [CE + |w_t - x|^2],
+      which is their reg = 2; test tasks take 16 steps of 0.1 from x.
+    * ``cosine`` (the Penalty paper's shared representation): logits are 10 times cosines between features and class
+      vectors, g = sum_t CE; the lengths of the class vectors, which nothing sees, are not determined.
+
+    tanh instead of the papers' ReLU by default, so that f and g are smooth and hypergradients exist everywhere.
     """
+    images = dataset != "sinusoid"
+    tasks = tasks if tasks is not None else {"planted": 8, "omniglot": 32}.get(dataset, 20)
+    shots = shots if shots is not None else 1 if images else 10
+    width = width if width is not None else 16 if images else 40
+    ridge = ridge if ridge is not None else 0.01 if images else 0.1
     if min(tasks, shots, width) < 1 or ridge <= 0:
         raise ValueError("tasks, shots and width are at least 1, and ridge is positive")
-    body = Flat((width, 1), (width,), (width, width), (width,))
     squash = torch.tanh if activation == "tanh" else torch.relu
+    if dataset != "sinusoid":
+        if not (2 <= ways <= 20 and shots < DRAWINGS and 4 <= side <= 28):
+            raise ValueError(f"ways is 2 to 20, shots at most {DRAWINGS - 1}, side 4 to 28")
+        how = lower or "head"
+        return build(rng, dataset, tasks, ways, shots, width, ridge, side, how, squash, activation == "tanh")
+    if lower not in (None, "head"):
+        raise ValueError(f"lower={lower!r} is for images; give a dataset of them")
+    body = Flat((width, 1), (width,), (width, width), (width,))
     made = _tasks(rng.child("tasks"), tasks, shots)
     new = _tasks(rng.child("test"), TEST_TASKS, shots)
     support, support_t, query, query_t = rng.put(*made)

@@ -16,7 +16,11 @@ REAL = ("mnist", "newsgroups", "omniglot")  # too large for every check; tests o
 
 VARIANTS = {
     "solver": ["bome(eps=1e-8)"],
-    "problem": ["quadratic(kappa=1000,d=5)"],
+    "problem": [
+        "quadratic(kappa=1000,d=5)",
+        "few_shot(dataset='planted',tasks=3,ways=3,width=4,lower='network')",
+        "few_shot(dataset='planted',tasks=3,ways=3,width=4,lower='cosine')",
+    ],
 }
 
 
