@@ -119,7 +119,7 @@ CLAIMS = {
     ),
     "neumann_mean": Claim(
         "the mean of its direction is the Neumann series of K terms at y_T",
-        lambda q, s: q.series(s.lr_inner, getattr(s, "T", 0), _first(s, "lr_linear", "lr_inner"), s.K),
+        lambda q, s: q.series(s.lr_inner, s.T, _first(s, "lr_linear", "lr_inner"), s.K),
         "every",
     ),
     "columns": Claim(
