@@ -12,13 +12,18 @@ from bilevelbench.core.registry import PROBLEMS, SOLVERS, load_file, parse, reso
 from .certificates import certificate_holds
 from .cost import counts_are_as_declared, memory_is_as_declared
 from .optima import CHECKS as OPTIMUM_CHECKS
+from .portrait import curvature_fits_the_flags, portrait
 from .problems import CHECKS as NUMBER_CHECKS
 from .solvers import CHECKS as SOLVER_CHECKS
+from .torchable import f_and_g_are_functions_of_torch
 
 Check = Callable[[str], Any]  # target -> None, or words on what was found; raises AssertionError
 
 
-PROBLEM_CHECKS: dict[str, Check] = {**NUMBER_CHECKS, **OPTIMUM_CHECKS}
+# What all else needs: where it fails nothing more is asked.
+FIRST: dict[str, Check] = {"f and g are functions of torch": f_and_g_are_functions_of_torch}
+ANSWER_CHECKS: dict[str, Check] = {**OPTIMUM_CHECKS, "curvature fits the flags": curvature_fits_the_flags}
+PROBLEM_CHECKS: dict[str, Check] = {**FIRST, **NUMBER_CHECKS, **ANSWER_CHECKS}
 
 # What a solver says of itself, held against what it does.
 CLAIM_CHECKS: dict[str, Check] = {
@@ -30,7 +35,7 @@ CLAIM_CHECKS: dict[str, Check] = {
 
 SECTIONS: dict[str, dict[str, Mapping[str, Check]]] = {
     "solver": {"keeps the contract": SOLVER_CHECKS, "is what it says": CLAIM_CHECKS},
-    "problem": {"keeps the contract": NUMBER_CHECKS, "is what it says": OPTIMUM_CHECKS},
+    "problem": {"keeps the contract": {**FIRST, **NUMBER_CHECKS}, "is what it says": ANSWER_CHECKS},
 }
 
 
@@ -40,19 +45,38 @@ def verdicts(text: str) -> Iterator[tuple[bool, str]]:
     ``text`` names a solver or a problem, or a file with several; "solvers" and "problems" are all there are.
     """
     for kind, target in _targets(text):
-        sections = SECTIONS[kind]
-        width = max(len(name) for checks in sections.values() for name in checks)
         yield True, f"{kind} {target}"
-        failed = done = 0
-        for title, checks in sections.items():
-            yield True, f"  {title}?"
-            for name, run in checks.items():
-                found = outcome(run, target)
-                ok = not found.startswith("FAILED")
-                failed, done = failed + (not ok), done + 1
-                yield ok, f"    {name:{width}}  {found}"
-        words = f"fails {failed} of {done} checks" if failed else " and ".join(sections)
-        yield not failed, f"  verdict: {target} {words}"
+        yield from _verdict(kind, target)
+
+
+def _verdict(kind: str, target: str) -> Iterator[tuple[bool, str]]:
+    sections = SECTIONS[kind]
+    width = max(len(name) for checks in sections.values() for name in checks)
+    failed = done = 0
+    for title, checks in sections.items():
+        yield True, f"  {title}?"
+        for name, run in checks.items():
+            found = outcome(run, target)
+            ok = not found.startswith("FAILED")
+            failed, done = failed + (not ok), done + 1
+            yield ok, f"    {name:{width}}  {found}"
+            if name in FIRST and not ok:
+                yield False, f"  verdict: {target} fails the first check, without which the others mean nothing"
+                return
+    if kind == "problem" and not failed:
+        yield from _described(target)
+    words = f"fails {failed} of {done} checks" if failed else " and ".join(sections)
+    yield not failed, f"  verdict: {target} {words}"
+
+
+def _described(target: str) -> Iterator[tuple[bool, str]]:
+    """What a problem has, where it could be built."""
+    try:
+        lines = portrait(target)
+    except Unsupported:
+        return
+    yield True, "  what it has:"
+    yield from ((True, f"    {line}") for line in lines)
 
 
 def check(text: str) -> tuple[bool, str]:

@@ -253,5 +253,7 @@ def build_problem(text: str, rng: Draw) -> Problem:
         raise
     except (TypeError, ValueError) as error:
         raise RequestError(f"{spec}: {error}") from error
+    if not isinstance(made, Problem):
+        raise RequestError(f"{spec}: the function answers {made!r:.60}, not a Problem; does it lack its return?")
     start = {k: getattr(made, k).to(rng.device, rng.dtype) for k in ("x0", "y0")}
     return dataclasses.replace(made, **start)
