@@ -10,6 +10,7 @@ import pytest
 
 from bilevelbench.cli import main
 
+pytestmark = pytest.mark.xdist_group("cli")  # one process makes what the module's tests share
 SLOW_IMPORTS = ("torch", "pandas", "matplotlib", "sklearn", "scipy")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.xdist_group("packaging")  # one process makes what the module's tests share
 ROOT = Path(__file__).parents[1]
 MAPPED = {"harness": "bilevelbench", "solvers": "bilevelbench/solvers", "problems": "bilevelbench/problems"}
 CODE = {".py", ".typed"}

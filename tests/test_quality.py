@@ -166,7 +166,7 @@ def test_links(name):
 def test_ci_calls_the_readme():
     """.ci/run is the README's test command, as written there, and no other installation."""
     commands = [line.strip() for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("    ")]
-    tests = [command for command in commands if command.endswith("pytest")]
+    tests = [command for command in commands if " pytest " in command]
     assert len(tests) == 1
     lines = [line.strip() for line in (ROOT / ".ci" / "run").read_text().splitlines()]
     assert lines.count(tests[0]) == 1

@@ -9,6 +9,7 @@ from bilevelbench.report.page import write
 from bilevelbench.report.terminal import show
 from tests.results_factory import write_run
 
+pytestmark = pytest.mark.xdist_group("report")  # one process makes what the module's tests share
 PICTURE = {
     "axes": [["y", 0], ["y", 1]], "labels": ["y[0]", "y[1]"], "box": [0, 3, 0, 2], "label": "level sets",
     "u": [0.0, 1.0, 2.0, 3.0], "v": [0.0, 1.0, 2.0], "level": [[0, 1, 2, 3], [1, 2, 3, 4], [2, 3, 4, 5]],
