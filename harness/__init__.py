@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .core.errors import RequestError as RequestError
     from .core.errors import Unsupported as Unsupported
     from .core.flat import Flat as Flat
+    from .core.modules import from_modules as from_modules
     from .core.oracle import Oracle as Oracle
     from .core.outer import Moments as Moments
     from .core.outer import Outer as Outer
@@ -37,6 +38,7 @@ _HOME = {
     "Unsupported": "errors",
     "box": "problem",
     "build_problem": "registry",
+    "from_modules": "modules",
     "make_solver": "registry",
     "problem": "registry",
     "solver": "registry",
