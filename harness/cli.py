@@ -251,6 +251,35 @@ def verify() -> None:
     sys.exit(0 if whole else 1)
 
 
+@cli.command()
+@click.argument("solvers", nargs=-1)
+@click.option("--baseline", type=click.Path(path_type=Path), required=True, help="The file to be held to.")
+@click.option("--update", is_flag=True, help="Write what is found into the file instead.")
+@click.option("--markdown", type=click.Path(path_type=Path), metavar="FILE", help="Write the table for a pull request.")
+def gate(solvers: tuple[str, ...], baseline: Path, update: bool, markdown: Path | None) -> None:
+    """Hold what solvers cost to a baseline: calls, operations, bytes, steps over floor. Exit code 1 when one fails.
+
+    SOLVERS are names or files; without any, all that come with the package.
+    """
+    from .contract import gate as gates
+    from .core.registry import SOLVERS
+
+    names = list(solvers) or SOLVERS.names()
+    if update:
+        gates.update(baseline, names)
+        click.echo(f"{len(names)} solver{'s' if len(names) != 1 else ''} in {baseline}, for {gates.VERSION}")
+        return
+    known = gates.read(baseline)
+    found = []
+    for name in names:
+        for layer in gates.LAYERS:
+            found.append(gates.verdict(name, layer, known))
+            click.echo(gates.line(found[-1]))
+    if markdown is not None:
+        markdown.write_text(gates.table(found), encoding="utf-8")
+    sys.exit(0 if all(verdict.passed for verdict in found) else 1)
+
+
 def main() -> None:
     """The console command. Wrong requests are one sentence and exit code 2."""
     try:

@@ -1,0 +1,195 @@
+"""The performance gate: what a solver costs must not grow unseen. No layer judges seconds; one judges a ratio.
+
+calls: oracle calls per step are what the solver declares. operations: operations of torch and Python calls are those
+of a baseline, exactly. bytes: so is the peak of live bytes. floor: steps over the bare derivatives that they ask for,
+paired and interleaved; it fails only when the whole interval is over the limit.
+
+In anybody's test suite, with pytest-benchmark:
+
+    @pytest.mark.parametrize("layer", LAYERS)
+    def test_gate(layer, benchmark):
+        gate("my_solver.py", layer, "gate.json", benchmark)
+
+`bilevelbench gate my_solver.py --baseline gate.json --update` writes the baseline, a file to be reviewed like code.
+Counts of operations and bytes depend on the versions of torch and Python: they are kept by version. Under versions
+that the baseline does not know, the layers judge what does not depend on them (the solver's own operations and bytes)
+and say so.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from bilevelbench.core.errors import RequestError
+from bilevelbench.core.problem import Problem
+from bilevelbench.core.registry import make_solver
+from bilevelbench.core.solver import Solver, require
+from bilevelbench.run.counts import counts
+from bilevelbench.run.memory import peak
+from bilevelbench.run.ratio import Ratio, step_over_floor, steps_of
+
+from .cost import asked, declared
+from .theory import finite_sum, quadratic
+
+SCHEMA = 1
+LAYERS = ("calls", "operations", "bytes", "floor")
+STEPS = 3
+SLACK = 1.25  # of the floor layer: the interval must lie above so many times the ratio in the baseline
+VERSION = f"torch {'.'.join(torch.__version__.split('.')[:2])}, python {'.'.join(platform.python_version_tuple()[:2])}"
+
+
+class Verdict(NamedTuple):
+    """One layer of one solver: whether it passed, what was found, what was expected, a remark."""
+
+    solver: str
+    layer: str
+    passed: bool
+    found: str
+    expected: str
+    remark: str = ""
+
+
+def problem() -> Problem:
+    """What everything is measured on: a quadratic that is a finite sum, so that every solver has its way with it."""
+    return finite_sum(quadratic())
+
+
+def read(path: Path | str) -> dict[str, Any]:
+    """A baseline, or a ``RequestError`` with the command that makes one."""
+    path = Path(path)
+    make = f"`bilevelbench gate SOLVER --baseline {path} --update` makes one"
+    if not path.is_file():
+        raise RequestError(f"there is no baseline file {path}; {make}")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise RequestError(f"{path} is not JSON, hence no baseline; {make}") from None
+    if not isinstance(content, dict) or not {"schema", "solvers", "versions"} <= set(content):
+        raise RequestError(f"{path} is no baseline of the gate; {make}")
+    if content["schema"] != SCHEMA:
+        raise RequestError(f"{path} has schema {content['schema']!r}, this version reads {SCHEMA}; {make}")
+    return content
+
+
+def measure(solver: Solver, *, ratio: bool = True) -> dict[str, Any]:
+    """Everything that a baseline holds of a solver."""
+    p = problem()
+    require(solver, p)
+    held = peak(p, solver)
+    made = counts(p, solver, STEPS)
+    calls = sum(asked(solver, p, STEPS), Counter[str]())
+    found: dict[str, Any] = {
+        "calls": dict(sorted(calls.items())),
+        "own_operations": made["own_operations"], "own_bytes": held["solver_bytes"],
+        "operations": made["operations"], "python_calls": made["python_calls"], "bytes": held["peak_bytes"],
+    }  # fmt: skip
+    return found | ({"ratio": round(step_over_floor(p, solver).median, 2)} if ratio else {})
+
+
+VERSIONED = ("operations", "python_calls", "bytes")
+
+
+def update(path: Path | str, names: list[str]) -> None:
+    """Write or refresh the solvers of a baseline; those of other versions and other solvers stay."""
+    path = Path(path)
+    content: dict[str, Any] = {"schema": SCHEMA, "solvers": {}, "versions": {}}
+    if path.exists():
+        content = read(path)
+    here = content["versions"].setdefault(VERSION, {})
+    for name in names:
+        found = measure(make_solver(name))
+        content["solvers"][name] = {k: v for k, v in found.items() if k not in VERSIONED}
+        here[name] = {k: found[k] for k in VERSIONED}
+    path.write_text(_text(content), encoding="utf-8")
+
+
+def _text(content: dict[str, Any]) -> str:
+    """A line per solver, sorted: a change shows as the lines that it touches."""
+
+    def block(entries: dict[str, Any], indent: str) -> str:
+        lines = [f"{indent}{json.dumps(name)}: {json.dumps(entry)}" for name, entry in sorted(entries.items())]
+        return "{\n" + ",\n".join(lines) + f"\n{indent[2:]}}}"
+
+    versions = ",\n".join(f"    {json.dumps(v)}: {block(e, '      ')}" for v, e in sorted(content["versions"].items()))
+    solvers = block(content["solvers"], "    ")
+    return f'{{\n  "schema": {SCHEMA},\n  "solvers": {solvers},\n  "versions": {{\n{versions}\n  }}\n}}\n'
+
+
+def verdict(name: str, layer: str, baseline: dict[str, Any], solver: Solver | None = None) -> Verdict:
+    """One layer of one solver against a baseline. ``solver`` stands in for the one that ``name`` makes."""
+    solver = solver or make_solver(name)
+    p = problem()
+    require(solver, p)
+    if layer == "calls" and solver.calls:
+        return _calls(name, solver, p)
+    if layer not in LAYERS:
+        raise RequestError(f"the gate has no layer {layer!r}; choose from {', '.join(LAYERS)}")
+    if name not in baseline["solvers"]:
+        raise RequestError(f"the baseline does not know {name!r}; add it with `bilevelbench gate {name} --update`")
+    known, here = baseline["solvers"][name], baseline["versions"].get(VERSION, {}).get(name)
+    if layer == "floor":
+        limit = SLACK * known["ratio"]
+        ratio = step_over_floor(p, solver)
+        return Verdict(name, layer, ratio.low <= limit, _shown(ratio), f"<= {limit:.2f}")
+    kinds = {
+        "calls": (["calls"], ["calls"]),
+        "operations": (["operations", "python_calls"], ["own_operations"]),
+        "bytes": (["bytes"], ["own_bytes"]),
+    }[layer]
+    found = measure(solver, ratio=False)
+    which = kinds[0] if here or layer == "calls" else kinds[1]
+    expected = {k: {**known, **(here or {})}[k] for k in which}
+    remark = "" if here or layer == "calls" else f"no counts for {VERSION}: judged by the solver's own alone"
+    seen = {k: found[k] for k in which}
+    return Verdict(name, layer, seen == expected, _words(seen), _words(expected), remark)
+
+
+def _calls(name: str, solver: Solver, p: Problem) -> Verdict:
+    bounds = declared(solver, p)
+    seen = asked(solver, p)
+    kinds = sorted(set(bounds) | {kind for step in seen for kind in step})
+    passed = all(bounds.get(k, (0, 0))[0] <= step[k] <= bounds.get(k, (0, 0))[1] for step in seen for k in kinds)
+    return Verdict(name, "calls", passed, _words(dict(sorted(seen[-1].items()))), solver.calls)
+
+
+def _shown(ratio: Ratio) -> str:
+    return f"{ratio.median:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
+
+
+def _words(values: dict[str, Any]) -> str:
+    return ", ".join(f"{v} {k.replace('_', ' ')}" if not isinstance(v, dict) else _words(v) for k, v in values.items())
+
+
+def line(found: Verdict) -> str:
+    """A verdict for a terminal."""
+    said = f"{'ok' if found.passed else 'FAILED':6} {found.solver} {found.layer}: {found.found}"
+    expected = "" if found.passed and found.layer != "floor" else f"; expected {found.expected}"
+    return said + expected + (f" ({found.remark})" if found.remark else "")
+
+
+def table(found: list[Verdict]) -> str:
+    """Verdicts in Markdown, the failed ones first."""
+    failed = [v for v in found if not v.passed]
+    words = f"{len(failed)} of {len(found)} failed" if failed else f"all {len(found)} held"
+    lines = [f"### Performance gate: {words}", "", "| | solver | layer | found | expected |", "|---|---|---|---|---|"]
+    for v in sorted(found, key=lambda v: v.passed):
+        remark = f" ({v.remark})" if v.remark else ""
+        lines.append(
+            f"| {'ok' if v.passed else '**failed**'} | {v.solver} | {v.layer} | {v.found}{remark} | {v.expected} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def gate(name: str, layer: str, baseline: Path | str, benchmark: Any = None, solver: Solver | None = None) -> None:
+    """Fail with a sentence where a layer does not hold. ``benchmark`` is pytest-benchmark's fixture, to be told."""
+    found = verdict(name, layer, read(baseline), solver)
+    if benchmark is not None:
+        benchmark.extra_info.update(found._asdict())
+        benchmark.pedantic(steps_of(problem(), solver or make_solver(name), 1), rounds=3, warmup_rounds=1)
+    assert found.passed, f"{name}, {layer}: {found.found}; expected {found.expected}. {found.remark}"

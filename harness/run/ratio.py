@@ -1,0 +1,85 @@
+"""Ratios of seconds measured in one process, paired and interleaved: a busy machine slows both sides alike.
+
+CPU seconds on the CPU, wall seconds after the device has finished elsewhere.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from bilevelbench.core.oracle import Oracle
+from bilevelbench.core.problem import Problem
+from bilevelbench.core.solver import Solver, start
+
+from .clock import drain
+from .prices import answer, questions
+
+ROUNDS = 30
+BLOCK = 0.003  # seconds between two readings: the clock's own cost is a thousandth of it
+
+
+class Ratio(NamedTuple):
+    """The median of paired ratios, and the bootstrap interval (95 %, percentile) around it."""
+
+    median: float
+    low: float
+    high: float
+
+
+def paired(one: Callable[[], object], other: Callable[[], object], rounds: int = ROUNDS, device: str = "cpu") -> Ratio:
+    """Seconds of ``one`` over those of ``other``, which take turns in going first; one round of warm-up."""
+    wait = drain(device)
+    clock = time.process_time if device.partition(":")[0] == "cpu" else time.perf_counter
+
+    def seconds(work: Callable[[], object]) -> float:
+        wait()
+        begin = clock()
+        work()
+        wait()
+        return clock() - begin
+
+    seen = []
+    for k in range(rounds + 1):
+        if k % 2:
+            first, second = seconds(one), seconds(other)
+        else:
+            second, first = seconds(other), seconds(one)
+        seen.append(first / second)
+    return interval(np.array(seen[1:]))
+
+
+def interval(ratios: np.ndarray) -> Ratio:
+    """The same numbers give the same interval."""
+    resampled = np.random.default_rng(0).choice(ratios, (1000, len(ratios)))
+    low, high = np.percentile(np.median(resampled, axis=1), [2.5, 97.5])
+    return Ratio(float(np.median(ratios)), float(low), float(high))
+
+
+def steps_of(problem: Problem, solver: Solver, steps: int) -> Callable[[], object]:
+    """What makes a solver's first steps, with an oracle of its own."""
+
+    def run() -> object:
+        oracle = Oracle(problem, 0)
+        state = start(solver, problem, oracle)
+        for k in range(steps):
+            oracle.begin(k)
+            state = solver.step(oracle, state)
+        return state
+
+    return run
+
+
+def step_over_floor(problem: Problem, solver: Solver, rounds: int = ROUNDS, device: str = "cpu") -> Ratio:
+    """Seconds of a solver's steps over those of the bare derivatives that they ask for, at the same points."""
+    one = steps_of(problem, solver, 1)
+    one()
+    begin = time.process_time()
+    one()
+    steps = min(30, max(1, math.ceil(BLOCK / max(1e-6, time.process_time() - begin))))
+    asked, _ = questions(problem, solver, steps)
+    return paired(steps_of(problem, solver, steps), lambda: answer(problem, asked), rounds, device)
