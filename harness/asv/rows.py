@@ -11,12 +11,12 @@ from pathlib import Path
 
 from bilevelbench.store.schema import Header, Row, RunKey, dumps
 
-PROBLEMS, SOLVERS, LOOKS = 20, 40, 100
+PROBLEMS, SOLVERS, LOOKS = 5, 40, 100  # a million rows are then fifty seeds
 PRICES = {"f": 1e-5, "dg_y": 1e-5, "df": 2e-5, "dg": 2e-5}
 
 
 def write(folder: Path, rows: int) -> int:
-    """Files with at least so many rows, and at least a seed for each of 20 problems and 40 solvers; how many rows."""
+    """Files with at least so many rows, and at least a seed for each of 5 problems and 40 solvers; how many rows."""
     folder.mkdir(parents=True, exist_ok=True)
     seeds = max(1, math.ceil(rows / (PROBLEMS * SOLVERS * LOOKS)))
     for p in range(PROBLEMS):

@@ -136,7 +136,7 @@ def verdict(name: str, layer: str, baseline: dict[str, Any], solver: Solver | No
     if layer == "floor":
         limit = SLACK * known["ratio"]
         ratio = step_over_floor(p, solver)
-        return Verdict(name, layer, ratio.low <= limit, _shown(ratio), f"<= {limit:.2f}")
+        return Verdict(name, layer, ratio.low <= limit, shown(ratio), f"<= {limit:.2f}")
     kinds = {
         "calls": (["calls"], ["calls"]),
         "operations": (["operations", "python_calls"], ["own_operations"]),
@@ -158,7 +158,8 @@ def _calls(name: str, solver: Solver, p: Problem) -> Verdict:
     return Verdict(name, "calls", passed, _words(dict(sorted(seen[-1].items()))), solver.calls)
 
 
-def _shown(ratio: Ratio) -> str:
+def shown(ratio: Ratio) -> str:
+    """A ratio with its interval."""
     return f"{ratio.median:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
 
 

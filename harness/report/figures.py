@@ -15,6 +15,7 @@ from . import style
 AXES = {"total_calls": "oracle calls", "seconds": "seconds"}
 LINEAR = ("accuracy", "f1", "auc")  # shares; everything else is drawn over decades, unless it spans hardly one
 NARROW = 20
+MOST_POINTS = 12000  # of a figure's thin lines: more can be told apart by nobody, and the page is to open
 FAILED = ("diverged", "error", "timeout", "oom", "cut off")
 
 
@@ -27,12 +28,15 @@ def convergence(looks: pd.DataFrame, runs: pd.DataFrame, metric: str, lines: dic
     positive = data[metric][data[metric] > 0]
     linear = metric in LINEAR or (len(positive) == len(data) and positive.max() < NARROW * positive.min())
     floor, remark = (None, "") if linear else _floor(data[metric])
+    stride = -(-len(data) // MOST_POINTS)
+    if stride > 1:
+        remark = f"{remark} Of the thin lines every {stride}th look is drawn; the data hold all.".strip()
     figure, panels = plt.subplots(1, 2, figsize=(9.2, 3.5), sharey=True)
     figure.subplots_adjust(left=0.075, right=0.845, top=0.97, bottom=0.13, wspace=0.06)  # ten times as fast as a layout
     failed = set(runs.loc[runs["status"].isin(FAILED), "run"])
     for ax, (column, label) in zip(panels, AXES.items(), strict=True):
         for solver, group in data.groupby("solver", sort=True):
-            _curves(ax, group, column, metric, str(solver), floor, failed)
+            _curves(ax, group, column, metric, str(solver), floor, failed, stride)
         start = data[data["step"] == 0][metric]
         if len(start) and start.nunique() == 1:
             level = float(start.iloc[0]) if floor is None else max(float(start.iloc[0]), floor)
@@ -73,27 +77,34 @@ def _floor(values: pd.Series) -> tuple[float | None, str]:
 
 
 def _curves(
-    ax: Axes, group: pd.DataFrame, column: str, metric: str, solver: str, floor: float | None, failed: set[str]
-) -> None:
+    ax: Axes, group: pd.DataFrame, column: str, metric: str, solver: str, floor: float | None, failed: set[str],
+    stride: int,
+) -> None:  # fmt: skip
+    """The curves of a solver's runs, as one line with gaps: it draws ten times as fast as a line for each."""
     colour, line = style.colour(solver), style.line(solver)
-    label: str | None = solver
-    several = group["run"].nunique() > 1
-    for run, rows in group.groupby("run", sort=True):
-        rows = rows[rows[column] > 0]
-        y = rows[metric] if floor is None else rows[metric].clip(lower=floor)
-        ax.plot(rows[column], y, color=colour, ls=line, lw=0.6 if several else 1.5, alpha=0.45 if several else 1,
-                label=None if several else label)  # fmt: skip
-        if run in failed and len(rows):
-            ax.plot(rows[column].iloc[-1], y.iloc[-1], "x", color=colour, ms=6, mew=1.6)
-        label = None
+    names, steps, x, y = (group[name].to_numpy() for name in ("run", "step", column, metric))
+    y = y.astype(float) if floor is None else np.maximum(y.astype(float), floor)
+    runs = int(np.count_nonzero(names[1:] != names[:-1])) + 1  # they come sorted
+    some = x > 0
+    names, steps, x, y = names[some], steps[some], x[some].astype(float), y[some]
+    several, label = runs > 1, None if runs > 1 else solver
+    if len(x):
+        first = np.flatnonzero(np.append(True, names[1:] != names[:-1]))
+        last = np.append(first[1:], len(x)) - 1
+        kept = (np.arange(len(x)) - np.repeat(first, last - first + 1)) % stride == 0
+        kept[last] = True
+        gaps = np.cumsum(kept)[last]
+        ax.plot(np.insert(x[kept], gaps, np.nan), np.insert(y[kept], gaps, np.nan), color=colour, ls=line,
+                lw=0.6 if several else 1.5, alpha=0.45 if several else 1, label=label)  # fmt: skip
+        for end in last:
+            if names[end] in failed:
+                ax.plot(x[end], y[end], "x", color=colour, ms=6, mew=1.6)
     if several:
-        middle = group[group[column] > 0].groupby("step").filter(lambda rows: len(rows) == group["run"].nunique())
-        if len(middle):
-            middle = middle.groupby("step")[[column, metric]].median()
-            y = middle[metric] if floor is None else middle[metric].clip(lower=floor)
-            ax.plot(middle[column], y, color=colour, ls=line, lw=1.7, label=solver)
-        else:
-            ax.plot([], [], color=colour, ls=line, lw=1.7, label=solver)
+        found, count = np.unique(steps, return_counts=True)
+        common = np.isin(steps, found[count == runs])
+        order = np.argsort(steps[common], kind="stable")
+        middle = (np.median(values[common][order].reshape(-1, runs), axis=1) for values in (x, y))
+        ax.plot(*middle, color=colour, ls=line, lw=1.7, label=solver)
 
 
 def trajectories(paths: dict[str, list[np.ndarray]], picture: dict[str, Any]) -> Figure:

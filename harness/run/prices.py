@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from bilevelbench.core import derive
+from bilevelbench.core.derive import Derivatives
 from bilevelbench.core.oracle import WORTH, Oracle
 from bilevelbench.core.problem import Problem
 from bilevelbench.core.solver import Solver, State, start
@@ -61,23 +62,23 @@ def questions(problem: Problem, solver: Solver, steps: int, seed: int = 0) -> tu
     return oracle.asked, state
 
 
-def bare(problem: Problem) -> dict[str, Callable[..., Any]]:
+def bare(problem: Problem, derivatives: Derivatives = derive) -> dict[str, Callable[..., Any]]:
     """The derivative behind every kind of question, without oracle."""
-    answers: dict[str, Callable[..., Any]] = {"d2g_yx": partial(derive.cross_transposed, problem.g)}
+    answers: dict[str, Callable[..., Any]] = {"d2g_yx": partial(derivatives.cross_transposed, problem.g)}
     for name, fn in (("f", problem.f), ("g", problem.g)):
-        answers[name] = partial(derive.value, fn)
-        answers[f"d{name}"] = partial(derive.grad, fn)
-        answers[f"d{name}_x"] = partial(derive.grad_x, fn)
-        answers[f"d{name}_y"] = partial(derive.grad_y, fn)
-        answers[f"d2{name}"] = partial(derive.second, fn)
-        answers[f"d2{name}_xy"] = partial(derive.second, fn, wrt="x")
-        answers[f"d2{name}_yy"] = partial(derive.second, fn, wrt="y")
+        answers[name] = partial(derivatives.value, fn)
+        answers[f"d{name}"] = partial(derivatives.grad, fn)
+        answers[f"d{name}_x"] = partial(derivatives.grad_x, fn)
+        answers[f"d{name}_y"] = partial(derivatives.grad_y, fn)
+        answers[f"d2{name}"] = partial(derivatives.second, fn)
+        answers[f"d2{name}_xy"] = partial(derivatives.second, fn, wrt="x")
+        answers[f"d2{name}_yy"] = partial(derivatives.second, fn, wrt="y")
     for name, h in (("h_f", problem.h_f), ("h_g", problem.h_g)):
         if h is not None:
-            answers[name] = partial(derive.value, h)
-            answers[f"d{name}"] = partial(derive.pullback, h)
-            answers[f"d{name}_x"] = partial(derive.pullback, h, wrt="x")
-            answers[f"d{name}_y"] = partial(derive.pullback, h, wrt="y")
+            answers[name] = partial(derivatives.value, h)
+            answers[f"d{name}"] = partial(derivatives.pullback, h)
+            answers[f"d{name}_x"] = partial(derivatives.pullback, h, wrt="x")
+            answers[f"d{name}_y"] = partial(derivatives.pullback, h, wrt="y")
     return {kind: answer for kind, answer in answers.items() if kind in WORTH}
 
 
@@ -89,7 +90,7 @@ def answer(problem: Problem, asked: list[Question]) -> None:
             answers[kind](*arguments)
 
 
-def prices(problem: Problem, device: str = "cpu") -> dict[str, list[float]]:
+def prices(problem: Problem, device: str = "cpu", derivatives: Derivatives = derive) -> dict[str, list[float]]:
     """Seconds by kind of answer: [of a call, of each row of data in it], medians of interleaved rounds.
 
     CPU seconds on the CPU (a busy machine does not spoil them), wall seconds elsewhere. Where the objective is no
@@ -97,7 +98,7 @@ def prices(problem: Problem, device: str = "cpu") -> dict[str, list[float]]:
     """
     wait, on_cpu = drain(device), torch.device(device).type == "cpu"
     clock = time.process_time if on_cpu else time.perf_counter
-    asked = _calls(problem)
+    asked = _calls(problem, derivatives)
     seen: dict[tuple[str, int], list[float]] = {key: [] for key in asked}
     begin = time.perf_counter()
     for done in range(ROUNDS + 1):
@@ -132,11 +133,11 @@ def _line(points: list[tuple[int, float]]) -> list[float]:
     return [seconds - slope * rows, slope]
 
 
-def _calls(problem: Problem) -> dict[tuple[str, int], Callable[[], Any]]:
+def _calls(problem: Problem, derivatives: Derivatives) -> dict[tuple[str, int], Callable[[], Any]]:
     """A call of each kind at the start, with all rows and with a minibatch, by (kind, rows)."""
     x, y = problem.x0, problem.y0
     calls: dict[tuple[str, int], Callable[[], Any]] = {}
-    for kind, fn in bare(problem).items():
+    for kind, fn in bare(problem, derivatives).items():
         if "h_" in kind:
             h = problem.h_f if kind.endswith("h_f") else problem.h_g
             assert h is not None

@@ -155,7 +155,7 @@ def _prices(key: RunKey, problem: Problem) -> dict[str, list[float]]:
     place = (key.problem, key.problem_version, key.device, key.dtype, key.engine, key.threads)
     if place not in _PRICES:
         try:
-            _PRICES[place] = prices(problem, key.device)
+            _PRICES[place] = prices(problem, key.device, engines.derivatives(key.engine))
         except Exception:  # the run meets it again, where it is said
             return {}
     return _PRICES[place]

@@ -34,10 +34,10 @@ def price(runs: pd.DataFrame, looks: pd.DataFrame, records: Mapping[str, Record]
         own = looks["run"].isin(group["run"])
         pairs = zip(looks.loc[own, "calls"], looks.loc[own, "rows"], strict=True)
         looks.loc[own, "grads"] = [floor(known, calls, seen) / unit for calls, seen in pairs]
-        for index, run in group["run"].items():
-            last = records[run].rows[-1] if records[run].rows else {}
-            seconds = floor(known, last.get("calls") or {}, last.get("rows") or {})
-            runs.loc[index, ["floor_seconds", "grads"]] = seconds, seconds / unit
+        ends = [records[run].rows[-1] if records[run].rows else {} for run in group["run"]]
+        seconds = [floor(known, end.get("calls") or {}, end.get("rows") or {}) for end in ends]
+        runs.loc[group.index, "floor_seconds"] = seconds
+        runs.loc[group.index, "grads"] = np.array(seconds) / unit
 
 
 def floor(prices: Prices, calls: Mapping[str, int], rows: Mapping[str, int]) -> float:

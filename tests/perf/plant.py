@@ -1,0 +1,98 @@
+"""How often the gate fails, clean and with slow-downs of 1.5 planted in one place.
+
+    python -m tests.perf.plant [ROUNDS] [SOLVER ...]
+
+prints, for each of so many rounds (20), which layers failed: clean; one solver that takes half as long again in plain
+Python; one oracle whose derivatives do; one solver with hidden computations of half a step. Run it on a busy machine.
+"""
+
+import os
+import sys
+import time
+from collections import Counter
+from contextlib import contextmanager
+
+from bilevelbench.contract import gate as gates
+from bilevelbench.core import derive
+from bilevelbench.core.registry import make_solver
+from bilevelbench.run.prices import answer, questions
+from tests.perf.test_gate import BASELINE, ORACLE_LIMIT, over_frozen, slowed
+
+
+def spin(seconds):
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+
+
+def half_again(work):
+    """The function, taking half as long again."""
+
+    def slow(*arguments, **options):
+        begin = time.process_time()
+        result = work(*arguments, **options)
+        spin(0.5 * (time.process_time() - begin))
+        return result
+
+    return slow
+
+
+def sluggish(name):
+    """One solver, half as slow again in plain Python."""
+    step = type(make_solver(name)).step
+    return slowed(name, step=half_again(step))
+
+
+def secretive(name):
+    """One solver that computes half a step's derivatives behind the oracle's back."""
+    solver = make_solver(name)
+    asked, _ = questions(gates.problem(), solver, 2)
+    half = asked[: len(asked) // 4]
+    step = type(solver).step
+
+    def hidden(self, o, s):
+        answer(o._problem, half)
+        return step(self, o, s)
+
+    return slowed(name, step=hidden)
+
+
+@contextmanager
+def slow_oracle():
+    """Every gradient in y by the live oracle takes half as long again."""
+    before = derive.grad_y
+    derive.grad_y = half_again(before)
+    try:
+        yield
+    finally:
+        derive.grad_y = before
+
+
+def failed(name, solver):
+    """The layers that fail on a solver, and on the oracle."""
+    baseline = gates.read(BASELINE)
+    found = [layer for layer in gates.LAYERS if not gates.verdict(name, layer, baseline, solver).passed]
+    return found + ["oracle"] * (over_frozen("dg_y").low > ORACLE_LIMIT)
+
+
+def main(rounds=20, names=("bome", "itd", "aid_cg", "soba")):
+    """Print the table."""
+    cases = {}
+    for k in range(rounds):
+        for name in names:
+            cases.setdefault((name, "clean"), []).append(failed(name, make_solver(name)))
+        name = names[k % len(names)]
+        cases.setdefault(("one solver", "1.5 x, Python"), []).append(failed(name, sluggish(name)))
+        cases.setdefault(("one solver", "1.5 x, hidden torch"), []).append(failed(name, secretive(name)))
+        with slow_oracle():
+            cases.setdefault(("oracle", "1.5 x, derivative"), []).append(failed(name, make_solver(name)))
+        print(f"round {k + 1}, load {os.getloadavg()[0]:.1f}", file=sys.stderr, flush=True)
+    print(f"{'where':12} {'what':20} failed  by layer")
+    for (where, what), found in cases.items():
+        layers = Counter(layer for layers in found for layer in layers)
+        words = ", ".join(f"{layer} {n}" for layer, n in layers.items())
+        print(f"{where:12} {what:20} {sum(map(bool, found)):2} of {len(found)}  {words}")
+
+
+if __name__ == "__main__":
+    main(*(int(a) for a in sys.argv[1:2]), *([tuple(sys.argv[2:])] if sys.argv[2:] else []))
