@@ -86,20 +86,15 @@ class Split:
 def split(rng: Draw, data: Literal["digits", "mnist"], protocol: Protocol, noise: float) -> Split:
     """The three sets of a protocol. The digits are always drawn, in the protocol's sizes for them."""
     train, validate, last = protocol.digits if data == "digits" else protocol.sizes
-    if data == "digits":
-        pixels, labels = load_digits(return_X_y=True)
-        pixels = pixels / 16.0
-    else:
-        pixels, labels, test, test_labels = mnist()
-        pixels = pixels / 255.0
+    pixels, labels = load_digits(return_X_y=True) if data == "digits" else mnist()[:2]
     if data == "digits" or protocol.rows == "drawn":
         order = rng.child("split").permutation(len(labels)).numpy()
         pixels, labels = pixels[order], labels[order]
-    if data == "digits" or not protocol.official:
-        test, test_labels = pixels[train + validate :][-last:], labels[train + validate :][-last:]
-    else:
-        test = test / 255.0
-    parts = [pixels[:train], pixels[train : train + validate], test]
+    test, test_labels = pixels[train + validate :][-last:], labels[train + validate :][-last:]
+    if data == "mnist" and protocol.official:
+        test, test_labels = mnist()[2:]
+    white = 16.0 if data == "digits" else 255.0
+    parts = [part / white for part in (pixels[:train], pixels[train : train + validate], test)]
     if protocol.standardised:
         mean, std = parts[0].mean(), parts[0].std() + 1e-4
         parts = [(part - mean) / std for part in parts]

@@ -145,6 +145,19 @@ def _best_on_validation(problem):
     return y
 
 
+@pytest.mark.parametrize("tied", [False, True])
+def test_scaled_coordinates_are_coordinates(tied):
+    network, draw = Network("linear", 9, tied=tied), Draw(0)
+    inputs, weights = draw.uniform(0, 1, 30, 9).numpy(), draw.uniform(0, 1, 30).numpy()
+    by = _train.Scaled(network, inputs, weights, 1e-3)
+    y, v, c = (draw.normal(network.flat.size).numpy() for _ in range(3))
+    np.testing.assert_allclose(by.to_y(by.from_y(y)), y)
+    assert by.gradient(c) @ by.from_y(v) == pytest.approx(c @ v)  # <c, y> in both
+    _, found = _train.classifier(network, torch.from_numpy(y), inputs, np.arange(30) % 10, weights, 1e-3)
+    assert found["largest gradient"] <= _train.GTOL
+    assert found["iterations"] < 100
+
+
 @needs_mnist
 @pytest.mark.data
 def test_sizes_of_mnist():
