@@ -74,5 +74,6 @@ class BVFSM(Outer):
             w = weight(y)
             y = o.project_y(y - self.lr_y / w.clamp(min=1.0) * (o.df_y(x, y) + w * o.dg_y(x, y) + theta * y))
         w = weight(y)
-        m, dx = self.move(s.m, o.df_x(x, y) + w * (o.dg_x(x, y) - o.dg_x(x, z)))
-        return State(o.project_x(x - self.lr / w.clamp(min=1.0) * dx), y, z, m)
+        direction = o.df_x(x, y) + w * (o.dg_x(x, y) - o.dg_x(x, z))
+        m, dx = self.move(s.m, direction / w.clamp(min=1.0))
+        return State(o.project_x(x - self.lr * dx), y, z, m)
