@@ -215,6 +215,7 @@ DIGESTS = {
     "simplex_projection": "6a361d37b0ed674c",
     "sine": "9cb7696d50c9d953",
     "singleton": "28e02e524c10b011",
+    "smd": "50cab4a2cac060b9",
     "svm": "b5f3c2db0d176cbd",
 }
 
