@@ -72,9 +72,10 @@ class Nystrom(Outer):
         return State(o.project_x(x - self.lr * dx), y, S, m)
 
     def _columns(self, o: Oracle, y: Tensor) -> Tensor:
-        """K distinct indices, uniformly: the first of a shuffle (Fisher, Yates)."""
-        order = list(range(len(y)))
+        """K distinct indices, uniformly: the first of a shuffle (Fisher, Yates), of which only what moved is kept."""
+        chosen, moved = [], dict[int, int]()
         for i in range(min(self.K, len(y))):
             j = i + o.integer(len(y) - i)
-            order[i], order[j] = order[j], order[i]
-        return torch.tensor(order[: self.K], device=y.device)
+            chosen.append(moved.get(j, j))
+            moved[j] = moved.get(i, i)
+        return torch.tensor(chosen, device=y.device)

@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from bilevelbench import Oracle, make_solver
+from bilevelbench import Draw, Oracle, build_problem, make_solver
 from bilevelbench.contract.certificates import SIZES, run
 from bilevelbench.contract.enumerate import mean, outcomes
+from bilevelbench.contract.solvers import CHECKS as SOLVER_CHECKS
 from bilevelbench.contract.theory import finite_sum, quadratic
 from bilevelbench.core.registry import SOLVERS
 from bilevelbench.core.solver import start
@@ -462,6 +463,25 @@ def test_stochastic_steps_converge_to_the_limit_of_the_full_ones(text, terms):
     assert float(error.norm()) < 0.15 * apart < 0.015 * float((problem.x0 - limits[terms]).norm())
 
 
+@pytest.mark.parametrize(("text", "terms"), CONVERGING)
+def test_minibatches_of_rank_one_rows_take_phi_down(text, terms):
+    """Eight of 64 rows: no lower Hessian that is met is invertible for certain, nor alike the next."""
+    problem = build_problem("finite_sum_quadratic(n=64,m=64,d=6,d_x=6,mu=0.3,cross=0.3)", Draw(1))
+    eta = ",lr_linear=0.4" if terms else ""
+    solver = make_solver(text.replace("lr_inner=1.0", f"lr_inner=0.4{eta}").replace("batch=1", "batch=8"))
+    if terms:
+        solver = dataclasses.replace(solver, **({"Q": 4} if solver.name == "stocbio" else {"K": 5}))
+    oracle = Oracle(problem, 1)
+    state = start(solver, problem, oracle)
+    gaps = [float(problem.f(state.x, problem.y_star(state.x)) - problem.phi_star)]
+    for k in range(300):
+        oracle.begin(k)
+        state = solver.step(oracle, state)
+        gaps.append(float(problem.f(state.x, problem.y_star(state.x)) - problem.phi_star))
+    assert gaps[-1] < 0.06 * gaps[0]
+    assert max(gaps[20:]) < 0.5 * gaps[0]
+
+
 def test_decaying_steps_leave_less_noise_than_constant_ones():
     problem = finite_sum(quadratic(3, 4, 4.0), n=4)
     spread = {}
@@ -480,6 +500,17 @@ def test_decaying_steps_leave_less_noise_than_constant_ones():
 
 
 # -- edges
+
+
+# Two checks put f and g that are no finite sums; with all rows the registry's tests make them.
+WITH_ROWS = [name for name in SOLVER_CHECKS if name not in ("zero gradients survive", "nan stays nan")]
+
+
+@pytest.mark.parametrize("check", WITH_ROWS)
+@pytest.mark.parametrize("text", [text.format(",batch=2") for text in STOCHASTIC])
+def test_the_contract_is_kept_with_minibatches(text, check):
+    SOLVER_CHECKS[check](text)
+
 
 OURS = ["aid_cg", "aid_neumann", "t1t2", "nystrom", "sama", "sl_bamm", *DRAWS]
 
