@@ -19,9 +19,13 @@ from bilevelbench.core.traced import Traced
 from bilevelbench.run.batched import trace_together
 from bilevelbench.run.budget import Budget
 from bilevelbench.run.clock import Stopwatch
+from bilevelbench.run.drive import _together as together_jobs
 from bilevelbench.run.judge import Judge
-from bilevelbench.run.suite import Block
+from bilevelbench.run.plan import expand
+from bilevelbench.run.suite import Block, Suite
 from bilevelbench.run.trace import trace
+from bilevelbench.run.worker import execute, execute_batch
+from bilevelbench.store.journal import read
 
 NAMES = [name for name in SOLVERS.names() if SOLVERS.entries[name].make.__module__.startswith("bilevelbench.solvers.")]
 SMALL = {"T": 2, "K": 2, "Q": 2}
@@ -229,3 +233,73 @@ def test_seeds_that_decide_for_themselves_cannot_be_batched():
     rows = together("quadratic(d=2)", "iaptt(T=2)", [0, 1], steps=3)
     assert [mine[-1].status for mine in rows] == ["unsupported"] * 2
     assert "by the value of a tensor" in rows[0][-1].reason
+
+
+# -- compiled: each graph takes seconds of a C++ compiler, so only two here; asv/engines.py walks all solvers
+
+
+@pytest.mark.parametrize(
+    ("problem", "solver"), [("coreset", "first_order(T=1)"), ("quadratic(d=3)", "soba(decay=0.5)")]
+)
+def test_compiled_equals_eager(problem, solver):
+    made, made_solver = build_problem(problem, Draw(0)), make_solver(solver)
+    watch = Stopwatch(lambda: None)
+    driven = engines.driven("compiled", made_solver, made, watch)
+    compiled, again = steps(driven, made, n=5)
+    eager, counted = steps(made_solver, made, n=5)
+    assert_same(compiled, eager)
+    assert (again.calls, again.rows) == (counted.calls, counted.rows)
+    taken = watch.accounts["compile"]
+    assert taken > 0
+    steps(driven, made, n=5)
+    assert watch.accounts["compile"] == taken, "a step that was compiled is compiled again"
+
+
+def test_without_a_compiler_a_run_is_unsupported():
+    import torch._inductor.config as config
+
+    problem = finite_sum(quadratic(2, 2, 3.0))
+    with config.patch({"cpp.cxx": ("no-such-compiler",)}), pytest.raises(Unsupported, match=r"needs a C\+\+ compiler"):
+        steps(engines.driven("compiled", make_solver("lower_only(T=1)"), problem), problem, n=1)
+
+
+# -- runs
+
+
+def made_runs(tmp_path, **options):
+    block = Block(("coreset",), ("first_order(T=1)", "iaptt(T=1)"), seeds=(3, 4), steps=5, **options)
+    jobs = expand(Suite("", "", (block,)), tmp_path)
+    return jobs, lambda: [read(job.path) for job in jobs]
+
+
+def test_a_compiled_run_books_its_compiling(tmp_path):
+    jobs, records = made_runs(tmp_path, engine="compiled")
+    for job in (jobs[0], jobs[1]):
+        execute(job)
+    good, bad, *_ = records()
+    assert good.status == "done"
+    assert good.header["key"]["engine"] == "compiled"
+    assert good.rows[0]["compile_seconds"] > 10 * good.rows[-1]["seconds"]
+    assert (bad.status, len(bad.rows)) == ("unsupported", 1)
+    assert "by the value of a tensor" in bad.rows[0]["reason"]
+
+
+def test_batched_runs_are_files_like_those_of_sequential_runs(tmp_path):
+    jobs, records = made_runs(tmp_path, engine="batched")
+    passes = together_jobs(jobs)
+    assert [[job.key.seed for job in batch] for batch in passes] == [[3, 4], [3, 4]]
+    for batch in passes:
+        execute_batch(batch)
+    eager_jobs, eager = made_runs(tmp_path)
+    assert not {job.path for job in jobs} & {job.path for job in eager_jobs}, "the key tells them apart"
+    for job in eager_jobs:
+        execute(job)
+    for mine, other in zip(records(), eager(), strict=True):
+        assert mine.header["key"]["seed"] == other.header["key"]["seed"]
+        if mine.header["solver"]["name"] == "iaptt":
+            assert (mine.status, other.status) == ("unsupported", "done")
+            continue
+        assert mine.status == other.status == "done"
+        for row, another in zip(mine.rows, other.rows, strict=True):
+            assert (row["step"], row["calls"], row["seconds"]) == (another["step"], another["calls"], None)
+            assert row["metrics"] == pytest.approx(another["metrics"], rel=1e-9)

@@ -168,11 +168,12 @@ def _lift(graph: GraphModule) -> list[Tensor]:
             if id(held) not in lifted:
                 with nodes.inserting_after(last):
                     last = nodes.placeholder(f"data_{len(lifted)}")
-                last.meta = dict(node.meta)
                 lifted[id(held)] = held, last
             node.replace_all_uses_with(lifted[id(held)][1])
             nodes.erase_node(node)
     nodes.eliminate_dead_code()
+    for node in nodes.nodes:
+        node.meta.clear()  # the recording's own shapes would keep the compiler from its cache
     graph.recompile()
     return [held for held, _ in lifted.values()]
 

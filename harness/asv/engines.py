@@ -1,0 +1,157 @@
+"""What the engines gain over eager steps, as ratios. Both sides are measured in one process, interleaved.
+
+python -m bilevelbench.asv.engines walk [PROBLEM ...]       every solver: graph against eager, in numbers and counts
+python -m bilevelbench.asv.engines compiled PROBLEM [SOLVER ...]    compiled step over eager step
+python -m bilevelbench.asv.engines batched PROBLEM [SOLVER ...]     a step of 256 seeds over an eager step of one
+"""
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.utils._pytree import tree_leaves
+
+from bilevelbench.core import functional
+from bilevelbench.core.draw import Draw
+from bilevelbench.core.engines import driven
+from bilevelbench.core.errors import Unsupported
+from bilevelbench.core.oracle import Oracle
+from bilevelbench.core.problem import Problem
+from bilevelbench.core.registry import SOLVERS, build_problem, make_solver
+from bilevelbench.core.solver import Solver, require, start
+from bilevelbench.run.batched import Oracles, Together
+
+SEEDS = 256
+ROUNDS = 9
+
+
+class Stepper:
+    """A run that can be stepped on; ``seconds`` are CPU seconds of ``n`` further steps."""
+
+    def __init__(self, solver: Any, o: Oracle, state: Any) -> None:
+        self.solver, self.o, self.state, self.k = solver, o, state, 0
+
+    def seconds(self, n: int) -> float:
+        """Take n steps."""
+        begin = time.process_time()
+        for _ in range(n):
+            self.o.begin(self.k)
+            self.state = self.solver.step(self.o, self.state)
+            self.k += 1
+        return time.process_time() - begin
+
+
+def eager(problem: Problem, solver: Solver) -> Stepper:
+    """Plain steps."""
+    o = Oracle(problem)
+    return Stepper(solver, o, start(solver, problem, o))
+
+
+def compiled(problem: Problem, solver: Solver) -> Stepper:
+    """Compiled steps."""
+    o, made = Oracle(problem), driven("compiled", solver, problem)
+    return Stepper(made, o, start(made, problem, o))
+
+
+def batched(problem: str, solver: Solver, seeds: int) -> Stepper:
+    """Steps of many seeds."""
+    draws = [Draw(seed) for seed in range(seeds)]
+    problems = [build_problem(problem, rng) for rng in draws]
+    o, made = Oracles(problems, range(seeds)), Together(solver, problems, [rng.data for rng in draws])
+    return Stepper(made, o, made.start(o))
+
+
+def ratio(one: Stepper, other: Stepper, steps: int = 20, rounds: int = ROUNDS) -> float:
+    """Seconds of one over those of the other: the median over interleaved rounds, after one of warm-up."""
+    found = [one.seconds(steps) / other.seconds(steps) for _ in range(rounds + 1)]
+    return statistics.median(found[1:])
+
+
+def over_eager(problem: str, solver: str, engine: str, seeds: int = SEEDS, steps: int = 20) -> float:
+    """A compiled step, or one of many seeds, over an eager step of one seed."""
+    made, made_solver = build_problem(problem, Draw(0)), make_solver(solver)
+    require(made_solver, made)
+    other = batched(problem, made_solver, seeds) if engine == "batched" else compiled(made, made_solver)
+    return ratio(other, eager(made, made_solver), steps)
+
+
+class Engines:
+    """Ratios for BOME and ITD; lists that only grow, so that asv's indices keep their meaning."""
+
+    params = (["coreset", "quadratic", "quadratic(d=100)", "hyper_cleaning"], ["bome(T=10)", "itd(T=10)"])
+    param_names = ("problem", "solver")
+    timeout = 600
+    version = "1"
+
+    def setup(self, problem: str, solver: str) -> None:
+        torch.set_num_threads(1)  # an existing environment does not get the thread counts of asv.conf.json
+
+    def track_compiled_over_eager(self, problem: str, solver: str) -> float:
+        """Seconds of a compiled step over those of an eager one."""
+        return over_eager(problem, solver, "compiled")
+
+    def track_seeds_over_one(self, problem: str, solver: str) -> float:
+        """Seconds of a step of 256 seeds together over those of an eager step of one."""
+        if problem == "hyper_cleaning":
+            return float("nan")  # 256 copies of the data: batching gains nothing there
+        return over_eager(problem, solver, "batched", steps=5)
+
+    track_compiled_over_eager.unit = track_seeds_over_one.unit = "ratio"  # type: ignore[attr-defined]
+
+
+def walk(problem: Problem, solver: Solver, steps: int = 3) -> str:
+    """How far the functional and the compiled engine are from the eager one, in numbers and counts."""
+    lines = []
+    first = eager(problem, solver)
+    first.seconds(steps)
+    o = Oracle(problem, 0, functional)
+    others: list[tuple[str, Callable[[], Stepper]]] = [
+        ("functional", lambda: Stepper(solver, o, start(solver, problem, o))),
+        ("compiled", lambda: compiled(problem, solver)),
+    ]
+    for name, make in others:
+        try:
+            other = make()
+            begin = time.perf_counter()
+            other.seconds(steps)
+        except Unsupported as reason:
+            lines.append(f"{name} unsupported: {reason}")
+            continue
+        apart = max(
+            float((a - b).abs().max() / (1 + b.abs().max()))
+            for a, b in zip(tree_leaves(other.state), tree_leaves(first.state), strict=True)
+            if isinstance(b, torch.Tensor)
+        )
+        counts = "equal" if (other.o.calls, other.o.rows) == (first.o.calls, first.o.rows) else "DIFFERENT"
+        lines.append(f"{name} {apart:.0e}, counts {counts}, {time.perf_counter() - begin:.0f} s")
+    return "; ".join(lines)
+
+
+def main() -> None:
+    """Print a line per solver as it is measured."""
+    torch.set_num_threads(1)
+    what, *names = sys.argv[1:]
+    if what == "walk":
+        for text in names or ["quadratic(d=4)", "bounded_sine"]:
+            problem = build_problem(text, Draw(0))
+            for name in SOLVERS.names():
+                try:
+                    require(make_solver(name), problem)
+                    print(f"{text} {name:16} {walk(problem, make_solver(name))}", flush=True)
+                except Unsupported as reason:
+                    print(f"{text} {name:16} {reason}", flush=True)
+        return
+    problem_text, *solvers = names
+    for name in solvers or SOLVERS.names():
+        try:
+            found = f"{over_eager(problem_text, name, what):.3f}"
+        except Unsupported as reason:
+            found = str(reason)
+        print(f"{problem_text} {name:20} {what} / eager  {found}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
