@@ -63,7 +63,9 @@ def cli() -> None:
 @click.option("--calls", type=WHOLE, metavar="N", help="Limit of oracle calls.")
 @click.option("--device", metavar="cpu|cuda")
 @click.option("--dtype", metavar="float32|float64")
-@click.option("--engine", metavar="NAME", help="eager (default), functional, compiled, cuda_graph or batched.")
+@click.option(
+    "--engine", metavar="NAME", help="eager (default), functional, compiled, compiled_oracle, cuda_graph, batched."
+)
 @click.option("--batch-seeds", is_flag=True, help="All seeds of a solver in one pass (--engine batched); no seconds.")
 @click.option("--threads", type=WHOLE, metavar="N", help="Threads of each run (1 unless a suite says else).")
 @click.option("--iterates", is_flag=True, default=None, help="Keep x and y at every look (up to 1000 variables).")

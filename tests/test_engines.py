@@ -8,7 +8,8 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from bilevelbench.contract.theory import finite_sum, quadratic
-from bilevelbench.core import engines, functional
+from bilevelbench.core import derive, engines, functional
+from bilevelbench.core.answers import Answers
 from bilevelbench.core.draw import Draw
 from bilevelbench.core.errors import RequestError, Unsupported
 from bilevelbench.core.oracle import Oracle
@@ -148,7 +149,7 @@ def test_what_would_be_frozen_is_refused():
 
 
 def test_unknown_engines_are_refused_with_the_nearest():
-    with pytest.raises(RequestError, match=r"no engine 'compild'; did you mean compiled\?"):
+    with pytest.raises(RequestError, match=r"no engine 'compild'; did you mean compiled or compiled_oracle\?"):
         Block(("quadratic",), ("bome",), steps=1, engine="compild")
     with pytest.raises(RequestError, match="no seconds of their own"):
         Block(("quadratic",), ("bome",), seconds=1.0, engine="batched")
@@ -255,11 +256,47 @@ def test_compiled_equals_eager(problem, solver):
     assert watch.accounts["compile"] == taken, "a step that was compiled is compiled again"
 
 
+def test_compiled_answers_equal_eager():
+    """Of a loop of any length, one gradient is compiled."""
+    made, made_solver = build_problem("quadratic(d=3)", Draw(0)), make_solver("first_order(T=50)")
+    watch = Stopwatch(lambda: None)
+    compiled, again = steps(made_solver, made, derivatives=engines.derivatives("compiled_oracle", watch))
+    eager, counted = steps(made_solver, made)
+    assert_same(compiled, eager)
+    assert (again.calls, again.rows) == (counted.calls, counted.rows)
+    assert watch.accounts["compile"] > 0
+
+
+def test_a_step_that_is_too_long_to_compile_is_refused(monkeypatch):
+    monkeypatch.setattr(engines, "LONGEST", 10)
+    problem = finite_sum(quadratic(2, 2, 3.0))
+    with pytest.raises(Unsupported, match="--engine compiled_oracle"):
+        steps(engines.driven("compiled", make_solver("itd(T=3)"), problem), problem, n=1)
+
+
+@pytest.mark.parametrize("name", ["value", "grad", "grad_x", "grad_y", "second", "cross_transposed", "pullback"])
+def test_answers_are_the_eager_ones(name):
+    """Recorded, not compiled: every answer, with data of its own and with constants."""
+    answers = Answers(lambda graph, inputs: graph, None)
+    A = torch.tensor([[1.0, 2.0], [3.0, 4.0]]).double()
+    x, y, v = torch.tensor([0.3, -1.0]).double(), torch.tensor([2.0, 0.5]).double(), torch.tensor([1.0, -2.0]).double()
+    functions = [lambda x, y: (x @ (A @ y)) ** 2 + torch.sin(y).sum(), lambda x, y: (x**3).sum()]
+    if name == "pullback":
+        functions = [lambda x, y: x * (A @ y)]
+    more = (v,) if name in ("second", "cross_transposed", "pullback") else ()
+    for fn in functions:
+        for options in ({"wrt": "x"}, {"wrt": "y"}, {"wrt": "xy"}) if name in ("second", "pullback") else ({},):
+            for engine in (answers, functional):
+                found = getattr(engine, name)(fn, x, y, *more, **options)
+                expected = getattr(derive, name)(fn, x, y, *more, **options)
+                assert_same(found, expected)
+
+
 def test_without_a_compiler_a_run_is_unsupported():
     import torch._inductor.config as config
 
     problem = finite_sum(quadratic(2, 2, 3.0))
-    with config.patch({"cpp.cxx": ("no-such-compiler",)}), pytest.raises(Unsupported, match=r"needs a C\+\+ compiler"):
+    with config.patch({"cpp.cxx": ("no-such-compiler",)}), pytest.raises(Unsupported, match=r"need a C\+\+ compiler"):
         steps(engines.driven("compiled", make_solver("lower_only(T=1)"), problem), problem, n=1)
 
 

@@ -1,8 +1,9 @@
 """The engines: how the steps of a solver are run. Which one is part of an experiment's key; all give the same numbers.
 
 eager: ``torch.autograd.grad``, the default. functional: ``torch.func``, which may stand inside ``torch.func.vmap``.
-compiled: a step is recorded as a graph and compiled by torch's inductor. cuda_graph: a recorded step is captured as a
-CUDA graph. batched: a recorded step, for all seeds at once (``run.batched``).
+compiled: a step is recorded as a graph and compiled by torch's inductor. compiled_oracle: the oracle's answers are
+compiled and the solver's own arithmetic is not, for steps that are too long for the other. cuda_graph: a recorded step
+is captured as a CUDA graph. batched: a recorded step, for all seeds at once (``run.batched``).
 """
 
 from __future__ import annotations
@@ -17,17 +18,22 @@ from .errors import Unsupported
 from .problem import Problem
 from .solver import Solver
 
-ENGINES = ("eager", "functional", "compiled", "cuda_graph", "batched")
+ENGINES = ("eager", "functional", "compiled", "compiled_oracle", "cuda_graph", "batched")
+LONGEST = 1500  # operations in a graph: BOME has 20 for an inner step, and more than this takes minutes to compile
 
 
-def derivatives(engine: str) -> derive.Derivatives:
+def derivatives(engine: str, watch: Any = None) -> derive.Derivatives:
     """What an oracle differentiates with under an engine."""
+    if engine == "compiled_oracle":
+        from .answers import Answers  # as in ``driven``
+
+        return Answers(_compile, watch)
     return functional if engine == "functional" else derive
 
 
 def driven(engine: str, solver: Solver, problem: Problem, watch: Any = None) -> Any:
     """The solver as it is run under an engine: itself, or one whose steps are graphs (see ``traced.Traced``)."""
-    if engine in ("eager", "functional"):
+    if engine in ("eager", "functional", "compiled_oracle"):
         return solver
     from .traced import Traced  # recording needs parts of torch that take seconds to import
 
@@ -37,13 +43,21 @@ def driven(engine: str, solver: Solver, problem: Problem, watch: Any = None) -> 
 
 
 def _compiled(recording: Any) -> Any:
+    if (n := len(recording.graph.graph.nodes)) > LONGEST:
+        raise Unsupported(f"a step of {n} operations would compile for minutes; --engine compiled_oracle does not")
+    return _compile(recording.graph, recording.inputs)
+
+
+def _compile(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Any:
     import torch._inductor
+    from torch._inductor.cpp_builder import get_cpp_compiler
     from torch._inductor.exc import InvalidCxxCompiler
 
     try:
-        return torch._inductor.compile(recording.graph, recording.inputs)
+        get_cpp_compiler()  # type: ignore[no-untyped-call, unused-ignore]
     except InvalidCxxCompiler:
-        raise Unsupported("the engine compiled needs a C++ compiler, and this machine has none") from None
+        raise Unsupported("the compiled engines need a C++ compiler, and this machine has none") from None
+    return torch._inductor.compile(graph, [*inputs])
 
 
 def _captured(recording: Any) -> Any:

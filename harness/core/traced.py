@@ -134,7 +134,7 @@ def record(solver: Solver, problem: Problem, seed: int, step: int, state: State)
         words = str(error).strip().partition("\n")[0]
         reason = "it decides in Python by the value of a tensor" if "data-dependent" in words else words[:200]
         raise Unsupported(f"a step of {solver.name} cannot be recorded as a graph: {reason}") from error
-    data = _lift(graph)
+    data = lift(graph)
     calls = Counter({kind: n for kind, n in oracle.calls.items() if kind not in DRAWS})
     return Recording(
         graph, inputs + data, data, flat.form, new.form, [_recipe(number) for number in new.numbers],
@@ -155,7 +155,7 @@ def _recipe(number: Any) -> Recipe:
     return number.recipe if isinstance(number, Number) else lambda _: number
 
 
-def _lift(graph: GraphModule) -> list[Tensor]:
+def lift(graph: GraphModule) -> list[Tensor]:
     """Make the tensors that a graph holds its last inputs, each once; operations that change nothing go."""
     nodes = graph.graph
     last = [node for node in nodes.nodes if node.op == "placeholder"][-1]

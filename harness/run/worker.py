@@ -119,7 +119,7 @@ def _measure(
 ) -> str:
     key = job.key
     resident = ProcessPeak()
-    derivatives, driven, memory = engines.derivatives(key.engine), solver, None
+    derivatives, driven, memory = engines.derivatives(key.engine, watch), solver, None
     try:
         driven = engines.driven(key.engine, solver, problem, watch)
         with watch.account("warmup"):
