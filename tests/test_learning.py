@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import minimize
+from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import pairwise_distances
 
 from bilevelbench import Draw, Oracle, build_problem, make_solver
 from bilevelbench.core.solver import start
@@ -244,3 +246,34 @@ def test_a_cell_is_the_operations_on_its_edges():
     linear_then_tanh = torch.tanh(h @ matrices[0].T) @ head.T + bias
     mix = torch.tensor([[0, 1, 0], [0, 0, 1]], dtype=torch.float64)
     torch.testing.assert_close(cell.logits(mix, y, inputs), linear_then_tanh)
+
+
+# -- coreset of a kernel regression
+
+
+def test_the_lower_level_of_the_coreset_is_scikit_learns_kernel_ridge():
+    from bilevelbench.problems.coreset_kernel import SIZES, parts
+
+    problem = build("coreset_kernel(ridge=0.01)")
+    candidates, every, _ = parts(Draw(0), "digits", SIZES["digits"])
+    x = Draw(1).normal(len(problem.x0))
+    distances = pairwise_distances(candidates.pixels, metric="sqeuclidean")
+    model = KernelRidge(alpha=0.01, kernel="rbf", gamma=1 / np.median(distances))
+    weights = torch.softmax(x, 0).numpy()
+    model.fit(candidates.pixels, np.eye(10)[candidates.labels] - 0.1, sample_weight=weights)
+    errors = np.square(model.predict(every.pixels) - np.eye(10)[every.labels] + 0.1).sum(1)
+    assert float(problem.f(x, problem.y_star(x))) == pytest.approx(0.5 * errors.mean(), rel=1e-9)
+
+
+def test_weights_on_candidates_do_better_than_equal_ones():
+    problem = build("coreset_kernel")
+    lines = problem.references()
+    found = descend(problem, problem.x0)
+    x = torch.from_numpy(found.x)
+    assert lines["validation only"]["phi"] < found.fun < 0.97 * lines["balanced by class"]["phi"]
+    now = problem.metrics(x, problem.y_star(x))
+    assert now["accuracy"] > lines["equal weights (start)"]["accuracy"]
+    assert now["size"] < 39
+    before, after_ = judged("coreset_kernel", "aid_cg(lr=30.0,lr_inner=1.0,T=20,K=20)", 40)
+    assert before["phi"] == pytest.approx(lines["equal weights (start)"]["phi"], rel=1e-12)
+    assert after_["phi"] < before["phi"]

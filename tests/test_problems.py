@@ -189,6 +189,7 @@ DIGESTS = {
     "chain": "1ac7b6472cdfdc4c",
     "continual": "a3a74939fd8f8614",
     "coreset": "580cf7cb95058d7d",
+    "coreset_kernel": "7cb63249f99399dd",
     "coupled_equality": "26a292e00ab7808d",
     "darts_toy": "e728e61682108141",
     "dictionary": "968723d4d3bea58b",
