@@ -190,7 +190,7 @@ def test_recursive_directions_keep_their_error_in_the_mean(name, batch):
 @pytest.mark.parametrize(("name", "batch"), [("mrbo", 1), ("mrbo", 2), ("sustain", 1), ("sustain", 2)])
 def test_storm_on_both_levels_shrinks_its_errors_in_the_mean(name, batch, decay):
     """E[d'] = (all rows here) + (1 - eta_k) (d - (all rows one step ago)), eta_k = eta k^-2 decay; 1 at first."""
-    problem, K, eta, k = finite_sum(quadratic(), n=3), 3, 0.4, 3
+    problem, K, eta, k = finite_sum(quadratic(), n=3), 2, 0.4, 3
     text = f"{name}(lr=0.1,lr_inner=0.3,lr_linear=0.6,K={K},eta={eta},decay={decay},batch={batch})"
     states = steps(text, problem, k)
     for state, before, keep in ((states[0], states[0], 0.0), (states[-1], states[-2], 1 - eta * k ** (-2 * decay))):
@@ -204,11 +204,10 @@ def test_storm_on_both_levels_shrinks_its_errors_in_the_mean(name, batch, decay)
     assert float((u - there).norm()) > 1e-3
 
 
-@pytest.mark.parametrize(("T", "K", "n"), [(1, 1, 3), (1, 2, 2)])
-def test_vrbo_s_estimates_keep_their_errors_in_the_mean(T, K, n):
+def test_vrbo_s_estimates_keep_their_errors_in_the_mean():
     """Wherever its random inner steps lead to: E[d' - (all rows there)] = d - (all rows here)."""
-    problem = finite_sum(quadratic(), n=n)
-    text = f"vrbo(lr=0.1,lr_inner=0.3,lr_linear=0.6,T={T},K={K},period=5,batch=1)"
+    problem, K = finite_sum(quadratic(), n=2), 2
+    text = f"vrbo(lr=0.1,lr_inner=0.3,lr_linear=0.6,T=1,K={K},period=5,batch=1)"
     state = steps(text, problem, 2)[-1]
 
     def errors(s):
