@@ -19,8 +19,8 @@ from ._sparse import Rows, product
 
 VERSION = 1
 DOCUMENTS, WORDS, GROUPS = 400, 300, 4  # planted: documents in training and validation together, and as many to test
-GRID = (6.0, 4.0, 2.0, 0.0, -2.0)  # of one log-penalty for all words
-GTOL, MAXITER = 1e-7, 1000
+GRID = (4.0, 2.0, 0.0, -2.0)  # of one log-penalty for all words
+GTOL, MAXITER = 1e-6, 1000  # of the gradient in coordinates in which the Hessian is at least one
 Parts = tuple[csr_matrix, np.ndarray, csr_matrix, np.ndarray, csr_matrix, np.ndarray]
 
 

@@ -12,7 +12,12 @@ FAULTY = Path(__file__).with_name("faulty_solvers.py")
 BROKEN = Path(__file__).with_name("broken_contracts.py")
 
 # Instances beyond the defaults: choices that change the numbers, small enough for a test.
-REAL = ("mnist", "newsgroups", "omniglot")  # too large for every check; tests of their own, marked data, read them
+REAL = (
+    "mnist",
+    "newsgroups",
+    "omniglot",
+    "a9a",
+)  # too large for every check; tests of their own, marked data, read them
 
 VARIANTS = {
     "solver": ["bome(eps=1e-8)"],

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import minimize, minimize_scalar
+from sklearn.linear_model import LogisticRegression
 
 from bilevelbench import Draw, Oracle, Unsupported, build_problem
 from bilevelbench.core.registry import PROBLEMS
+from bilevelbench.problems import logistic
 from bilevelbench.problems._cleaning import PROTOCOLS, split
 from bilevelbench.run.judge import Judge
 
@@ -81,6 +83,27 @@ def test_phi_star_of_the_logistic_by_the_judge(text):
         options={"xatol": 1e-7},
     )  # fmt: skip
     assert found.fun == pytest.approx(problem.phi_star, abs=1e-9)
+
+
+@pytest.mark.data
+@pytest.mark.skipif(
+    not os.path.exists(os.path.join(os.environ.get("BILEVELBENCH_DATA", ""), "libsvm/a9a")),
+    reason="no a9a in $BILEVELBENCH_DATA",
+)
+def test_the_lower_level_of_a9a_by_another_solver():
+    """Rows, labels and y*(x) by scikit-learn; 0.323708 is Phi* by its solver and a bounded search, too."""
+    problem = build("logistic(data='a9a',penalty='per_feature')")  # builds without a search
+    assert (problem.n_g, problem.n_f, problem.y0.numel()) == (32561, 16281, 123)
+    x = -6.0
+    rows, labels, rest, marks = logistic._parts(())
+    model = LogisticRegression(
+        C=1 / (len(labels) * np.exp(x)), fit_intercept=False, solver="newton-cholesky", tol=1e-10
+    )
+    w = torch.from_numpy(model.fit(rows, labels).coef_[0])
+    point = torch.full((123,), x, dtype=torch.float64)
+    assert float(Oracle(problem).dg_y(point, w).norm()) < 1e-7
+    assert float(problem.f(point, w)) == pytest.approx(float(np.logaddexp(0, -marks * (rest @ w.numpy())).mean()))
+    assert float(problem.f(point, w)) > 0.323708
 
 
 # -- where methods fail, as the literature says
