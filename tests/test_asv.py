@@ -4,6 +4,7 @@ import ast
 import importlib.metadata
 import inspect
 import math
+import os
 import re
 import subprocess
 import sys
@@ -14,14 +15,16 @@ import torch
 from asv import util
 from asv.config import Config
 
-from bilevelbench.asv import overhead, steps
+from bilevelbench.asv import overhead, package, rows, steps
 from bilevelbench.contract.cost import declared
+from bilevelbench.core.engines import ENGINES
 from bilevelbench.core.oracle import WORTH
 from bilevelbench.core.registry import PROBLEMS, SOLVERS, resolve
 
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "asv.conf.json"
-CLASSES = [steps.Calls, steps.Memory, steps.Time]
+CLASSES = [steps.Calls, steps.Memory, steps.Target, steps.Floor, steps.Time]
+EVERY = [steps.Calls, steps.Memory, steps.Time]  # run here with every solver; the others take long
 
 
 def method(cls):
@@ -139,7 +142,7 @@ def test_what_does_not_fit_is_not_available(monkeypatch):
 # -- the benchmarks
 
 
-@pytest.mark.parametrize("cls", CLASSES)
+@pytest.mark.parametrize("cls", EVERY)
 @pytest.mark.parametrize("solver", steps.SOLVER_NAMES)
 def test_every_solver(cls, solver):
     bench = cls()
@@ -157,13 +160,55 @@ def test_every_solver(cls, solver):
 
 
 @pytest.mark.parametrize(
-    ("cls", "problem"), [(cls, problem) for cls in CLASSES for problem in cls.params[0] if problem != "quadratic"]
+    ("cls", "problem"), [(cls, problem) for cls in EVERY for problem in cls.params[0] if problem != "quadratic"]
 )
 def test_every_problem(cls, problem):
     bench = cls()
     bench.setup(problem, "bome")
     value = getattr(bench, method(cls))(problem, "bome")
     assert value is None if cls is steps.Time else value > 0
+
+
+def test_calls_to_target_is_exact():
+    bench = steps.Target()
+    bench.setup("quadratic", "bome")
+    value = bench.track_calls_to_target("quadratic", "bome")
+    assert value > 0
+    assert value == bench.track_calls_to_target("quadratic", "bome"), "the same again"
+    bench.setup("quadratic", "lower_only")  # x stays where it is
+    assert math.isnan(bench.track_calls_to_target("quadratic", "lower_only"))
+
+
+def test_step_over_floor(monkeypatch):
+    monkeypatch.setattr(steps, "ROUNDS", 3)
+    for engine in ("eager", "functional"):
+        bench = steps.Floor()
+        bench.setup("quadratic", "itd", engine, "cpu")
+        assert 0.5 < bench.track_step_over_floor("quadratic", "itd", engine, "cpu") < 50
+
+
+@pytest.mark.parametrize(("engine", "device", "solver"), [("cuda_graph", "cpu", "bome"), ("compiled", "cpu", "aid_cg")])
+def test_engines_that_cannot_or_need_not_be_followed_are_not_available(engine, device, solver):
+    with pytest.raises(NotImplementedError):
+        steps.Time().setup("quadratic", solver, engine, device)
+
+
+def test_the_engines_are_those_of_the_kernel():
+    assert literal("ENGINE_NAMES") == [name for name in ENGINES if name != "batched"], "append what is new"
+    assert literal("DEVICE_NAMES") == ["cpu", "cuda"]
+    if not torch.cuda.is_available():
+        with pytest.raises(NotImplementedError, match="no CUDA device"):
+            steps.Time().setup("quadratic", "bome", "eager", "cuda")
+
+
+def test_a_report_is_timed(monkeypatch):
+    monkeypatch.setattr(rows, "PROBLEMS", 1)
+    monkeypatch.setattr(rows, "SOLVERS", 2)
+    bench = package.Report()
+    bench.setup(1)
+    bench.time_report(1)
+    assert (Path(bench.folder.name) / "report" / "index.html").is_file()
+    bench.teardown(1)
 
 
 def test_overhead(monkeypatch):
@@ -182,3 +227,23 @@ def test_asv_check():
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "No problems found" in done.stdout
+
+
+def test_asv_runs_a_benchmark(tmp_path):
+    """One quick benchmark, with the suite's own settings, in this environment; nothing is written to the checkout."""
+    import json
+
+    conf = settings() | {
+        "repo": str(ROOT), "benchmark_dir": str(ROOT / "harness" / "asv"),
+        "results_dir": str(tmp_path / "results"), "html_dir": str(tmp_path / "html"), "env_dir": str(tmp_path / "env"),
+    }  # fmt: skip
+    (tmp_path / "asv.conf.json").write_text(json.dumps(conf))
+    asv = [sys.executable, "-m", "asv", "--config", str(tmp_path / "asv.conf.json")]
+    env = os.environ | {"HOME": str(tmp_path)}  # asv keeps what it knows of the machine there
+    known = subprocess.run([*asv, "machine", "--yes"], env=env, capture_output=True, text=True, check=False)
+    assert known.returncode == 0, known.stdout + known.stderr
+    bench = r"Calls\.track_calls_per_step\('quadratic', 'bome'\)"
+    quick = ["run", "--quick", "--show-stderr", "--dry-run", "-E", f"existing:{sys.executable}", "--bench", bench]
+    done = subprocess.run([*asv, *quick], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"track_calls_per_step\s+.*13", done.stdout, re.DOTALL), done.stdout

@@ -4,19 +4,31 @@ asv addresses parameters by their place in the lists and imports this file in ea
 are literal and only grow at the end; a solver or problem that a commit lacks is n/a there.
 """
 
+import math
+import os
+
 import torch
 
+from bilevelbench.core import derive, engines
 from bilevelbench.core.draw import Draw
 from bilevelbench.core.errors import Unsupported
 from bilevelbench.core.oracle import Oracle, total
 from bilevelbench.core.registry import PROBLEMS, SOLVERS, build_problem, make_solver
 from bilevelbench.core.solver import State, require, start
+from bilevelbench.run.budget import Budget
+from bilevelbench.run.clock import Stopwatch, drain
+from bilevelbench.run.judge import Judge
 from bilevelbench.run.memory import peak
+from bilevelbench.run.prices import answer, questions
+from bilevelbench.run.ratio import paired
+from bilevelbench.run.trace import trace
 
 PROBLEM_NAMES = [
     "quadratic", "coreset", "minimax", "singleton", "logistic", "hyper_cleaning", "few_shot", "penalty_example",
     "bounded_sine", "chain", "darts_toy", "finite_sum_quadratic", "flat_lower", "hyper_representation", "jump",
     "min_norm", "pl_sine", "ridge", "saddle", "sine",
+    "architecture", "bolib", "box_quadratic", "continual", "coupled_equality", "dictionary", "elastic_net", "fair", "l2_newsgroups",
+    "poisoning", "policy", "reweighting", "simplex_projection", "svm",
 ]  # fmt: skip
 SOLVER_NAMES = [
     "bome", "penalty", "itd", "aid_cg", "aid_neumann", "vpbgd", "f2sa", "soba", "first_order", "bda", "darts", "es",
@@ -24,17 +36,25 @@ SOLVER_NAMES = [
     "bsa", "bsg1", "bvfsm", "f2sa_2", "f3sa", "fdehbo", "fsla", "g_pbgd", "lv_hba", "ma_soba", "meha", "mrbo",
     "nystrom", "pbgd_free", "saba", "sama", "sl_bamm", "spaba", "srba", "stocbio", "sustain", "ttsa", "vrbo",
 ]  # fmt: skip
+TARGET_NAMES = ["quadratic", "coreset", "minimax", "singleton"]
+ENGINE_NAMES = ["eager", "functional", "compiled", "cuda_graph"]
+DEVICE_NAMES = ["cpu", "cuda"]
 SPEED_NAMES = ["quadratic", "hyper_cleaning"]  # calls do not depend on the problem, and seconds take long to measure
+# Compiling takes 10 to 30 s a step. The slow engines are followed on these; BILEVELBENCH_ASV_ALL=1 follows all.
+SLOW_NAMES = ["bome", "itd", "first_order"]
+ALL = "BILEVELBENCH_ASV_ALL"
+ROUNDS = 15
 STEPS = 20  # asv makes one call a sample where there is a setup, and one step is too short for a clock
 
 
 class _Step:
     """A solver on a problem, both with their default knobs."""
 
-    params = (SPEED_NAMES, SOLVER_NAMES)
-    param_names = ("problem", "solver")
+    params: tuple[list[str], ...] = (SPEED_NAMES, SOLVER_NAMES)
+    param_names: tuple[str, ...] = ("problem", "solver")
     timeout = 120
     version = "1"
+    derivatives: derive.Derivatives = derive
 
     def setup(self, problem: str, solver: str) -> None:
         if problem not in PROBLEMS.names() or solver not in SOLVERS.names():
@@ -48,7 +68,7 @@ class _Step:
 
     def step(self, steps: int) -> tuple[Oracle, State]:
         """The first steps from the problem's start."""
-        oracle = Oracle(self.problem)
+        oracle = Oracle(self.problem, 0, self.derivatives)
         state = start(self.solver, self.problem, oracle)
         oracle.calls.clear()  # what a start asks is not a step's
         for k in range(steps):
@@ -77,12 +97,69 @@ class Memory(_Step):
         return peak(self.problem, self.solver)["peak_bytes"]
 
 
-class Time(_Step):
+class Target(_Step):
+    """Oracle calls until Phi, or its gradient, is down to a tenth of its start; n/a where 200 steps do not get there.
+
+    Deterministic: another value is another algorithm.
+    """
+
+    params = (TARGET_NAMES, SOLVER_NAMES)
+    unit = "calls"
+    budget = Budget(steps=200, calls=10_000)
+
+    def track_calls_to_target(self, problem: str, solver: str) -> float:
+        first = None
+        rows = trace(
+            self.problem, self.solver, 0, self.budget, Judge(self.problem), Stopwatch(lambda: None), iterates=False
+        )
+        for row in rows:
+            value = row.metrics.get("phi_gap", row.metrics.get("grad_phi"))
+            if value is None:
+                return math.nan
+            first = value if first is None else first
+            if value <= 0.1 * first:
+                return row.total_calls
+        return math.nan
+
+
+class _Engine(_Step):
+    """A solver on a problem by an engine on a device."""
+
+    params = (SPEED_NAMES, SOLVER_NAMES, ENGINE_NAMES, DEVICE_NAMES)
+    param_names = ("problem", "solver", "engine", "device")
+
+    def setup(self, problem: str, solver: str, engine: str = "eager", device: str = "cpu") -> None:
+        if device == "cuda" and not torch.cuda.is_available():
+            raise NotImplementedError("this machine has no CUDA device")
+        if engine not in ("eager", "functional") and solver not in SLOW_NAMES and not os.environ.get(ALL):
+            raise NotImplementedError("too slow to compile for every solver at every commit")
+        super().setup(problem, solver)
+        self.problem = build_problem(problem, Draw(0, device))
+        try:
+            self.solver = engines.driven(engine, self.solver, self.problem)
+            self.derivatives = engines.derivatives(engine)
+            self.step(1)
+        except Unsupported as reason:
+            raise NotImplementedError(str(reason)) from None
+
+
+class Floor(_Engine):
+    """Seconds of a step over those of the bare derivatives that it asks the eager engine for, in one process."""
+
+    unit = "ratio"
+
+    def track_step_over_floor(self, problem: str, solver: str, engine: str = "eager", device: str = "cpu") -> float:
+        asked, _ = questions(self.problem, make_solver(solver), 4)
+        return paired(lambda: self.step(4), lambda: answer(self.problem, asked), ROUNDS, device).median
+
+
+class Time(_Engine):
     """Wall seconds of twenty steps. Identical code differed by a factor of 2 to 3 on a shared machine."""
 
     rounds = 2
     warmup_time = 0.1
     repeat = (2, 5, 2.0)  # least, most, seconds
 
-    def time_steps(self, problem: str, solver: str) -> None:
+    def time_step(self, problem: str, solver: str, engine: str = "eager", device: str = "cpu") -> None:
         self.step(STEPS)
+        drain(device)()
