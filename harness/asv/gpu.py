@@ -36,7 +36,7 @@ SOLVERS = ("bome", "itd", "aid_cg", "f2sa")
 FULL: dict[str, Any] = {
     "agree": ("quadratic(d=100)", "coreset", "hyper_cleaning"), "steps": 20, "rounds": 9, "T": (5, 20, 80),
     "engines": (
-        ("coreset", "bome"), ("quadratic(d=100)", "bome"), 
+        ("coreset", "bome"), ("quadratic(d=100)", "bome"),
         ("hyper_cleaning(data='mnist',protocol='as_in_bome')", "bome"),  # 50000 training rows
         ("hyper_cleaning(data='mnist',model='cnn')", "soba(batch=1024)"),
     ),

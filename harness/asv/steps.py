@@ -27,7 +27,8 @@ PROBLEM_NAMES = [
     "quadratic", "coreset", "minimax", "singleton", "logistic", "hyper_cleaning", "few_shot", "penalty_example",
     "bounded_sine", "chain", "darts_toy", "finite_sum_quadratic", "flat_lower", "hyper_representation", "jump",
     "min_norm", "pl_sine", "ridge", "saddle", "sine",
-    "architecture", "bolib", "box_quadratic", "continual", "coupled_equality", "dictionary", "elastic_net", "fair", "l2_newsgroups",
+    "architecture", "bolib", "box_quadratic", "continual", "coupled_equality", "dictionary",
+    "elastic_net", "fair", "l2_newsgroups",
     "poisoning", "policy", "reweighting", "simplex_projection", "svm",
 ]  # fmt: skip
 SOLVER_NAMES = [
