@@ -174,8 +174,21 @@ def _report(results: Path, out: Path, only: list[str] | None = None) -> Report:
 @cli.command()
 @click.argument("results", type=click.Path(path_type=Path), default=Path("results"))
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder of the report (RESULTS/report).")
-def report(results: Path, out: Path | None) -> None:
-    """Write the report of a folder of results, and print its table."""
+@click.option(
+    "--benchmarks", type=click.Path(path_type=Path), metavar="FILE", help="Show a file of `pytest --benchmark-json`."
+)
+@click.option(
+    "--against", type=click.Path(path_type=Path), metavar="FILE", help="An earlier such file, of the same machine."
+)
+def report(results: Path, out: Path | None, benchmarks: Path | None, against: Path | None) -> None:
+    """Write the report of a folder of results, and print its table; or, with --benchmarks, a page of these."""
+    if against and not benchmarks:
+        raise RequestError("--against names an earlier file of benchmarks; give the later one with --benchmarks")
+    if benchmarks:
+        from .report import benchmarks as pages
+
+        click.echo(f"report: {pages.write(benchmarks, out or Path('reports/gate'), against)}")
+        return
     if not results.is_dir():
         raise RequestError(
             f"there is no results folder {results}; name the folder given as --out to `bilevelbench run`"
