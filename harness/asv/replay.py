@@ -7,7 +7,6 @@ the two commits on the ratio of a step over its floor, and says whether asv foun
 first environment takes asv a minute or more.
 """
 
-import os
 import re
 import subprocess
 import sys
@@ -33,12 +32,11 @@ def find(checkout: Path, folder: Path) -> tuple[bool, str]:
     subprocess.run(
         [*git, "commit", "--quiet", "--all", "--no-verify", "-m", "A deliberate slow-down"], cwd=clone, check=True
     )
-    env = os.environ | {"HOME": str(folder)} if os.environ.get("UV_CACHE_DIR") else dict(os.environ)
     asv = [sys.executable, "-m", "asv"]
-    subprocess.run([*asv, "machine", "--yes"], cwd=clone, env=env, check=True, capture_output=True)
+    subprocess.run([*asv, "machine", "--yes"], cwd=clone, check=True, capture_output=True)
     done = subprocess.run(
         [*asv, "continuous", "--show-stderr", "--bench", BENCH, "HEAD~1", "HEAD"],
-        cwd=clone, env=env, capture_output=True, text=True, check=False,
+        cwd=clone, capture_output=True, text=True, check=False,
     )  # fmt: skip
     said = done.stdout + done.stderr
     return done.returncode == 1 and "PERFORMANCE DECREASED" in said, said
