@@ -4,7 +4,7 @@ In the curves of Mehra and Hamm (ACML 2021) nobody solves anything with T = 1, u
 T = 5 and 10 their Penalty alone solves 3 and 4. Found here, with steps of the right size: T = 1 is enough on 1 and 2,
 for unrolled, implicit and penalty methods alike; damped implicit differentiation solves 3, and so does unrolling, up to
 a bias that falls with T; on 4 both find x*, only their y stays away; and BOME solves 4 as Penalty does, if its inner
-loop is long.
+loop is long. The matrix is one and the same for every method and for 3 and 4.
 """
 
 import functools
@@ -20,15 +20,16 @@ from bilevelbench.core.solver import start
 from bilevelbench.run.judge import Judge
 
 EXAMPLES = (1, 2, 3, 4)
+SEED = 58  # one matrix for every method: of the first 100 one of the best conditioned, so that few steps say enough
 
 
 @functools.cache
-def build(example, seed=0):
+def build(example, seed=SEED):
     return build_problem(f"penalty_example(example={example})", Draw(seed))
 
 
 @functools.cache
-def curvature(seed=0):
+def curvature(seed=SEED):
     """Eigenvalues and eigenvectors of A'A in examples 3 and 4; the lower Hessian is twice that."""
     problem, eye = build(3, seed), torch.eye(20).double()
     hessian = torch.stack([Oracle(problem).d2g_yy(problem.x0, problem.y0, e) for e in eye])
@@ -41,12 +42,17 @@ def lipschitz(example):
     return 2 * float(curvature()[0][-1]) if example > 2 else 2.0
 
 
-def run(text, example, steps):
-    """The last state; ``1/L`` and ``1.5/L^2`` in the text stand for numbers, L that of grad_y g."""
+def run(text, example, steps, state=None):
+    """The last state, from the problem's start or another state.
+
+    ``1/L``, ``0.1/L`` and ``1.5/L^2`` in the text stand for numbers, L that of grad_y g.
+    """
     problem, L = build(example), lipschitz(example)
-    solver = make_solver(text.replace("1.5/L^2", repr(1.5 / L**2)).replace("1/L", repr(1 / L)))
+    solver = make_solver(
+        text.replace("1.5/L^2", repr(1.5 / L**2)).replace("0.1/L", repr(0.1 / L)).replace("1/L", repr(1 / L))
+    )
     oracle = Oracle(problem)
-    state = start(solver, problem, oracle)
+    state = start(solver, problem, oracle) if state is None else state
     for k in range(steps):
         oracle.begin(k)
         state = solver.step(oracle, state)
@@ -166,10 +172,14 @@ def test_alternating_descent_ends_at_the_published_plateau(example, plateau):
     assert np.sqrt(np.mean(squares)) == pytest.approx(plateau, rel=0.05)
 
 
-def test_alternating_descent_runs_to_a_corner_of_the_box_where_y_is_slower_than_x():
-    """31.6 = sqrt(40 * 25): f falls with |x - y|, and y comes after."""
-    state = run("first_order(lr=0.02,lr_inner=0.005,T=1)", 2, 1000)
-    assert error(2, state) == pytest.approx(np.sqrt(40 * 25), rel=1e-3)
+@pytest.mark.parametrize("example", [2, 4])
+def test_alternating_descent_runs_to_a_corner_of_the_box_where_y_is_slower_than_x(example):
+    """31.6 = sqrt(40 * 25) on 2: f falls with |x - y|, and y comes after. The curves of 4 end at 24 to 28."""
+    knobs = "lr=0.02,lr_inner=0.005,T=1" if example == 2 else "lr=0.02,lr_inner=0.1/L,T=1"
+    found = error(example, run(f"first_order({knobs})", example, 1000))
+    if example == 2:
+        assert found == pytest.approx(np.sqrt(40 * 25), rel=1e-3)
+    assert found > 20
 
 
 def test_alternating_descent_does_not_move_x_where_the_lower_level_is_solved():
@@ -181,12 +191,12 @@ def test_alternating_descent_does_not_move_x_where_the_lower_level_is_solved():
 
 
 RATIOS = [
-    ("first_order(lr=0.05,lr_inner=1/L,T=10)", 400, lambda h, L: 0 * h),
-    ("itd(lr=0.05,lr_inner=1/L,T=1)", 1500, lambda h, L: h / L),
-    ("itd(lr=0.05,lr_inner=1/L,T=10)", 400, lambda h, L: 1 - (1 - h / L) ** 10),
-    ("itd(lr=0.05,lr_inner=1/L,T=50)", 300, lambda h, L: 1 - (1 - h / L) ** 50),
-    ("aid_cg(lr=0.05,lr_inner=1/L,T=10,K=40,damping=0.1)", 300, lambda h, L: h / (h + 0.1)),
-    ("aid_cg(lr=0.05,lr_inner=1/L,T=10,K=40,damping=1e-3)", 300, lambda h, L: h / (h + 1e-3)),
+    ("first_order(lr=0.15,lr_inner=1/L,T=10)", 150, lambda h, L: 0 * h),
+    ("itd(lr=0.15,lr_inner=1/L,T=1)", 200, lambda h, L: h / L),
+    ("itd(lr=0.15,lr_inner=1/L,T=10)", 80, lambda h, L: 1 - (1 - h / L) ** 10),
+    ("itd(lr=0.15,lr_inner=1/L,T=50)", 60, lambda h, L: 1 - (1 - h / L) ** 50),
+    ("aid_cg(lr=0.15,lr_inner=1/L,T=10,K=12,damping=0.1)", 80, lambda h, L: h / (h + 0.1)),
+    ("aid_cg(lr=0.15,lr_inner=1/L,T=10,K=12,damping=1e-3)", 80, lambda h, L: h / (h + 1e-3)),
 ]
 
 
@@ -227,8 +237,8 @@ PENALTY = [
     ("lr=0.05,lr_inner=0.1,T=1", 2, 1000, 0.02),  # 0.0066
     ("lr=0.02,lr_inner=0.1,T=1,update='adam'", 1, 1000, 0.1),  # 0.045
     ("lr=0.02,lr_inner=0.1,T=1,update='adam'", 2, 1000, 0.1),  # 0.035
-    ("lr=0.01,lr_inner=1.5/L^2,T=5,update='adam'", 3, 3000, 0.1),  # 0.056
-    ("lr=0.01,lr_inner=1.5/L^2,T=10,update='adam'", 4, 3000, 0.1),  # 0.072
+    ("lr=0.03,lr_inner=1.5/L^2,T=5,update='adam'", 3, 1000, 0.1),  # 0.071
+    ("lr=0.05,lr_inner=1.5/L^2,T=5,update='adam'", 4, 1400, 0.1),  # 0.066
 ]
 
 
@@ -244,14 +254,13 @@ def test_penalty_solves_all_four(knobs, example, steps, bound):
     assert float(state.gamma) > 1, "the penalty never rose, so the tolerance was never met"
 
 
-@pytest.mark.parametrize("T", [1, 10])
+@pytest.mark.parametrize("T", [1, 5])
 def test_bome_has_a_floor_proportional_to_lr_on_example_1(T):
     """sqrt(10) lr, whatever T."""
-    floors = [
-        error(1, run(f"bome(lr={lr},lr_inner=0.5,T={T})", 1, steps)) for lr, steps in ((1e-2, 1500), (1e-3, 12000))
-    ]
-    assert floors[0] == pytest.approx(0.0318, rel=0.02)
-    assert floors[1] == pytest.approx(0.00316, rel=0.02)
+    far = run(f"bome(lr=1e-2,lr_inner=0.5,T={T})", 1, 800)
+    near = run(f"bome(lr=4e-3,lr_inner=0.5,T={T})", 1, 1000, far)  # down from there
+    assert error(1, far) == pytest.approx(0.0318, rel=0.02)
+    assert error(1, near) == pytest.approx(0.4 * 0.0318, rel=0.02)
 
 
 def test_bome_has_no_floor_on_example_2():
@@ -260,14 +269,20 @@ def test_bome_has_no_floor_on_example_2():
 
 
 def test_bome_s_bias_on_example_3_falls_with_T():
-    found = [error(3, run(f"bome(lr=0.01,lr_inner=1/L,T={T})", 3, 500)) for T in (1, 10, 100)]
-    assert found == pytest.approx([0.620, 0.304, 0.151], rel=0.05)
+    """It is that of T unrolled steps, up to O(lr): found 0.796, 0.343, 0.088 where those have 0.883, 0.360, 0.033."""
+    values, rows, _ = curvature()
+    found = [error(3, run(f"bome(lr=0.01,lr_inner=1/L,T={T})", 3, 500)) for T in (1, 5, 20)]
+    ratios = [1 - (1 - 2 * values / lipschitz(3)) ** T for T in (1, 5, 20)]
+    ones = rows.T @ torch.ones(20).double()
+    expected = [float((0.5 * (r - 1) / (1 + r) * ones).norm()) * np.sqrt(2) for r in ratios]
+    assert found == pytest.approx(expected, abs=0.1)
+    assert found[0] > 2 * found[1] > 6 * found[2]
 
 
 def test_bome_solves_example_4_with_a_long_inner_loop_only():
-    far = error(4, run("bome(lr=0.01,lr_inner=1/L,T=1)", 4, 3000))
+    far = error(4, run("bome(lr=0.01,lr_inner=1/L,T=1)", 4, 500))
     assert far > 10
-    assert error(4, run("bome(lr=0.01,lr_inner=1/L,T=100)", 4, 1000)) < 5e-3
+    assert error(4, run("bome(lr=0.02,lr_inner=1/L,T=30)", 4, 400)) < 5e-3
 
 
 # -- not solved: the null space
@@ -276,9 +291,9 @@ def test_bome_solves_example_4_with_a_long_inner_loop_only():
 @pytest.mark.parametrize(
     ("text", "steps"),
     [
-        ("itd(lr=0.01,lr_inner=1/L,T=10)", 1000),
-        ("itd(lr=0.01,lr_inner=1/L,T=50)", 300),
-        ("aid_cg(lr=0.01,lr_inner=1/L,T=10,K=40,damping=1e-3)", 500),
+        ("itd(lr=0.05,lr_inner=1/L,T=10)", 100),
+        ("itd(lr=0.05,lr_inner=1/L,T=50)", 60),
+        ("aid_cg(lr=0.05,lr_inner=1/L,T=10,K=12,damping=1e-3)", 100),
     ],
 )
 def test_on_example_4_unrolled_and_implicit_methods_find_x_and_never_y(text, steps):
