@@ -1,6 +1,7 @@
 """Means over every outcome of a step: the piece that the tests of stochastic solvers stand on."""
 
 from collections import Counter
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -8,11 +9,14 @@ import torch
 from torch import Tensor
 
 from bilevelbench import Point, make_solver
+from bilevelbench.contract import check
 from bilevelbench.contract import enumerate as enumerate_
 from bilevelbench.contract.certificates import run
-from bilevelbench.contract.enumerate import mean, outcomes
+from bilevelbench.contract.enumerate import mean, minibatches_are_unbiased, outcomes
 from bilevelbench.contract.theory import finite_sum, quadratic
+from bilevelbench.core.errors import Unsupported
 from bilevelbench.core.oracle import Oracle
+from bilevelbench.core.registry import SOLVERS, knobs
 
 
 class Seen(NamedTuple):
@@ -70,3 +74,33 @@ def test_soba_s_three_directions_are_unbiased_at_any_state(batch):
     for part in ("x", "y", "v"):
         found = mean(make_solver(f"soba(lr_inner=0.5,batch={batch})"), problem, lambda s, p=part: getattr(s, p), state)
         torch.testing.assert_close(found, getattr(whole, part), rtol=1e-12, atol=1e-13)
+
+
+NAMES = [name for name in SOLVERS.names() if SOLVERS.entries[name].make.__module__.startswith("bilevelbench.solvers.")]
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if "batch" in knobs(SOLVERS.entries[name])])
+def test_every_stochastic_solver_of_ours_is_unbiased(name):
+    """Over all minibatches and random lengths of a step from the start, nothing sampled."""
+    assert not SOLVERS.entries[name].make.biased
+    assert "all minibatches" in minibatches_are_unbiased(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "passes", "words"),
+    [
+        ("one_minibatch_twice", False, "draw one for each use"),
+        ("one_minibatch_twice_and_says_so", True, "two factors share a minibatch"),
+        ("unbiased_and_denies_it", False, "it says that it is biased"),
+    ],
+)
+def test_check_finds_a_biased_step(name, passes, words):
+    _, text = check(f"{Path(__file__).with_name('wrong_claims.py')}:{name}")
+    (line,) = [line for line in text.splitlines() if line.strip().startswith("minibatches")]
+    assert words in line
+    assert ("FAILED" not in line) == passes
+
+
+def test_what_draws_no_minibatches_is_not_asked():
+    with pytest.raises(Unsupported, match="no knob batch"):
+        minibatches_are_unbiased("bome")

@@ -86,3 +86,39 @@ class UnknownKind:
 
     def step(self, o: Oracle, s: Point) -> Point:
         return alternate(o, s, 1)
+
+
+@solver("one_minibatch_twice")
+class OneMinibatchTwice:
+    """Two factors of a product from one minibatch, and says nothing of it."""
+
+    batch: int | None = None
+    order = 2
+
+    def step(self, o: Oracle, s: Point) -> Point:
+        x, y = s
+        rows = () if self.batch is None else (o.draw_g(self.batch),)
+        fx, q = o.df(x, y)
+        for _ in range(2):
+            q = q - 0.5 * o.d2g_yy(x, y, q, *rows)
+        return Point(o.project_x(x - 0.1 * (fx - o.d2g_xy(x, y, q))), o.project_y(y - 0.5 * o.dg_y(x, y)))
+
+
+@solver("one_minibatch_twice_and_says_so")
+class OneMinibatchTwiceAndSaysSo(OneMinibatchTwice):
+    """The same, declared."""
+
+    biased = "two factors share a minibatch"
+
+
+@solver("unbiased_and_denies_it")
+class UnbiasedAndDeniesIt:
+    """One minibatch, used once."""
+
+    batch: int | None = None
+    biased = "so it says"
+
+    def step(self, o: Oracle, s: Point) -> Point:
+        x, y = s
+        rows = () if self.batch is None else (o.draw_g(self.batch),)
+        return Point(o.project_x(x - 0.1 * o.df_x(x, y)), o.project_y(y - 0.5 * o.dg_y(x, y, *rows)))

@@ -11,6 +11,7 @@ from bilevelbench.core.registry import PROBLEMS, SOLVERS, load_file, parse, reso
 
 from .certificates import certificate_holds
 from .cost import counts_are_as_declared, memory_is_as_declared
+from .enumerate import minibatches_are_unbiased
 from .optima import CHECKS as OPTIMUM_CHECKS
 from .portrait import curvature_fits_the_flags, portrait
 from .problems import CHECKS as NUMBER_CHECKS
@@ -30,6 +31,7 @@ CLAIM_CHECKS: dict[str, Check] = {
     "calls per step": counts_are_as_declared,
     "memory": memory_is_as_declared,
     "certificate": certificate_holds,
+    "minibatches": minibatches_are_unbiased,
 }
 
 

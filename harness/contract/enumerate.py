@@ -14,11 +14,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bilevelbench.core.errors import Unsupported
 from bilevelbench.core.oracle import Oracle
 from bilevelbench.core.problem import Problem
-from bilevelbench.core.solver import Solver, start
+from bilevelbench.core.registry import SOLVERS, knobs, resolve
+from bilevelbench.core.solver import Solver, require, start
+
+from .theory import finite_sum, quadratic
 
 MOST = 20000  # outcomes; more than a test should wait for
+UNBIASED = 1e-9  # a mean that is off by no more, in units of the step, is off by rounding
+
+
+class TooMany(AssertionError):
+    """A step can go in more ways than there is time for."""
 
 
 class Scripted(Oracle):
@@ -65,7 +74,7 @@ def outcomes(solver: Solver, problem: Problem, state: Any = None) -> Iterator[tu
         if not made:
             return
         script = [choice for choice, _ in made[:-1]] + [made[-1][0] + 1]
-    raise AssertionError(f"a step can go in more than {MOST} ways")
+    raise TooMany(f"a step can go in more than {MOST} ways")
 
 
 def mean(solver: Solver, problem: Problem, value: Callable[[Any], Tensor], state: Any = None) -> Tensor:
@@ -76,3 +85,34 @@ def mean(solver: Solver, problem: Problem, value: Callable[[Any], Tensor], state
         total, weight = total + probability * value(after), weight + probability
     assert abs(weight - 1.0) < 1e-12, f"the probabilities of all outcomes add up to {weight}"
     return torch.as_tensor(total)
+
+
+def minibatches_are_unbiased(target: str) -> str:
+    """The mean of a first step over all minibatches is the step with all rows; or the solver says why it is not.
+
+    On quadratics, where a step that takes every minibatch for one thing only is linear in each.
+    """
+    entry, spec = resolve(SOLVERS, target)
+    known = knobs(entry)
+    if "batch" not in known:
+        raise Unsupported("it has no knob batch")
+    few = {name: n for name, n in (("T", 1), ("K", 2), ("Q", 2)) if name in known}
+    whole, part = (entry.make(**spec.arguments | few | {"batch": batch}) for batch in (None, 1))
+    problem = finite_sum(quadratic(2, 2, 2.0), n=2)
+    require(part, problem)
+    first = start(whole, problem, Oracle(problem))
+
+    def moved(after: Any) -> Tensor:
+        return torch.cat([after.x - first.x, after.y - first.y])
+
+    try:
+        steps = [mean(solver, problem, moved) for solver in (part, whole)]
+    except (TooMany, NotImplementedError) as reason:
+        raise Unsupported(f"its minibatches cannot be enumerated: {reason}") from None
+    off = float((steps[0] - steps[1]).norm() / steps[1].norm())
+    words = f"the mean of a step over all minibatches is {off:.1e} of its length away from the step with all rows"
+    if part.biased:
+        assert off > UNBIASED, f"{words}, and it says that it is biased"
+        return f"{words}: {part.biased}"
+    assert off <= UNBIASED, f"{words}; draw one for each use, or say why in `biased`"
+    return words

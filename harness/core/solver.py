@@ -45,7 +45,8 @@ class Solver(Protocol):
     knows what to do with ("h_f", "h_g"). calls: what one step asks of the oracle, such as "T dg_y, df, K-1 d2g_yy"
     (see ``contract.cost``). memory: what a step holds beyond x, y and the answer in hand, in copies of y, such as
     "1" or "T". certificate: what theory says of its limit on a quadratic (see ``contract.certificates``), and
-    ``certified`` the settings under which that is checked. unverified: why it could not be checked against its paper
+    ``certified`` the settings under which that is checked. biased: why the mean of a step over all minibatches is not
+    the step with all rows; empty where it is. unverified: why it could not be checked against its paper
     or an independent implementation; empty where it was.
     """
 
@@ -57,6 +58,7 @@ class Solver(Protocol):
     calls: ClassVar[str]
     memory: ClassVar[str]
     certified: ClassVar[tuple[str, ...]]
+    biased: ClassVar[str]
     unverified: ClassVar[str]
 
     @property
@@ -75,7 +77,7 @@ NEEDS: dict[str, tuple[str, Callable[[Problem], bool]]] = {
 
 ATTRIBUTES: dict[str, Any] = {
     "family": "", "order": 1, "needs": (), "handles": (), "calls": "", "memory": "", "certificate": "",
-    "certified": (), "unverified": "",
+    "certified": (), "biased": "", "unverified": "",
 }  # fmt: skip
 CONSTRAINTS = {"h_f": "constraints on the upper level", "h_g": "constraints that couple x and y on the lower level"}
 
