@@ -30,6 +30,7 @@ PROBLEM_NAMES = [
     "architecture", "bolib", "box_quadratic", "continual", "coupled_equality", "dictionary",
     "elastic_net", "fair", "l2_newsgroups",
     "poisoning", "policy", "reweighting", "simplex_projection", "svm",
+    "coreset_kernel", "smd",
 ]  # fmt: skip
 SOLVER_NAMES = [
     "bome", "penalty", "itd", "aid_cg", "aid_neumann", "vpbgd", "f2sa", "soba", "first_order", "bda", "darts", "es",
