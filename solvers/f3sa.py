@@ -28,7 +28,7 @@ class F3SA(Outer):
     eta_k falls twice as fast as the step on z. The paper for noise on both levels: decay = 3/5, decay_inner = 2/5,
     growth = 1/5.
 
-    Unverified: written from memory of the paper, its schedules above all; there is no other implementation to compare.
+    What is unverified: the whole, its schedules above all. The paper was not at hand, and no other code is known to us.
     """
 
     lr: float = 1e-2  # xi alpha: step on x
@@ -44,7 +44,7 @@ class F3SA(Outer):
     memory = "1"
     certificate = "penalty"  # x_c with N = A, c = lambda
     certified = ("lr=0.05,lr_inner=0.5,lam=3.0", "lr=0.03,lr_inner=0.5,lam=30.0")
-    unverified = "written from memory of the paper, its schedules above all"
+    unverified = "the paper was not at hand, and no other code is known: the schedules above all"
 
     def init(self, o: Oracle, x: Tensor, y: Tensor) -> State:
         in_x, in_y = torch.zeros_like(x), torch.zeros_like(y)

@@ -34,7 +34,7 @@ class SPABA(Outer):
     difference that one minibatch shows between this point and the one before. One coin for all three directions. v is
     not projected on a ball. Without ``batch`` this is SOBA at up to twice its calls.
 
-    Unverified: the paper was not at hand, and the authors' code flips its coin once for the whole run.
+    What is unverified: the paper was not at hand, and the authors' code flips its coin once for the whole run.
     """
 
     lr: float = 1e-2  # step on x

@@ -27,7 +27,7 @@ class VRBO(Outer):
     once to the new x, and once after each of T steps on y. The hypergradient has a Neumann series of K terms
     (K = Q + 1), each product on rows of its own.
 
-    Unverified: the paper was not at hand. The authors' code leaves out the correction after the last step on y.
+    What is unverified: the paper was not at hand. The authors' code leaves out the correction after the last step on y.
     """
 
     lr: float = 1e-2  # alpha: step on x
@@ -44,7 +44,7 @@ class VRBO(Outer):
     memory = "1"
     certificate = "neumann"
     certified = ("lr=0.1,lr_inner=1.0,T=5,K=3", "lr=0.1,lr_inner=1.0,lr_linear=0.5,T=2,K=1")
-    unverified = "written from memory of the paper; the authors' code corrects its estimates once less"
+    unverified = "the paper was not at hand; the authors' code corrects its estimates once less"
 
     def init(self, o: Oracle, x: Tensor, y: Tensor) -> State:
         return State(x, y, torch.zeros_like(x), torch.zeros_like(y), self.moments(x))
