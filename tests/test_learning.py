@@ -102,6 +102,7 @@ def test_a_grid_finds_the_best_weights_of_the_fair_problem():
 
     def phi_at(x):
         y = lower.fit(train.inputs, train.labels, sample_weight=np.exp(x.numpy())[cell]).coef_[0]
+        assert float(Oracle(problem).dg_y(x, torch.from_numpy(y)).norm()) < 1e-5  # the same lower problem
         return float(problem.f(x, torch.from_numpy(y)))
 
     centre, half, found = torch.zeros(4, dtype=torch.float64), 3.0, []
@@ -218,6 +219,25 @@ def test_the_controller_changes_nothing_at_the_start_and_tells_tasks_apart_later
     assert torch.equal(same[0], same[1])
     other = net.logits(problem.x0 + 0.1 * Draw(2).normal(len(problem.x0)), problem.y0, images, task)
     assert float((other[0] - other[1]).abs().max()) > 1e-3
+
+
+def test_the_lower_level_of_continual_learning_is_the_last_task_and_a_memory_of_the_others():
+    from bilevelbench.problems.continual import _net, _stream
+
+    knobs = {"tasks": 3, "per_task": 30, "memory": 5, "replay": 0.7}
+    problem = build("continual(tasks=3,per_task=30,memory=5,replay=0.7)")
+    x, y = problem.x0 + Draw(1).normal(len(problem.x0)), problem.y0 + 0.1 * Draw(2).normal(len(problem.y0))
+    lower, upper, *_ = _stream(Draw(0), "digits", *knobs.values())
+    assert [int((part.task == k).sum()) for part in (lower, upper) for k in range(3)] == [5, 5, 30, 5, 5, 5]
+
+    def mean(part, k):
+        rows = part.task == k
+        logits = _net(3, 16, 64).logits(x, y, part.inputs[rows], part.task[rows])
+        return torch.nn.functional.cross_entropy(logits, part.labels[rows])
+
+    g = mean(lower, 2) + 0.7 * (mean(lower, 0) + mean(lower, 1)) / 2 + 1e-4 * y @ y
+    torch.testing.assert_close(problem.g(x, y), g)
+    torch.testing.assert_close(problem.f(x, y), sum(mean(upper, k) for k in range(3)) / 3)
 
 
 # -- architecture

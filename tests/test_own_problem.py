@@ -203,6 +203,11 @@ def test_descent_goes_down_and_stays_within_bounds():
     values = [float(problem.g(problem.x0, y)) for _, y, _ in points]
     assert [steps for steps, *_ in points] == [0, 10, 100]
     assert values[0] > values[1] > values[2]
+    steep = Problem(  # the curvature at the start promises a step that is 100 times too long
+        f=lambda x, y: y.sum(), g=lambda x, y: (y.exp() - 10 * y).sum(), x0=torch.zeros(1).double(),
+        y0=torch.full((1,), -3.0).double(),
+    )  # fmt: skip
+    assert float([y for _, y, _ in along_descent(steep)][-1]) == pytest.approx(np.log(10), abs=1e-2)
     bounded = build_problem("minimax", Draw(0))
     assert all(torch.equal(bounded.project_y(y), y) for _, y, _ in along_descent(bounded))
 
