@@ -7,6 +7,8 @@ import pytest
 import torch
 from torch.utils._pytree import tree_leaves
 
+from bilevelbench.asv import engines as asv_engines
+from bilevelbench.asv.engines import over_eager
 from bilevelbench.contract.theory import finite_sum, quadratic
 from bilevelbench.core import derive, engines, functional
 from bilevelbench.core.answers import Answers
@@ -340,3 +342,18 @@ def test_batched_runs_are_files_like_those_of_sequential_runs(tmp_path):
         for row, another in zip(mine.rows, other.rows, strict=True):
             assert (row["step"], row["calls"], row["seconds"]) == (another["step"], another["calls"], None)
             assert row["metrics"] == pytest.approx(another["metrics"], rel=1e-9)
+
+
+def test_the_benchmark_of_batched_seeds_runs():
+    assert over_eager("coreset", "lower_only(T=1)", "batched", seeds=3, steps=1) > 0
+
+
+def test_the_walk_finds_an_engine_that_differs(monkeypatch):
+    """Its words on a solver that is one thing eagerly and another when it is recorded."""
+    problem = finite_sum(quadratic(2, 2, 3.0))
+    monkeypatch.setattr(functional, "grad_y", lambda fn, x, y, *rows: torch.ones_like(y))
+    monkeypatch.setattr(asv_engines, "compiled", lambda problem, solver: asv_engines.eager(problem, solver))
+    wrong, right = asv_engines.walk(problem, make_solver("lower_only(T=1)")).split("; ")
+    assert wrong.startswith("functional")
+    assert float(wrong.split()[1].rstrip(",")) > 1e-3
+    assert right.startswith("compiled 0e+00, counts equal")
