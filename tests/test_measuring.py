@@ -300,6 +300,30 @@ def test_itd_holds_its_path_and_bome_does_not():
     assert own["bome"] == pytest.approx([own["bome"][0]] * 3, abs=0.1)
 
 
+def test_saba_holds_its_table():
+    """Three tables over the blocks of rows, with an entry the size of y in each: 3 n copies of y in its state."""
+    own = {}
+    for n in (4, 8, 24):
+        problem = finite_sum_of(n)
+        found = peak(problem, make_solver("saba(batch=1)"))
+        own[n] = found["state_bytes"] / problem.y0.nbytes
+    assert own[8] - own[4] == pytest.approx(3 * 4, abs=0.05)
+    assert own[24] - own[8] == pytest.approx(3 * 16, abs=0.05)
+
+
+def finite_sum_of(n):
+    """A sum of n rows with 1000 lower variables and one upper."""
+    weight = torch.linspace(0.5, 1.5, n, dtype=torch.float64)
+
+    def mean(x, y, rows=None):
+        return (weight if rows is None else weight[rows]).mean() * ((y - x) @ (y - x)) / 2
+
+    return Problem(
+        f=mean, g=mean, x0=torch.zeros(1, dtype=torch.float64), y0=torch.ones(1000, dtype=torch.float64), n_f=n, n_g=n,
+        flags=frozenset({"strongly_convex"}),
+    )  # fmt: skip
+
+
 def test_the_process_s_own_peak_is_read():
     resident = ProcessPeak()
     before = resident.read().get("process_bytes")
