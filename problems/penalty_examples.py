@@ -16,13 +16,14 @@ TILT = 1e-4  # weight of y beside A (y - w): enough to tell which coordinates of
     "penalty_example",
     shows="a null space in the lower level, an indefinite f: many find x*, only penalties the right y",
 )
-def penalty_example(rng: Draw, example: Literal[1, 2, 3, 4] = 1) -> Problem:
+def penalty_example(rng: Draw, example: Literal[1, 2, 3, 4, 5] = 1) -> Problem:
     """Four quadratics on a box: a unique lower solution or a null space of them, f convex or indefinite.
 
     x and y in [-5, 5]^20, two blocks of 10 each; start uniform. A = blockdiag(A1, A2), each 5 x 10 and normal, in
-    examples 3 and 4, A = I in 1 and 2; P the projection on the rows of A.
+    examples 3 to 5, A = I in 1 and 2; P the projection on the rows of A. 5 is SMD22, not in the paper.
     1, 3:  g = |A(1 - x - y)|^2,  f = |x|^2 + |y|^2;         x* = y* = P1 / 2,  Phi* = |P1|^2 / 2, 10 in example 1
     2, 4:  g = |A(x - y)|^2,      f = |y|^2 - |A(x - y)|^2;  P x* = 0, y* = 0,  Phi* = 0
+    5:     g = |A(x - y)|^2,      f = |Ay|^2 - |A(x - y)|^2; P x* = P y* = 0,   Phi* = 0, f the same on argmin g
     y*(x) is the shortest minimiser within the box: P(1 - x) or Px if that lies inside. ``error`` is the paper's
     distance: of (x, y) to (1/2, 1/2), both under P, in 1 and 3; of (Px, y) to 0 in 2 and 4. Shows: alternating
     descent ends far away; unrolled and implicit methods never move what A does not see of y, so that in 3 and 4
@@ -44,23 +45,32 @@ def penalty_example(rng: Draw, example: Literal[1, 2, 3, 4] = 1) -> Problem:
     def g(x: Tensor, y: Tensor) -> Tensor:
         return (A @ (answer(x) - y)).square().sum()
 
+    def f(x: Tensor, y: Tensor) -> Tensor:
+        if sums:
+            return y @ y + x @ x
+        return (y @ y if example < 5 else (A @ y).square().sum()) - g(x, y)
+
     def error(x: Tensor, y: Tensor) -> dict[str, float]:
-        apart = (P @ (x - 0.5), P @ (y - 0.5)) if sums else (P @ x, y)
+        apart = (P @ (x - 0.5), P @ (y - 0.5)) if sums else (P @ x, P @ y if example == 5 else y)
         return {"error": float(torch.cat(apart).norm())}
 
     return Problem(
-        f=lambda x, y: y @ y + (x @ x if sums else -g(x, y)),
+        f=f,
         g=g,
         x0=x0,
         y0=y0,
         y_star=lambda x: shortest(A, P, answer(x)),
         phi_star=float(projection.sum()) / 2 if sums else 0.0,
-        phi_star_source="closed form: |P1|^2 / 2 at x = y = P1 / 2" if sums else "closed form: Phi >= |Px|^2",
+        phi_star_source="closed form: |P1|^2 / 2 at x = y = P1 / 2"
+        if sums
+        else "closed form: Phi >= 0, and 0 at Px = 0",
         metrics=error,
         project_x=box(-BOUND, BOUND),
         project_y=box(-BOUND, BOUND),
         flags=frozenset({"strongly_convex"} if example < 3 else {"convex", "pl", "multi_valued"}),
-        selection="" if example < 3 else "optimistic: f grows with |y| among minimisers, and y* is the shortest",
+        selection=""
+        if example < 3
+        else "optimistic: f does not fall with |y| among minimisers, and y* is the shortest",
     )
 
 

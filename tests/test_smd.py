@@ -166,3 +166,21 @@ def test_starts_fill_the_ranges():
     assert float(starts[:, 1].max()) <= 1
     assert float(starts[:, 4].min()) > 0
     assert float(starts[:, 4].max()) <= math.e
+
+
+def test_smd22_among_the_penalty_examples():
+    """All minimisers of g have one f, |Ax|^2, by moves along the null space of A; Phi vanishes where Ax does."""
+    problem = build_problem("penalty_example(example=5)", Draw(0))
+    x = 0.2 * problem.x0
+    y = problem.y_star(x)
+    hessian = torch.autograd.functional.hessian(lambda v: problem.g(x, v), y)
+    values, vectors = torch.linalg.eigh(hessian)
+    null = vectors[:, values < 1e-9]
+    assert null.shape == (20, 10)
+    for shift in null.T:
+        assert float(problem.g(x, y + shift)) == pytest.approx(0.0, abs=1e-18)
+        assert float(problem.f(x, y + shift)) == pytest.approx(float(problem.f(x, y)))
+    assert float(problem.f(x, y)) == pytest.approx(0.5 * float(x @ hessian @ x))
+    flat = null @ null.T @ x
+    assert float(problem.f(flat, problem.y_star(flat))) == pytest.approx(problem.phi_star, abs=1e-18)
+    assert problem.metrics(flat, problem.y_star(flat))["error"] == pytest.approx(0.0, abs=1e-7)
