@@ -9,6 +9,7 @@ from torch.utils._pytree import tree_leaves
 
 from bilevelbench.asv import engines as asv_engines
 from bilevelbench.asv.engines import over_eager
+from bilevelbench.cli import cli
 from bilevelbench.contract.theory import finite_sum, quadratic
 from bilevelbench.core import derive, engines, functional
 from bilevelbench.core.answers import Answers
@@ -357,3 +358,9 @@ def test_the_walk_finds_an_engine_that_differs(monkeypatch):
     assert wrong.startswith("functional")
     assert float(wrong.split()[1].rstrip(",")) > 1e-3
     assert right.startswith("compiled 0e+00, counts equal")
+
+
+def test_batched_seeds_are_an_engine_of_their_own():
+    request = ["run", "-p", "coreset", "--engine", "compiled", "--batch-seeds"]
+    with pytest.raises(RequestError, match="--batch-seeds is --engine batched, and --engine compiled was given"):
+        cli.main(request, standalone_mode=False)
