@@ -19,7 +19,7 @@ from ._drawings import Body, Tasks, cosine, drawn, linear, losses
 VERSION = 1
 TEST_TASKS = 40
 PROXIMAL, ADAPT, RATE = 2.0, 16, 0.1  # iMAML: reg; steps and step size of adapting to a test task
-HEAD_STEPS, JOINT_STEPS = 100, 200  # L-BFGS iterations on the heads of test tasks; on the joint classifier
+HEAD_STEPS, JOINT_STEPS = 100, 100  # L-BFGS iterations on the heads of test tasks; on the joint classifier
 Lower = Literal["head", "network", "cosine"]
 
 
@@ -102,6 +102,7 @@ def build(
     key = {
         "problem": "few_shot", "version": VERSION, "dataset": dataset, "tasks": tasks, "ways": ways, "shots": shots,
         "width": width, "ridge": ridge, "side": side, "lower": lower, "smooth": smooth, "seed": rng.seed,
+        "joint": JOINT_STEPS,
     }  # fmt: skip
     flags = {"head": {"strongly_convex"}, "network": {"nonconvex"}, "cosine": {"nonconvex", "multi_valued"}}[lower]
     return Problem(

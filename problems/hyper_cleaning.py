@@ -140,13 +140,13 @@ def _references(
     """Validation loss and test accuracy of five lines, each trained to convergence; kept in the user cache.
 
     The lower level of every line is solved by L-BFGS in float64 until no entry of its gradient is above 1e-7, or for
-    5000 iterations (2000 without decay, where there may be no minimum to reach; 500 for a network, whose stationary
-    point it is). The CNN has lines on the digits only: on MNIST they would take hours.
+    5000 iterations; 500 for a network, whose stationary point it is, and without decay, where there may be no minimum
+    to reach. How far each came is kept beside it. The CNN has lines on the digits only: on MNIST they take hours.
     """
     data, model, noise, protocol = knobs
     if model == "cnn" and data == "mnist":
         return {}
-    maxiter = 500 if model != "linear" else 5000 if how.decay else 2000
+    maxiter = 5000 if model == "linear" and how.decay else 500
     clean, n = (parts.noisy == parts.labels).astype(float), len(parts.labels)
     both = np.concatenate([parts.train[clean > 0], parts.validation])
     both_labels = np.concatenate([parts.labels[clean > 0], parts.validation_labels])
