@@ -23,6 +23,8 @@ VARIANTS = {
     "solver": ["bome(eps=1e-8)"],
     "problem": [
         "quadratic(kappa=1000,d=5)",
+        *(f"smd(number={i},p=2,q=3,r=2)" for i in (2, 3, 4, 5, 6, 7, 8, 10, 11)),
+        "smd(number=12,p=2,q=3)",
         "few_shot(dataset='planted',tasks=3,ways=3,width=4,lower='network')",
         "few_shot(dataset='planted',tasks=3,ways=3,width=4,lower='cosine')",
     ],
