@@ -118,7 +118,15 @@ def record(solver: Solver, problem: Problem, seed: int, step: int, state: State)
     flat = flatten(state)
     dry = Tape(flat.tensors[0])
     oracle = TapedOracle(problem, seed, step, dry)
-    new = flatten(solver.step(oracle, _numbered(flat, dry, flat.tensors)))
+    try:
+        new = flatten(solver.step(oracle, _numbered(flat, dry, flat.tensors)))
+    except Unsupported:
+        raise
+    except Exception as error:
+        plain = Oracle(problem, seed)
+        plain.begin(step)
+        solver.step(plain, state)  # raises where the step itself is wrong
+        raise _unrecorded(solver, error) from error
 
     def run(*inputs: Tensor) -> list[Tensor]:
         n = len(flat.tensors)
@@ -131,15 +139,22 @@ def record(solver: Solver, problem: Problem, seed: int, step: int, state: State)
     except Unsupported:
         raise
     except Exception as error:
-        words = str(error).strip().partition("\n")[0]
-        reason = "it decides in Python by the value of a tensor" if "data-dependent" in words else words[:200]
-        raise Unsupported(f"a step of {solver.name} cannot be recorded as a graph: {reason}") from error
+        raise _unrecorded(solver, error) from error
     data = lift(graph)
     calls = Counter({kind: n for kind, n in oracle.calls.items() if kind not in DRAWS})
     return Recording(
         graph, inputs + data, data, flat.form, new.form, [_recipe(number) for number in new.numbers],
         dry.feeds, dry.guards, dry.integers, calls, oracle.rows,
     )  # fmt: skip
+
+
+def _unrecorded(solver: Solver, error: Exception) -> Unsupported:
+    words = str(error).strip().partition("\n")[0]
+    if "data-dependent" in words:
+        words = "it decides in Python by the value of a tensor"
+    elif "of Number" in words:
+        words = "it makes a tensor of numbers that it draws or keeps"
+    return Unsupported(f"a step of {solver.name} cannot be recorded as a graph: {words[:200]}")
 
 
 def _numbered(flat: Flat, tape: Tape, tensors: Sequence[Tensor]) -> Any:
