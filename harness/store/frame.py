@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from .journal import Record, read
@@ -30,7 +32,7 @@ class Results(NamedTuple):
 
 
 LOOK = ("step", "seconds", "cpu_seconds", "total_calls", "status")
-Columns = dict[str, list[Any]]
+Columns = dict[str, np.ndarray]
 
 
 def load(folder: Path, only: list[str] | None = None) -> Results:
@@ -52,11 +54,11 @@ def load(folder: Path, only: list[str] | None = None) -> Results:
     runs = pd.DataFrame([_run(digest, record) for digest, record in whole.items()])
     runs, notes = _label(runs)
     runs["floor_seconds"], runs["grads"] = float("nan"), float("nan")
-    looks = _join({digest: columns[record.path] for digest, record in whole.items()}, runs.set_index("run"))
-    price(runs, looks, whole)
+    own = {digest: columns[record.path] for digest, record in whole.items()}
+    price(runs, own, whole)
+    looks = _join(own, runs.set_index("run"))
     runs = runs.sort_values(["problem", "solver", "seed", "run"], ignore_index=True)
     looks = looks.sort_values(["problem", "solver", "seed", "run", "step"], ignore_index=True)
-    looks = looks.drop(columns=["calls", "rows"])
     return Results(runs, looks, whole, troubles, len(complete) - len(whole), notes + _clock(whole))
 
 
@@ -64,8 +66,13 @@ def _columns(record: Record) -> Columns:
     """The looks of a run; the row that only says how a run failed repeats a step and has no metrics."""
     rows = [row for row in record.rows if row["metrics"]]
     names = dict.fromkeys(name for row in rows for name in row["metrics"])
-    made: Columns = {name: [row.get(name) for row in rows] for name in (*LOOK, "calls", "rows")}
-    return made | {name: [row["metrics"].get(name) for row in rows] for name in names}
+    made: Columns = {name: np.array([row.get(name) for row in rows], float) for name in LOOK if name != "status"}
+    made["status"] = np.array([sys.intern(row["status"]) for row in rows], object)
+    for weight in ("calls", "rows"):
+        kinds = dict.fromkeys(kind for row in rows for kind in row.get(weight) or {})
+        for kind in kinds:
+            made[f"{weight} {kind}"] = np.array([(row.get(weight) or {}).get(kind, 0) for row in rows])
+    return made | {name: np.array([row["metrics"].get(name) for row in rows], float) for name in names}
 
 
 def _kept(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -74,23 +81,25 @@ def _kept(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _join(columns: dict[str, Columns], runs: pd.DataFrame) -> pd.DataFrame:
-    """All looks in one table: runs with the same metrics are joined as lists, which is what a million rows need."""
-    groups: dict[tuple[str, ...], Columns] = {}
+    """All looks in one table: runs with the same metrics are joined as arrays, which is what a million rows need."""
+    groups: dict[tuple[str, ...], list[str]] = {}
     for digest, own in columns.items():
-        joined = groups.setdefault(tuple(own), {name: [] for name in ("run", "problem", "solver", "seed", *own)})
-        n = len(own["step"])
-        joined["run"] += [digest] * n
+        if len(own["step"]):
+            groups.setdefault(tuple(name for name in own if " " not in name), []).append(digest)
+    tables = []
+    for names, digests in groups.items():
+        lengths = [len(columns[digest]["step"]) for digest in digests]
+        table = {name: np.concatenate([columns[digest][name] for digest in digests]) for name in names}
         for name in ("problem", "solver", "seed"):
-            joined[name] += [runs.at[digest, name]] * n
-        for name, values in own.items():
-            joined[name] += values
-    tables = [pd.DataFrame(joined) for joined in groups.values() if joined["run"]]
+            table[name] = np.repeat(runs.loc[digests, name].to_numpy(), lengths)
+        tables.append(pd.DataFrame({"run": np.repeat(np.array(digests, object), lengths), **table}))
     first = ["run", *LOOK]
-    looks = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[*first, "calls", "rows"])
-    for name in looks.columns.difference(["run", "problem", "solver", "status", "calls", "rows"]):
-        looks[name] = pd.to_numeric(looks[name])
-    looks = looks.reindex(columns=first + [name for name in looks.columns if name not in first])
-    return looks if tables else looks.assign(problem="", solver="", seed=0)
+    if not tables:
+        return pd.DataFrame(columns=[*first, "problem", "solver", "seed", "grads"])
+    looks = pd.concat(tables, ignore_index=True)
+    for name in ("step", "total_calls"):
+        looks[name] = looks[name].astype(int)
+    return looks.reindex(columns=first + [name for name in looks.columns if name not in first])
 
 
 def _latest(records: list[Record]) -> dict[str, Record]:

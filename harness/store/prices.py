@@ -18,34 +18,34 @@ UNIT = "dg_y"  # one gradient equivalent is one gradient of g in y over all rows
 Prices = dict[str, tuple[float, float]]
 
 
-def price(runs: pd.DataFrame, looks: pd.DataFrame, records: Mapping[str, Record]) -> None:
-    """Add ``grads``, gradient equivalents so far, to both tables and ``floor_seconds`` to ``runs``, in place.
+def price(runs: pd.DataFrame, looks: Mapping[str, dict[str, np.ndarray]], records: Mapping[str, Record]) -> None:
+    """Add ``grads``, gradient equivalents so far, to the looks of each run, and with ``floor_seconds`` to ``runs``.
 
-    A run with a kind of call that has no price has neither.
+    Looks have a column "calls KIND" and "rows KIND" for each kind. A run with a kind that has no price has neither.
     """
-    looks["grads"] = np.nan
     for _, group in runs.groupby("problem", sort=True):
         headers = [records[run].header or {} for run in group["run"]]
         known = _median([header.get("prices") or {} for header in headers])
         rows = next((header["problem"].get("n_g") for header in headers if header["problem"].get("n_g")), 1)
-        if UNIT not in known:
-            continue
-        unit = known[UNIT][0] + known[UNIT][1] * rows
-        own = looks["run"].isin(group["run"])
-        pairs = zip(looks.loc[own, "calls"], looks.loc[own, "rows"], strict=True)
-        looks.loc[own, "grads"] = [floor(known, calls, seen) / unit for calls, seen in pairs]
+        unit = known[UNIT][0] + known[UNIT][1] * rows if UNIT in known else float("nan")
+        for run in group["run"]:
+            calls, seen = (
+                {name.partition(" ")[2]: values for name, values in looks[run].items() if name.startswith(f"{weight} ")}
+                for weight in ("calls", "rows")
+            )
+            looks[run]["grads"] = np.zeros(len(looks[run]["step"])) + floor(known, calls, seen) / unit
         ends = [records[run].rows[-1] if records[run].rows else {} for run in group["run"]]
         seconds = [floor(known, end.get("calls") or {}, end.get("rows") or {}) for end in ends]
-        runs.loc[group.index, "floor_seconds"] = seconds
+        runs.loc[group.index, "floor_seconds"] = seconds if UNIT in known else np.nan
         runs.loc[group.index, "grads"] = np.array(seconds) / unit
 
 
-def floor(prices: Prices, calls: Mapping[str, int], rows: Mapping[str, int]) -> float:
-    """Seconds that the answers must take: prices of the calls, and of the rows behind them. What has no price: NaN."""
-    seconds = 0.0
+def floor(prices: Prices, calls: Mapping[str, Any], rows: Mapping[str, Any]) -> Any:
+    """Seconds that the answers must take, numbers or arrays of them. What has no price: NaN."""
+    seconds: Any = 0.0
     for kind, n in calls.items():
         if kind in prices:
-            seconds += n * prices[kind][0] + rows.get(kind, 0) * prices[kind][1]
+            seconds = seconds + n * prices[kind][0] + rows.get(kind, 0) * prices[kind][1]
         elif not kind.startswith(FREE):
             return float("nan")
     return seconds
