@@ -170,7 +170,7 @@ def _references(
 
     key = {
         "problem": "hyper_cleaning", "version": VERSION, "data": data, "model": model, "noise": noise,
-        "protocol": protocol, "seed": rng.seed, "gtol": _train.GTOL, "maxiter": maxiter,
+        "protocol": protocol, "seed": rng.seed, "gtol": _train.GTOL, "maxiter": maxiter, "scaled": how.decay > 0,
         "digest": _digest(parts.train, parts.noisy, parts.validation, parts.validation_labels, parts.test),
     }  # fmt: skip
     made: _cache.Lines = {}
