@@ -18,7 +18,7 @@ def coupled_equality(rng: Draw, k: int = 100, cubic: bool = False) -> Problem:
     equality is two inequalities in ``h_g``. y1 = x + 1, and y2 is known by its sum only: the optimistic one is nearest
     to x. x* = -0.3, y1* = 0.7, y2* = -0.4 in every entry, Phi* = 0.05 k. x0 and y0 are those of the authors' code,
     -20 and 10. ``cubic``: the sum of x^3 in place of that of x, a form attributed to BiC-GAFFA (Yao, Yin, Zeng, Zhang,
-    NeurIPS 2024) that is unverified; x0 is then the point with equal entries that satisfies it. Its symmetric
+    ICLR 2025) that is unverified; x0 is then the point with equal entries that satisfies it. Its symmetric
     stationary point, -0.3907 in every entry with Phi = 0.08896 k, is not the minimum where k is large: one entry far
     out is cheaper. Phi* is the least over points with two different entries, all that stationarity allows.
     """

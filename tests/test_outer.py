@@ -44,7 +44,10 @@ def test_moves_are_those_of_torch_optim(update, decay):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_no_solver_has_a_better_optimiser_than_another(name):
-    """Every solver of ours takes its outer step by the shared piece."""
+    """Every solver of ours that steps on x does so by the shared piece; two controls do not: one stays, one guesses."""
+    if name in ("lower_only", "random_search"):
+        assert not hasattr(SOLVERS.entries[name].make, "lr")
+        return
     assert issubclass(SOLVERS.entries[name].make, Outer)
 
 
