@@ -233,7 +233,7 @@ def test_asv_runs_a_benchmark(tmp_path):
     """One quick benchmark, with the suite's own settings, in this environment; nothing is written to the checkout."""
     import json
 
-    conf = settings() | {
+    conf = settings() | {"version": Config.api_version} | {
         "repo": str(ROOT), "benchmark_dir": str(ROOT / "harness" / "asv"),
         "results_dir": str(tmp_path / "results"), "html_dir": str(tmp_path / "html"), "env_dir": str(tmp_path / "env"),
     }  # fmt: skip
