@@ -15,11 +15,13 @@ import torch
 from asv import util
 from asv.config import Config
 
+from bilevelbench import Draw, Unsupported
 from bilevelbench.asv import overhead, package, rows, steps
 from bilevelbench.contract.cost import declared
 from bilevelbench.core.engines import ENGINES
 from bilevelbench.core.oracle import WORTH
-from bilevelbench.core.registry import PROBLEMS, SOLVERS, resolve
+from bilevelbench.core.registry import PROBLEMS, SOLVERS, build_problem, make_solver, resolve
+from bilevelbench.core.solver import require
 
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "asv.conf.json"
@@ -164,9 +166,19 @@ def test_every_solver(cls, solver):
 )
 def test_every_problem(cls, problem):
     bench = cls()
-    bench.setup(problem, "bome")
-    value = getattr(bench, method(cls))(problem, "bome")
+    made = build_problem(problem, Draw(0))
+    solver = next(name for name in ("bome", "lv_hba", "bic_gaffa") if fits(name, made))
+    bench.setup(problem, solver)
+    value = getattr(bench, method(cls))(problem, solver)
     assert value is None if cls is steps.Time else value > 0
+
+
+def fits(solver, problem):
+    try:
+        require(make_solver(solver), problem)
+    except Unsupported:
+        return False
+    return True
 
 
 def test_calls_to_target_is_exact():
@@ -194,7 +206,7 @@ def test_engines_that_cannot_or_need_not_be_followed_are_not_available(engine, d
 
 
 def test_the_engines_are_those_of_the_kernel():
-    assert literal("ENGINE_NAMES") == [name for name in ENGINES if name != "batched"], "append what is new"
+    assert set(literal("ENGINE_NAMES")) == set(ENGINES) - {"batched"}, "append what is new"
     assert literal("DEVICE_NAMES") == ["cpu", "cuda"]
     if not torch.cuda.is_available():
         with pytest.raises(NotImplementedError, match="no CUDA device"):
