@@ -18,7 +18,7 @@ from typing import Any
 from .core.draw import Draw
 from .core.errors import RequestError, Unsupported
 from .core.problem import FLAGS
-from .core.registry import PROBLEMS, SOLVERS, build_problem, knobs, parse, suggest
+from .core.registry import PROBLEMS, SOLVERS, Entry, build_problem, knobs, parse, suggest
 
 KINDS = ("problems", "solvers", "suites")
 
@@ -46,12 +46,14 @@ FAMILIES = ("unrolled", "implicit", "first order", "derivative free", "control",
 COLUMNS = ("solver", "family", "order", "certificate", "memory", "notes", "calls per step")
 
 
-def solver_rows() -> list[tuple[str, ...]]:
-    """One row per solver, in ``COLUMNS``: what it says of itself, at its default knobs."""
+def solver_rows(ours: bool = False) -> list[tuple[str, ...]]:
+    """One row per solver, in ``COLUMNS``: what it says of itself, at its default knobs. ours: only those shipped."""
     SOLVERS.load()
     rows = []
     for name in SOLVERS.names():
         entry = SOLVERS.entries[name]
+        if ours and not _shipped(entry):
+            continue
         made = entry.make()
         notes = [
             *(["stochastic"] if "batch" in knobs(entry) else []),
@@ -64,6 +66,10 @@ def solver_rows() -> list[tuple[str, ...]]:
         rows.append((name, made.family, order, made.certificate, memory, ", ".join(notes), made.calls))
     known = {family: i for i, family in enumerate(FAMILIES)}
     return sorted(rows, key=lambda row: (known.get(row[1], len(known)), row[0]))
+
+
+def _shipped(entry: Entry) -> bool:
+    return entry.make.__module__.startswith("bilevelbench.")
 
 
 def _solver_table() -> str:
@@ -103,7 +109,7 @@ def _problem_table() -> str:
 
 def problem_markdown() -> str:
     """The table of problems for problems/README.md: those that come with the package."""
-    names = [name for name in PROBLEMS.names() if PROBLEMS.entries[name].make.__module__.startswith("bilevelbench.")]
+    names = [name for name in PROBLEMS.names() if _shipped(PROBLEMS.entries[name])]
     rows = [(f"`{row[0]}`", *row[1:]) for row in problem_rows(names)]
     return _markdown([PROBLEM_COLUMNS, ("---",) * len(PROBLEM_COLUMNS), *rows])
 
@@ -116,7 +122,8 @@ def solver_markdown() -> str:
     """The table of solvers for solvers/README.md."""
     lines = [COLUMNS, ("---",) * len(COLUMNS)]
     lines += [
-        (f"`{row[0]}`", *row[1:3], f"`{row[3]}`" if row[3] else "", *row[4:6], f"`{row[6]}`") for row in solver_rows()
+        (f"`{row[0]}`", *row[1:3], f"`{row[3]}`" if row[3] else "", *row[4:6], f"`{row[6]}`")
+        for row in solver_rows(ours=True)
     ]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 

@@ -101,8 +101,9 @@ def test_repeating_the_command_makes_no_finished_run_again(faults):
 def test_an_interrupted_command_is_resumed_by_repeating_it(tmp_path, how):
     arguments = command(*solvers("honest", "slow"), "--steps", "30", "--seeds", "0-1", "--out", str(tmp_path))
     process = subprocess.Popen(arguments, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not _rows(tmp_path, "slow"):  # honest seed 0 is then finished
+    deadline = time.monotonic() + 180
+    while not _rows(tmp_path, "slow"):  # honest seed 0 is then finished
+        assert time.monotonic() < deadline, "the slow run did not begin in three minutes"
         time.sleep(0.05)
     os.kill(process.pid, how)
     process.communicate(timeout=60)
