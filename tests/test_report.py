@@ -2,9 +2,12 @@
 
 import re
 
+import numpy as np
+import pandas as pd
 import pytest
 from rich.console import Console
 
+from bilevelbench.report import sheet
 from bilevelbench.report.page import write
 from bilevelbench.report.terminal import show
 from tests.results_factory import write_run
@@ -141,3 +144,21 @@ def test_the_terminal_table_is_readable_in_80_columns(results, tmp_path):
     assert max(map(len, text.splitlines())) <= 80
     for words in ("bome", "itd", "targets", "peak"):
         assert words in text
+
+
+@pytest.mark.parametrize("rows", [0, 1, 7])
+def test_a_sheet_reads_as_what_pandas_writes(tmp_path, monkeypatch, rows):
+    monkeypatch.setattr(sheet, "AT_ONCE", 3)
+    table = pd.DataFrame(
+        {
+            "text": ["plain", 'a "quote"', "a, comma", "two\nlines", None, "ünï", ""],
+            "float": [0.1, 1e-300, np.nan, -0.0, 1e22, 1 / 3, 5.0],
+            "infinite": [np.inf, -np.inf, np.nan, 1.5, 2.0, 3.0, 0.1],
+            "count": range(7),
+            "flag": [True, False] * 3 + [True],
+        }
+    ).iloc[:rows]
+    sheet.write(table, tmp_path / "ours.csv")
+    table.to_csv(tmp_path / "theirs.csv", index=False)
+    ours, theirs = (pd.read_csv(tmp_path / name) for name in ("ours.csv", "theirs.csv"))
+    pd.testing.assert_frame_equal(ours, theirs, check_exact=True)

@@ -15,7 +15,7 @@ import pandas as pd
 from bilevelbench.stats import compare, targets
 from bilevelbench.store.frame import BYTES, Results, load
 
-from . import figures, style, tables, verdict
+from . import figures, sheet, style, tables, verdict
 
 METRICS = ("phi_gap", "phi", "grad_phi", "gap", "stationarity", "f")  # then the problem's own
 
@@ -47,7 +47,7 @@ def write(results: Path, out: Path, only: list[str] | None = None) -> Report:
     lines = {run: (record.header or {})["problem"].get("references") or {} for run, record in data.records.items()}
     text = verdict.paragraph(data.runs, hit, leaders, verdict.against_references(data.runs, final, lines))
     leaders.to_csv(out / "data" / "leaders.csv", index=False)
-    hit.to_csv(out / "data" / "targets.csv", index=False)
+    sheet.write(hit, out / "data" / "targets.csv")
     failures = data.runs[data.runs["status"].isin(compare.FAILED)]
     page = _environment().get_template("page.html.jinja").render(
         verdict=text,
@@ -112,7 +112,7 @@ def _problem(name: str, data: Results, final: pd.DataFrame, out: Path) -> dict[s
             {"metric": metric, "svg": style.save(figure, out / "figures", stem), "remark": remark, "stem": stem}
         )
         plt.close(figure)
-    looks.dropna(axis=1, how="all").to_csv(out / "data" / f"{slug(name)}.csv", index=False)
+    sheet.write(looks.dropna(axis=1, how="all"), out / "data" / f"{slug(name)}.csv")
     return {
         "name": name, "slug": slug(name), "about": about, "figures": shown, "lines": lines,
         "final": tables.final(runs, final[final["problem"] == name], known + own),

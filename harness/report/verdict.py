@@ -98,10 +98,12 @@ def against_references(runs: pd.DataFrame, final: pd.DataFrame, lines: dict[str,
     Columns: problem, solver, value, line. ``lines``: per run, the reference lines of its header.
     """
     rows = []
-    for _, look in final.iterrows():
-        line = lines.get(look["run"], {}).get(NEEDED, {}).get("accuracy")
-        if line is not None and pd.notna(look.get("accuracy")):
-            rows.append((look["problem"], look["solver"], look["accuracy"], line))
+    if "accuracy" in final:
+        known = final.loc[final["accuracy"].notna(), ["run", "problem", "solver", "accuracy"]]
+        for run, problem, solver, accuracy in known.itertuples(index=False):
+            line = lines.get(run, {}).get(NEEDED, {}).get("accuracy")
+            if line is not None:
+                rows.append((problem, solver, accuracy, line))
     table = pd.DataFrame(rows, columns=["problem", "solver", "value", "line"])
     return table.groupby(["problem", "solver"], as_index=False).median()
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,12 +44,13 @@ def load(folder: Path, only: list[str] | None = None) -> Results:
     records: list[Record] = []
     columns: dict[Path, Columns] = {}
     named = None if only is None else set(only)
-    for path in sorted(folder.glob("*.jsonl")):
-        if named is None or path.name in named:
-            record = read(path)
-            columns[path] = _columns(record)
-            record.rows = _kept(record.rows)  # a million rows as dictionaries are gigabytes
-            records.append(record)
+    with _no_collector():
+        for path in sorted(folder.glob("*.jsonl")):
+            if named is None or path.name in named:
+                record = read(path)
+                columns[path] = _columns(record)
+                record.rows = _kept(record.rows)  # a million rows as dictionaries are gigabytes
+                records.append(record)
     troubles = [record.trouble for record in records if record.trouble]
     complete = [record for record in records if record.header is not None]
     whole = _latest(complete)
@@ -56,23 +61,43 @@ def load(folder: Path, only: list[str] | None = None) -> Results:
     runs["floor_seconds"], runs["grads"] = float("nan"), float("nan")
     own = {digest: columns[record.path] for digest, record in whole.items()}
     price(runs, own, whole)
-    looks = _join(own, runs.set_index("run"))
     runs = runs.sort_values(["problem", "solver", "seed", "run"], ignore_index=True)
-    looks = looks.sort_values(["problem", "solver", "seed", "run", "step"], ignore_index=True)
+    looks = _join(own, runs.set_index("run"))
     return Results(runs, looks, whole, troubles, len(complete) - len(whole), notes + _clock(whole))
+
+
+@contextmanager
+def _no_collector() -> Iterator[None]:
+    """What is read has no cycles, and to look for them again and again takes a fifth of the time of reading."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def _columns(record: Record) -> Columns:
     """The looks of a run; the row that only says how a run failed repeats a step and has no metrics."""
     rows = [row for row in record.rows if row["metrics"]]
-    names = dict.fromkeys(name for row in rows for name in row["metrics"])
+    metrics = [row["metrics"] for row in rows]
     made: Columns = {name: np.array([row.get(name) for row in rows], float) for name in LOOK if name != "status"}
     made["status"] = np.array([sys.intern(row["status"]) for row in rows], object)
     for weight in ("calls", "rows"):
-        kinds = dict.fromkeys(kind for row in rows for kind in row.get(weight) or {})
-        for kind in kinds:
-            made[f"{weight} {kind}"] = np.array([(row.get(weight) or {}).get(kind, 0) for row in rows])
-    return made | {name: np.array([row["metrics"].get(name) for row in rows], float) for name in names}
+        counts = [row.get(weight) or {} for row in rows]
+        made |= {f"{weight} {kind}": values for kind, values in _arrays(counts, 0, int).items()}
+    return made | _arrays(metrics, None, float)
+
+
+def _arrays(tables: list[dict[str, Any]], absent: Any, dtype: type) -> Columns:
+    """An array for each key of any, in the order in which they come; faster where all have all, as is common."""
+    names: dict[str, Any] = {}
+    for table in tables:
+        names.update(table)
+    if len(names) > 1 and all(len(table) == len(names) for table in tables):
+        return dict(zip(names, np.array(list(map(itemgetter(*names), tables)), dtype).T, strict=True))
+    return {name: np.array([table.get(name, absent) for table in tables], dtype) for name in names}
 
 
 def _kept(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -81,9 +106,14 @@ def _kept(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _join(columns: dict[str, Columns], runs: pd.DataFrame) -> pd.DataFrame:
-    """All looks in one table: runs with the same metrics are joined as arrays, which is what a million rows need."""
+    """All looks in one table, by run in the order of ``runs``, then by step.
+
+    Runs with the same metrics are joined as arrays, which is what a million rows need.
+    """
     groups: dict[tuple[str, ...], list[str]] = {}
-    for digest, own in columns.items():
+    places = {str(digest): place for place, digest in enumerate(runs.index)}
+    for digest in places:
+        own = columns[digest]
         if len(own["step"]):
             groups.setdefault(tuple(name for name in own if " " not in name), []).append(digest)
     tables = []
@@ -92,6 +122,7 @@ def _join(columns: dict[str, Columns], runs: pd.DataFrame) -> pd.DataFrame:
         table = {name: np.concatenate([columns[digest][name] for digest in digests]) for name in names}
         for name in ("problem", "solver", "seed"):
             table[name] = np.repeat(runs.loc[digests, name].to_numpy(), lengths)
+        table["place"] = np.repeat([places[digest] for digest in digests], lengths)
         tables.append(pd.DataFrame({"run": np.repeat(np.array(digests, object), lengths), **table}))
     first = ["run", *LOOK]
     if not tables:
@@ -99,6 +130,8 @@ def _join(columns: dict[str, Columns], runs: pd.DataFrame) -> pd.DataFrame:
     looks = pd.concat(tables, ignore_index=True)
     for name in ("step", "total_calls"):
         looks[name] = looks[name].astype(int)
+    order = np.lexsort((looks["step"], looks.pop("place")))  # numbers sort ten times as fast as names
+    looks = looks.take(order).reset_index(drop=True)
     return looks.reindex(columns=first + [name for name in looks.columns if name not in first])
 
 

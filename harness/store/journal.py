@@ -7,7 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from .schema import CUT, FINAL, SCHEMA, Header, Row, dumps
+
+NEEDED = {"step", "status", "metrics", "calls"}  # of a row
 
 
 class Journal:
@@ -65,9 +69,8 @@ def read(path: Path) -> Record:
         )
         return record
     record.header = header
-    for number, line in enumerate(lines[1:], start=2):
-        row = _parse(line)
-        if row is not None and row.get("kind") == "row" and {"step", "status", "metrics", "calls"} <= set(row):
+    for number, (line, row) in enumerate(zip(lines[1:], _parse_all(lines[1:]), strict=True), start=2):
+        if row is not None and row.get("kind") == "row" and row.keys() >= NEEDED:
             record.rows.append(row)
         elif line:
             record.trouble = f"{path} is half-written: line {number} is not whole; the lines before it are kept"
@@ -77,11 +80,24 @@ def read(path: Path) -> Record:
     return record
 
 
+def _parse_all(lines: list[str]) -> list[Any]:
+    try:
+        values: list[Any] = orjson.loads(f"[{','.join(line or 'null' for line in lines)}]")
+    except ValueError:
+        values = []
+    if len(values) == len(lines) and all(value is None or isinstance(value, dict) for value in values):
+        return values
+    return [_parse(line) for line in lines]
+
+
 def _parse(line: str) -> dict[str, Any] | None:
     try:
-        value = json.loads(line)
+        value = orjson.loads(line)
     except ValueError:
-        return None
+        try:
+            value = json.loads(line)  # it takes more, as half a surrogate pair in the name of a file
+        except ValueError:
+            return None
     return value if isinstance(value, dict) else None
 
 
