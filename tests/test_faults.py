@@ -100,7 +100,10 @@ def test_repeating_the_command_makes_no_finished_run_again(faults):
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_command_is_resumed_by_repeating_it(tmp_path, how):
     arguments = command(*solvers("honest", "slow"), "--steps", "30", "--seeds", "0-1", "--out", str(tmp_path))
-    process = subprocess.Popen(arguments, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        arguments, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background inherit it ignored
+    )  # fmt: skip
     deadline = time.monotonic() + 180
     while not _rows(tmp_path, "slow"):  # honest seed 0 is then finished
         assert time.monotonic() < deadline, "the slow run did not begin in three minutes"
