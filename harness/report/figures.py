@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -12,6 +13,9 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from . import style
+
+# Curves of one value: matplotlib widens the axis, as it should, and says so on the terminal.
+warnings.filterwarnings("ignore", message="Attempting to set identical low and high")
 
 AXES = {"total_calls": "oracle calls", "seconds": "seconds"}
 LINEAR = ("accuracy", "f1", "auc")  # shares; everything else is drawn over decades, unless it spans hardly one
