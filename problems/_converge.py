@@ -9,9 +9,11 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
+GTOL = 1e-7
+
 
 def converge(
-    loss: Callable[[Tensor], Tensor], start: Tensor, gtol: float = 1e-7, iterations: int = 2000,
+    loss: Callable[[Tensor], Tensor], start: Tensor, gtol: float = GTOL, iterations: int = 2000,
     bounds: tuple[float, float] | None = None,
 ) -> Tensor:  # fmt: skip
     """A local minimiser of ``loss``, shape of ``start``, by L-BFGS in float64 on the CPU.

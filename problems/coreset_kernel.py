@@ -9,6 +9,7 @@ from torch import Tensor
 
 from bilevelbench import Draw, Problem, problem
 
+from . import _cache
 from ._images import Part, parts
 
 SIZES = {"digits": (40, 300, 1000), "mnist": (200, 1000, 5000)}  # candidates, all (they are not among them), test
@@ -46,6 +47,8 @@ def coreset_kernel(rng: Draw, data: Literal["digits", "mnist"] = "digits", ridge
     P, T, Q, S = rng.put(made.features, made.targets, made.all, made.all_targets)
     m = len(P)
     eye = ridge * torch.eye(m).to(P)
+    key = {"problem": "coreset_kernel", "version": 1, "seed": rng.seed, "data": data, "ridge": ridge}
+    how = {"method": "one linear solve a line, float64"}
 
     def f(x: Tensor, y: Tensor, rows=...) -> Tensor:
         return 0.5 * (Q[rows] @ y.view(m, -1) - S[rows]).square().sum(1).mean()
@@ -72,7 +75,9 @@ def coreset_kernel(rng: Draw, data: Literal["digits", "mnist"] = "digits", ridge
         n_g=m,
         y_star=y_star,
         metrics=metrics,
-        references=functools.partial(_references, made, candidates.labels, every, test, ridge),
+        references=functools.partial(
+            _cache.lines, "coreset_kernel", key, lambda: (_references(made, candidates.labels, every, test, ridge), how)
+        ),
         flags=frozenset({"strongly_convex"}),
     )
 
@@ -101,7 +106,7 @@ def _solve(features: np.ndarray, targets: np.ndarray, weights: np.ndarray, ridge
     return np.linalg.solve(features.T @ weighted + ridge * np.eye(features.shape[1]), weighted.T @ targets)
 
 
-def _references(made: Kernel, labels: np.ndarray, every: Part, test: Part, ridge: float) -> dict[str, dict[str, float]]:
+def _references(made: Kernel, labels: np.ndarray, every: Part, test: Part, ridge: float) -> _cache.Lines:
     """Weights that need no bilevel method; "validation only" fits the candidates' features to all images."""
     m = len(labels)
     by_class = 1 / np.bincount(labels, minlength=10)[labels]

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from bilevelbench import Draw, Problem, problem
 
-from ._converge import converge
+from . import _cache
+from ._converge import GTOL, converge
 
 
 class Signals(NamedTuple):
@@ -59,6 +60,11 @@ def dictionary(
     penalty = Penalty(l1, l2, width)
     noisy, clean = rng.put(made.noisy, made.clean)
     x0 = rng.child("start").normal(atoms * dimension)
+    key = {
+        "problem": "dictionary", "version": 1, "seed": rng.seed, "dimension": dimension, "atoms": atoms,
+        "signals": signals, "active": active, "noise": noise, **penalty._asdict(),
+    }  # fmt: skip
+    how = {"method": f"L-BFGS, float64, largest gradient {GTOL:g}, 1e-6 for both together, or 2000 iterations"}
 
     def decode(x: Tensor, y: Tensor, rows=...) -> Tensor:
         return y.view(signals, atoms)[rows] @ _unit(x, atoms)
@@ -78,7 +84,7 @@ def dictionary(
         n_f=signals,
         n_g=signals,
         metrics=lambda x, y: _matched(made.atoms, _unit(x, atoms).detach().cpu().double()),
-        references=functools.partial(_references, made, penalty, x0),
+        references=functools.partial(_cache.lines, "dictionary", key, lambda: (_references(made, penalty, x0), how)),
         flags=frozenset({"strongly_convex"}),
     )
 
@@ -114,7 +120,7 @@ def _matched(planted: Tensor, found: Tensor) -> dict[str, float]:
     return {"atoms": float(best.mean()), "recovered": float(np.mean(best > 0.95))}
 
 
-def _references(made: Signals, penalty: Penalty, x0: Tensor) -> dict[str, dict[str, float]]:
+def _references(made: Signals, penalty: Penalty, x0: Tensor) -> _cache.Lines:
     """Each dictionary with its codes solved; "codes and atoms together" is g minimised in both, the task ignored."""
     n, k = len(made.noisy), len(made.atoms)
     codes0 = torch.zeros(n * k, dtype=torch.float64)

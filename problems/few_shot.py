@@ -1,6 +1,8 @@
 """Few-shot learning: a shared body above, one head (or network) per task below."""
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -10,10 +12,12 @@ from torch import Tensor
 
 from bilevelbench import Draw, Flat, Problem, problem
 
+from . import _cache
 from ._drawings import DRAWINGS
 from ._few_shot_images import VERSION, build
 
 TEST_TASKS = 100
+JOINT_STEPS = 300  # L-BFGS iterations of the network for all tasks
 
 
 @problem(
@@ -95,6 +99,19 @@ def few_shot(
     start = rng.child("start")
     first = [start.normal(width, 1), start.normal(width), start.normal(width, width) / width**0.5, start.normal(width)]
     x0 = Flat.join(first)
+
+    def lines() -> tuple[_cache.Lines, dict[str, object]]:
+        joint, residual = _joint(errors, x0, width, made, new)
+        return {
+            "untrained body": {"test_mse": test_mse(x0)},
+            "one head for all tasks": {"test_mse": joint},
+            "amplitude and phase known": {"test_mse": 0.0},
+        }, {"joint": f"L-BFGS, {JOINT_STEPS} iterations at most from x0, nonconvex", **residual}
+
+    key = {
+        "problem": "few_shot", "version": VERSION, "dataset": dataset, "tasks": tasks, "shots": shots, "width": width,
+        "ridge": ridge, "activation": activation, "seed": rng.seed, "joint": JOINT_STEPS,
+    }  # fmt: skip
     return Problem(
         f=lambda x, y: errors(x, y, query, query_t).mean(),
         g=lambda x, y: errors(x, y, support, support_t).sum() + ridge * y @ y,
@@ -102,11 +119,7 @@ def few_shot(
         y0=torch.zeros(tasks * (width + 1), dtype=torch.float64),
         y_star=lambda x: solve(x, support, support_t),
         metrics=lambda x, y: {"test_mse": test_mse(x)},
-        references=lambda: {
-            "untrained body": {"test_mse": test_mse(x0)},
-            "one head for all tasks": {"test_mse": _joint(features, errors, x0, width, made, new)},
-            "amplitude and phase known": {"test_mse": 0.0},
-        },
+        references=functools.partial(_cache.lines, "few_shot", key, lines),
         flags=frozenset({"strongly_convex"} if activation == "tanh" else {"strongly_convex", "nonsmooth"}),
     )
 
@@ -119,8 +132,13 @@ def _tasks(rng: Draw, tasks: int, shots: int) -> tuple[Tensor, Tensor, Tensor, T
     return inputs[0], targets[0], inputs[1], targets[1]
 
 
-def _joint(features, errors, x0: Tensor, width: int, made: tuple[Tensor, ...], new: tuple[Tensor, ...]) -> float:
-    """Test error of one network, head included, trained on the support and query points of all tasks at once."""
+def _joint(
+    errors: Callable[..., Tensor], x0: Tensor, width: int, made: tuple[Tensor, ...], new: tuple[Tensor, ...]
+) -> tuple[float, dict[str, float]]:
+    """Test error of one network, head included, trained on the support and query points of all tasks at once.
+
+    The second answer says how far it came.
+    """
     inputs, targets = torch.cat([made[0], made[2]], 1), torch.cat([made[1], made[3]], 1)
     n = x0.numel()
 
@@ -134,5 +152,6 @@ def _joint(features, errors, x0: Tensor, width: int, made: tuple[Tensor, ...], n
 
     start = torch.cat([x0, torch.zeros(width + 1, dtype=torch.float64)]).numpy()
     with torch.enable_grad():
-        found = minimize(fun, start, jac=True, method="L-BFGS-B", options={"maxiter": 300})
-    return float(error(torch.from_numpy(found.x), new[2], new[3]))
+        found = minimize(fun, start, jac=True, method="L-BFGS-B", options={"maxiter": JOINT_STEPS})
+    residual = {"largest gradient": float(np.abs(found.jac).max()), "iterations": found.nit}
+    return float(error(torch.from_numpy(found.x), new[2], new[3])), residual

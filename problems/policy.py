@@ -10,6 +10,8 @@ from torch import Tensor
 
 from bilevelbench import Draw, Problem, problem
 
+from . import _cache
+
 BRANCHES = 3  # states that an action can lead to
 
 
@@ -69,6 +71,11 @@ def policy(
         matrix, reward = system(x)
         return 0.5 * (matrix @ y - reward).square().sum()
 
+    key = {
+        "problem": "policy", "version": 1, "seed": rng.seed, "states": states, "actions": actions, "gamma": gamma,
+        "temperature": temperature,
+    }  # fmt: skip
+    how = {"method": "linear solves; soft value iteration to 1e-13; a linear program by scipy"}
     soft = _soft_values(chain, gamma, temperature)
     x0 = torch.zeros(size, dtype=torch.float64)
     unshaped, optimum = _return(chain, gamma, act(x0).exp().cpu().numpy()), _soft_return(chain, gamma, temperature)
@@ -86,7 +93,9 @@ def policy(
         phi_star=-float(soft.mean()),
         phi_star_source="soft value iteration to 1e-13",
         metrics=metrics,
-        references=functools.partial(_references, chain, gamma, temperature, unshaped),
+        references=functools.partial(
+            _cache.lines, "policy", key, lambda: (_references(chain, gamma, temperature, unshaped), how)
+        ),
         flags=frozenset({"strongly_convex"}),
     )
 
@@ -131,7 +140,7 @@ def _return(chain: Chain, gamma: float, pi: np.ndarray) -> float:
     return float(np.linalg.solve(np.eye(len(moves)) - gamma * moves, (pi * chain.r).sum(1)).mean())
 
 
-def _references(chain: Chain, gamma: float, temperature: float, unshaped: float) -> dict[str, dict[str, float]]:
+def _references(chain: Chain, gamma: float, temperature: float, unshaped: float) -> _cache.Lines:
     """The best return of any policy is by linear programming: min mean v, v(s) >= r(s, a) + gamma P v."""
     states, actions = chain.r.shape
     rows = (np.repeat(np.eye(states), actions, 0) - gamma * chain.P.reshape(-1, states)).reshape(-1, states)

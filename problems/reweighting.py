@@ -11,7 +11,8 @@ from torch.nn.functional import softplus
 
 from bilevelbench import Draw, Flat, Problem, problem
 
-from ._converge import converge
+from . import _cache
+from ._converge import GTOL, converge
 from ._images import Part, parts
 
 RARE, COMMON = 4, 9
@@ -107,8 +108,13 @@ def _judged(labels: np.ndarray, scores: Tensor) -> dict[str, float]:
     return {"accuracy": float(hits.mean()), "rare_accuracy": float(hits[labels > 0].mean())}
 
 
-@functools.lru_cache(maxsize=16)
-def _references(seed: int, data: str, model: str, rare: float) -> dict[str, dict[str, float]]:
+def _references(seed: int, data: str, model: str, rare: float) -> _cache.Lines:
+    key = {"problem": "reweighting", "version": 1, "seed": seed, "data": data, "model": model, "rare": rare}
+    how = {"method": f"L-BFGS from y0, float64, largest gradient {GTOL:g} or 2000 iterations"}
+    return _cache.lines("reweighting", key, lambda: (_solve(seed, data, model, rare), how))
+
+
+def _solve(seed: int, data: str, model: str, rare: float) -> _cache.Lines:
     """Weights that need no bilevel method, each with the classifier trained to convergence."""
     split = _draw(Draw(seed), data, rare)
     A, t, B, s, C = map(torch.from_numpy, (*split.train, *split.validation, split.test.pixels))

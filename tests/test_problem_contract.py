@@ -1,5 +1,7 @@
 """What the contract asks of problems beyond finite numbers: each line of it catches a problem that breaks it."""
 
+import importlib
+import json
 from pathlib import Path
 
 import pytest
@@ -86,3 +88,44 @@ def test_the_optimistic_answer_of_jump_at_zero():
     problem = build_problem("jump", Draw(0))
     zero = torch.zeros(1, dtype=torch.float64)
     assert float(problem.f(zero, problem.y_star(zero))) == problem.phi_star
+
+
+WITH_LINES = ("architecture", "continual", "coreset_kernel", "dictionary", "fair", "few_shot", "hyper_cleaning",
+              "l2_newsgroups", "poisoning", "policy", "reweighting")  # fmt: skip
+
+
+def test_every_learning_problem_has_reference_lines_and_no_other():
+    assert tuple(name for name in PROBLEMS.names() if _lines(name)) == WITH_LINES
+
+
+def _lines(name):
+    try:
+        return build_problem(name, Draw(0)).references
+    except Unsupported:
+        return None
+
+
+@pytest.mark.parametrize("name", WITH_LINES)
+def test_reference_lines_are_kept_with_how_they_were_had(name, tmp_path, monkeypatch):
+    """What is read the second time is what was solved the first: a kept line that is changed by hand comes back."""
+    monkeypatch.setenv("BILEVELBENCH_CACHE", str(tmp_path))
+    monkeypatch.setattr("bilevelbench.problems.architecture.ITERATIONS", 5)  # nine nets: it is the keeping that counts
+    forget()
+    lines = build_problem(name, Draw(0)).references()
+    files = sorted((tmp_path / "made").glob(f"{name}-*.json"))
+    records = [json.loads(path.read_text()) for path in files]
+    assert {line for record in records for line in record["lines"]} == set(lines)
+    for path, record in zip(files, records, strict=True):
+        assert record["of"]["seed"] == 0
+        assert record["how"]
+        record["lines"] = {line: {"phi": 12345.0} for line in record["lines"]}
+        path.write_text(json.dumps(record))
+    forget()
+    again = build_problem(name, Draw(0)).references()
+    assert again == {line: {"phi": 12345.0} for line in lines}
+
+
+def forget():
+    """What is kept in memory as well, for the metrics of these two."""
+    for module in ("poisoning", "continual"):
+        importlib.import_module(f"bilevelbench.problems.{module}")._references.cache_clear()
