@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .core.oracle import Oracle as Oracle
     from .core.outer import Moments as Moments
     from .core.outer import Outer as Outer
+    from .core.problem import Bar as Bar
     from .core.problem import Picture as Picture
     from .core.problem import Problem as Problem
     from .core.problem import box as box
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from .core.solver import Point as Point
 
 _HOME = {
+    "Bar": "problem",
     "Draw": "draw",
     "Flat": "flat",
     "Moments": "outer",

@@ -11,7 +11,7 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-from bilevelbench import Draw, Problem
+from bilevelbench import Bar, Draw, Problem
 
 from . import _cache
 from ._drawings import Body, Tasks, cosine, drawn, linear, losses
@@ -113,6 +113,11 @@ def build(
         n_f=tasks,
         n_g=tasks,
         metrics=lambda x, y: {"test_accuracy": accuracy(x)},
+        better={"test_accuracy": "higher"},
+        bar=Bar(
+            "test_accuracy",
+            ("nearest class mean of pixels", "untrained body", "one classifier of all training classes"),
+        ),
         references=functools.partial(_cache.lines, "few_shot", key, lines),
         selection="any: the cosine ignores lengths, and so does f; by L-BFGS from y" if lower == "cosine" else "",
         flags=frozenset(flags if smooth else flags | {"nonsmooth"}),

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from bilevelbench import Draw, Flat, Problem, problem
+from bilevelbench import Bar, Draw, Flat, Problem, problem
 
 from . import _cache
 from ._converge import converge
@@ -84,6 +84,8 @@ def architecture(
         n_f=len(s),
         n_g=len(t),
         metrics=metrics,
+        better={"accuracy": "higher", "rounded_accuracy": "higher"},
+        bar=Bar("accuracy", ("even mixture (start)", "validation only", "median discrete net")),
         references=functools.partial(_references, rng.seed, data, edges, width),
         flags=frozenset({"nonconvex"}),
     )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from bilevelbench import Draw, Flat, Problem, problem
+from bilevelbench import Bar, Draw, Flat, Problem, problem
 
 from . import _cache
 from ._converge import converge
@@ -104,6 +104,8 @@ def continual(
         n_f=len(up.labels),
         n_g=len(low.labels),
         metrics=metrics,
+        better={"accuracy": "higher", "forgetting": "lower"},
+        bar=Bar("accuracy", ("memory and last task (start)", "validation only")),
         references=functools.partial(_references, rng.seed, data, tasks, per_task, memory, hidden, replay),
         flags=frozenset({"nonconvex"}),
     )

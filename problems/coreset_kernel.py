@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bilevelbench import Draw, Problem, problem
+from bilevelbench import Bar, Draw, Problem, problem
 
 from . import _cache
 from ._images import Part, parts
@@ -75,6 +75,8 @@ def coreset_kernel(rng: Draw, data: Literal["digits", "mnist"] = "digits", ridge
         n_g=m,
         y_star=y_star,
         metrics=metrics,
+        better={"accuracy": "higher"},
+        bar=Bar("accuracy", ("equal weights (start)", "balanced by class")),
         references=functools.partial(
             _cache.lines, "coreset_kernel", key, lambda: (_references(made, candidates.labels, every, test, ridge), how)
         ),

@@ -8,7 +8,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from bilevelbench import Draw, Problem, problem
+from bilevelbench import Bar, Draw, Problem, problem
 
 from . import _cache
 from ._converge import GTOL, converge
@@ -84,6 +84,8 @@ def dictionary(
         n_f=signals,
         n_g=signals,
         metrics=lambda x, y: _matched(made.atoms, _unit(x, atoms).detach().cpu().double()),
+        better={"atoms": "higher", "recovered": "higher"},
+        bar=Bar("phi", ("random atoms (start)", "codes and atoms together")),
         references=functools.partial(_cache.lines, "dictionary", key, lambda: (_references(made, penalty, x0), how)),
         flags=frozenset({"strongly_convex"}),
     )

@@ -11,7 +11,7 @@ from scipy.special import expit
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from bilevelbench import Draw, Problem, box, problem
+from bilevelbench import Bar, Draw, Problem, box, problem
 
 from . import _cache, _data
 
@@ -67,6 +67,8 @@ def fair(rng: Draw, data: Literal["synthetic", "a9a"] = "synthetic", size: int =
         phi_star=_optimum(rng.seed, data, size, rho)[1],
         phi_star_source="L-BFGS from 4 starts on exact hypergradients, lower level by Newton",
         metrics=lambda x, y: _judged(test, y.detach().cpu().double().numpy()),
+        better={"accuracy": "higher", "parity": "lower"},
+        bar=Bar("phi", ("equal weights", "reweighing", "validation only")),
         references=functools.partial(_references, rng.seed, data, size, rho),
         project_x=box(-BOUND, BOUND),
         flags=frozenset({"strongly_convex", "boundary"}),

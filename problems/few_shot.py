@@ -10,7 +10,7 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-from bilevelbench import Draw, Flat, Problem, problem
+from bilevelbench import Bar, Draw, Flat, Problem, problem
 
 from . import _cache
 from ._drawings import DRAWINGS
@@ -119,6 +119,8 @@ def few_shot(
         y0=torch.zeros(tasks * (width + 1), dtype=torch.float64),
         y_star=lambda x: solve(x, support, support_t),
         metrics=lambda x, y: {"test_mse": test_mse(x)},
+        better={"test_mse": "lower"},
+        bar=Bar("test_mse", ("untrained body", "one head for all tasks")),
         references=functools.partial(_cache.lines, "few_shot", key, lines),
         flags=frozenset({"strongly_convex"} if activation == "tanh" else {"strongly_convex", "nonsmooth"}),
     )

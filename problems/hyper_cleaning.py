@@ -10,7 +10,7 @@ from sklearn.metrics import f1_score, roc_auc_score
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from bilevelbench import Draw, Problem, box, problem
+from bilevelbench import Bar, Draw, Problem, box, problem
 
 from . import _cache, _train
 from ._cleaning import INVERSE, PROTOCOLS, WEIGHTS, Protocol, Split, split
@@ -91,6 +91,8 @@ def hyper_cleaning(
         n_f=len(targets),
         n_g=len(labels),
         metrics=metrics,
+        better={"accuracy": "higher", "f1": "higher", "auc": "higher"},
+        bar=Bar("accuracy", ("weights at the start", "validation only")),
         references=functools.partial(_references, rng, (data, model, noise, protocol), how, parts, network, y0, x0),
         project_x=box(0.0, 1.0) if how.weight == "clip" else None,
         flags=frozenset(convex.get(model, {"nonconvex", "nonsmooth"})),

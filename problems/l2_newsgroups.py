@@ -11,7 +11,7 @@ from sklearn.preprocessing import normalize
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from bilevelbench import Draw, Problem, problem
+from bilevelbench import Bar, Draw, Problem, problem
 
 from . import _cache
 from ._data import newsgroups
@@ -75,6 +75,8 @@ def l2_newsgroups(
         n_f=B.offsets.numel() - 1,
         n_g=A.offsets.numel() - 1,
         metrics=metrics,
+        better={"accuracy": "higher", "test_loss": "lower"},
+        bar=Bar("test_loss", ("penalties at the start", "best single penalty")),
         references=functools.partial(_cache.lines, "l2_newsgroups", key, functools.partial(_solve, parts, groups)),
         flags=frozenset({"strongly_convex"}),
     )

@@ -56,6 +56,7 @@ def logistic(
         if scalar
         else "",
         metrics=accuracy,
+        better={"accuracy": "higher"},
         project_x=box(-BOUND, BOUND),
         flags=frozenset({"strongly_convex"}),
         seeded=split == "random" and data != "a9a",

@@ -65,6 +65,7 @@ def penalty_example(rng: Draw, example: Literal[1, 2, 3, 4, 5] = 1) -> Problem:
         if sums
         else "closed form: Phi >= 0, and 0 at Px = 0",
         metrics=error,
+        better={"error": "lower"},
         project_x=box(-BOUND, BOUND),
         project_y=box(-BOUND, BOUND),
         flags=frozenset({"strongly_convex"} if example < 3 else {"convex", "pl", "multi_valued"}),

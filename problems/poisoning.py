@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from bilevelbench import Draw, Flat, Problem, box, problem
+from bilevelbench import Bar, Draw, Flat, Problem, box, problem
 
 from . import _cache
 from ._converge import GTOL, converge
@@ -50,7 +50,8 @@ def poisoning(
     in their code (their text says 0.05). Test images here are from the official test file, theirs are not, so their
     published accuracies are no reference. Digits: 300, 300, 1000. Shows: a sign to get wrong, solutions on bounds,
     many upper variables (47040 on MNIST).
-    ``accuracy`` and ``drop`` (against no poison) on test images; ``success``: share of test eights called 3.
+    ``accuracy`` and ``drop`` (against no poison) on test images; ``success``: share of test eights called 3. The
+    upper level is the attacker: untargeted, a lower accuracy is the better one.
     """
     if not 0 < share <= 1 or decay <= 0:
         raise ValueError("share is above 0 and at most 1, decay is positive")
@@ -80,6 +81,8 @@ def poisoning(
         n_f=len(s),
         n_g=len(labels),
         metrics=metrics,
+        better={"success": "higher"} if goal == "targeted" else {"accuracy": "lower", "drop": "higher"},
+        bar=Bar("success" if goal == "targeted" else "accuracy", ("label flips (start)", "noise images")),
         references=functools.partial(_references, rng.seed, data, goal, share, decay),
         project_x=box(0.0, 1.0),
         flags=frozenset({"strongly_convex", "boundary"}),

@@ -8,7 +8,7 @@ import torch
 from scipy.optimize import linprog
 from torch import Tensor
 
-from bilevelbench import Draw, Problem, problem
+from bilevelbench import Bar, Draw, Problem, problem
 
 from . import _cache
 
@@ -93,6 +93,8 @@ def policy(
         phi_star=-float(soft.mean()),
         phi_star_source="soft value iteration to 1e-13",
         metrics=metrics,
+        better={"return": "higher", "share": "higher"},
+        bar=Bar("return", ("unshaped reward", "uniform policy")),
         references=functools.partial(
             _cache.lines, "policy", key, lambda: (_references(chain, gamma, temperature, unshaped), how)
         ),

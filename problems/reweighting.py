@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from bilevelbench import Draw, Flat, Problem, problem
+from bilevelbench import Bar, Draw, Flat, Problem, problem
 
 from . import _cache
 from ._converge import GTOL, converge
@@ -67,6 +67,8 @@ def reweighting(
         n_f=len(s),
         n_g=len(t),
         metrics=metrics,
+        better={"accuracy": "higher", "rare_accuracy": "higher"},
+        bar=Bar("accuracy", ("equal weights (start)", "balanced by class", "validation only", "balanced + validation")),
         references=functools.partial(_references, rng.seed, data, model, rare),
         flags=frozenset({"strongly_convex"} if model == "linear" else {"nonconvex"}),
     )

@@ -74,6 +74,7 @@ def svm(rng: Draw, n: int = 150, m: int = 150) -> Problem:
         y0=start,
         y_star=y_star,
         metrics=accuracy,
+        better={"accuracy": "higher", "test_accuracy": "higher"},
         project_x=box(-BOUND, BOUND),
         h_g=lambda x, y: 1 - y[FEATURES + 1 :] - margins(y, A, t),
         project_xy=project,

@@ -2,7 +2,7 @@
 
 import torch
 
-from bilevelbench import Draw, Problem, box, problem
+from bilevelbench import Bar, Draw, Problem, box, problem
 
 
 def _parts(rng: Draw) -> dict:
@@ -40,6 +40,29 @@ def only_local(rng: Draw) -> Problem:
 
     parts = {"f": lambda x, y: (x - y).square().sum(), "g": lambda x, y: ((y**2 - 1) ** 2 + y / 4).sum()}
     return Problem(**parts, x0=rng.normal(1), y0=rng.normal(1), y_star=local, flags=frozenset({"nonconvex"}))
+
+
+def _with_lines(rng: Draw, **other) -> Problem:
+    parts = {
+        "metrics": lambda x, y: {"error": float(x.norm())}, "better": {"error": "lower"},
+        "references": lambda: {"start": {"error": 1.0}}, "bar": Bar("error", ("start",)),
+    }  # fmt: skip
+    return Problem(**{**_parts(rng), **parts, **other})
+
+
+@problem("no_such_figure")
+def no_such_figure(rng: Draw) -> Problem:
+    return _with_lines(rng, better={"error": "lower", "accuracy": "higher"})
+
+
+@problem("no_such_line")
+def no_such_line(rng: Draw) -> Problem:
+    return _with_lines(rng, bar=Bar("error", ("start", "validation only")))
+
+
+@problem("no_bar")
+def no_bar(rng: Draw) -> Problem:
+    return _with_lines(rng, bar=None)
 
 
 def _coupled(rng: Draw, **other) -> Problem:

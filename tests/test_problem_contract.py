@@ -30,6 +30,9 @@ README = Path(__file__).parents[1] / "problems/README.md"
         ("wrong_constraint", "dh_g gives"),
         ("off_the_bounds", "outside the bounds"),
         ("wrong_second_derivatives", "d2f/dxdy v is off"),
+        ("no_such_figure", "`better` names ['accuracy']"),
+        ("no_such_line", "reference lines ['validation only']"),
+        ("no_bar", "no `bar`"),
     ],
 )
 def test_the_contract_catches(name, words):

@@ -29,7 +29,8 @@ def results(tmp_path_factory):
     write_run(folder, "toy", picture=PICTURE)
     write_run(
         folder, "cleaning", metric="phi", gaps=(2.0, 1.0), extra={"accuracy": 0.8, "grad_phi": 0.1},
-        references={"validation only": {"phi": 0.5, "accuracy": 0.9}},
+        references={"validation only": {"phi": 0.5, "accuracy": 0.9}}, better={"accuracy": "higher"},
+        bar={"figure": "accuracy", "lines": ["validation only"]},
     )  # fmt: skip
     write_run(folder, solver="broken", status="error", reason="oh <b>no</b>", traceback="<script>alert(1)</script>")
     for status in ("diverged", "timeout", "oom", "unsupported"):
@@ -98,8 +99,39 @@ def test_the_verdict_says_what_the_rows_say(results, tmp_path):
     report, _ = page(results, tmp_path / "out")
     assert "BOME" in report.verdict
     assert "4 runs of 11 failed (1 diverged, 1 error, 1 oom and 1 timeout)" in report.verdict
-    assert "On cleaning no solver beats training on the validation set alone" in report.verdict
+    assert "No solver beats “validation only” in accuracy (higher is better) on cleaning: nothing" in report.verdict
     assert "fewer than five seeds" in report.verdict
+
+
+LINES = {"flips": {"accuracy": 0.7, "phi": 2.0}, "noise": {"accuracy": 0.6, "phi": 3.0}, "clean": {"accuracy": 0.9}}
+
+
+@pytest.mark.parametrize(
+    ("figure", "better", "hardest"),
+    [("accuracy", {"accuracy": "lower"}, "noise"), ("accuracy", {"accuracy": "higher"}, "flips"), ("phi", {}, "flips")],
+)
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_a_line_is_beaten_in_the_direction_that_is_better(tmp_path, figure, better, hardest, sign):
+    """The hardest of the lines to beat counts, and lines that are no bar do not; failed runs beat nothing."""
+    value = LINES[hardest][figure] + 0.01 * sign
+    how = {
+        "references": LINES, "better": better, "bar": {"figure": figure, "lines": ["flips", "noise"]},
+        "metric": "phi", "gaps": (5.0, value if figure == "phi" else 1.0), "extra": {"accuracy": value},
+    }  # fmt: skip
+    for solver, status in (("bome", "done"), ("itd", "diverged")):
+        write_run(tmp_path, "attack", solver=solver, status=status, **how)
+    said = write(tmp_path, tmp_path / "out").verdict
+    way = better.get(figure, "lower")
+    words = f"“{hardest}” in {figure} ({way} is better)"
+    if (sign > 0) == (way == "higher"):
+        assert f"On attack, bome beats {words}." in said
+    else:
+        assert f"No solver beats {words} on attack: nothing is shown there." in said
+
+
+def test_files_without_a_bar_claim_nothing(tmp_path):
+    write_run(tmp_path, metric="phi", extra={"accuracy": 0.8}, references={"validation only": {"accuracy": 0.9}})
+    assert "beat" not in write(tmp_path, tmp_path / "out").verdict
 
 
 def test_the_verdict_without_bome(tmp_path):

@@ -115,6 +115,22 @@ def says_what_it_shows(target: str) -> str:
     return entry.shows
 
 
+def lines_to_beat_are_there(target: str) -> str:
+    """What ``better`` names is among the problem's figures, what ``bar`` names among its reference lines."""
+    problem = built(target)
+    figures = problem.metrics(problem.x0, problem.y0) if problem.metrics else {}
+    missing = sorted(set(problem.better) - set(figures))
+    assert not missing, f"`better` names {missing}, which `metrics` does not answer"
+    lines = problem.references() if problem.references else {}
+    if not lines:
+        return "it has no reference lines"
+    assert problem.bar, "it has reference lines and no `bar`: say which of them a solver must beat, and in which figure"
+    figure, needed = problem.bar
+    missing = sorted(line for line in needed if figure not in lines.get(line, {}))
+    assert not missing, f"`bar` needs {figure!r} of the reference lines {missing}, which are not there"
+    return f"to be beaten in {figure}: {', '.join(needed)}"
+
+
 def seeds_mean_something(target: str) -> str:
     """A seed gives the same numbers twice; another seed gives others, exactly where the problem says so."""
     one, again, other = built(target, 0), built(target, 0), built(target, 1)
@@ -170,6 +186,7 @@ CHECKS: dict[str, Callable[[str], str | None]] = {
     check.__name__.replace("_", " "): check
     for check in (
         finite_at_the_start, gradients_are_right, second_order_products_are_right, constraints_are_differentiable,
-        says_what_it_shows, seeds_mean_something, float32_agrees, minibatches_average_to_the_whole,
+        says_what_it_shows, lines_to_beat_are_there, seeds_mean_something, float32_agrees,
+        minibatches_average_to_the_whole,
     )
 }  # fmt: skip

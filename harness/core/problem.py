@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -42,6 +43,16 @@ class Picture:
     solution: tuple[float, float] | None = None
 
 
+class Bar(NamedTuple):
+    """What must be beaten: the best of these reference lines, by this figure. None of them needs a bilevel method.
+
+    ``figure`` is "phi", which is better lower, or a key of ``Problem.better``; ``lines`` are keys of the references.
+    """
+
+    figure: str
+    lines: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class Problem:
     """Two functions, a start, and how to judge an answer.
@@ -56,7 +67,9 @@ class Problem:
         such as "optimistic: the shortest minimiser, in closed form".
     phi_star: the least value of Phi(x) = f(x, y*(x)), with ``phi_star_source`` saying how it is known.
     metrics: ``(x, y) -> {name: value}``, the problem's own figures (accuracy, ...).
+    better: of those figures that tell how well the upper level does, whether "higher" or "lower" is better for it.
     references: ``() -> {line: {name: value}}``, what a solver must be compared with, each solved to convergence.
+    bar: the reference lines that a solver must beat to have shown anything.
     project_x, project_y: Euclidean projections on X and Y. None means the whole space. They act coordinate by
         coordinate (boxes); every solver applies them after every update of a point in X or Y.
     h_f, h_g: constraints that couple x and y, ``(x, y) -> (m,)``, satisfied where <= 0. h_g is the lower level's:
@@ -76,7 +89,9 @@ class Problem:
     phi_star: float | None = None
     phi_star_source: str = ""
     metrics: Callable[[Tensor, Tensor], Mapping[str, float]] | None = None
+    better: Mapping[str, Literal["higher", "lower"]] = field(default_factory=dict)
     references: Callable[[], Mapping[str, Mapping[str, float]]] | None = None
+    bar: Bar | None = None
     project_x: Callable[[Tensor], Tensor] | None = None
     project_y: Callable[[Tensor], Tensor] | None = None
     h_f: Callable[[Tensor, Tensor], Tensor] | None = None
@@ -98,6 +113,8 @@ class Problem:
             raise ValueError("a problem with lower-level constraints h_g needs y_star")
         if self.phi_star is not None and not self.phi_star_source:
             raise ValueError("phi_star needs phi_star_source: say how the value is known")
+        if self.bar is not None and (self.references is None or self.bar.figure not in {*self.better, "phi"}):
+            raise ValueError(f"{self.bar} needs `references`, and a figure that is phi or one of `better`")
 
 
 def box(low: float, high: float) -> Callable[[Tensor], Tensor]:

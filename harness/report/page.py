@@ -44,8 +44,8 @@ def write(results: Path, out: Path, only: list[str] | None = None) -> Report:
     hit = targets.hits(data.runs, data.looks)
     leaders = compare.leaders(data.runs, hit)
     final = data.looks.groupby("run", as_index=False).last() if len(data.looks) else data.looks
-    lines = {run: (record.header or {})["problem"].get("references") or {} for run, record in data.records.items()}
-    text = verdict.paragraph(data.runs, hit, leaders, verdict.against_references(data.runs, final, lines))
+    problems = {run: (record.header or {})["problem"] for run, record in data.records.items()}
+    text = verdict.paragraph(data.runs, hit, leaders, verdict.against_references(data.runs, final, problems))
     leaders.to_csv(out / "data" / "leaders.csv", index=False)
     sheet.write(hit, out / "data" / "targets.csv")
     failures = data.runs[data.runs["status"].isin(compare.FAILED)]
@@ -102,19 +102,20 @@ def _problem(name: str, data: Results, final: pd.DataFrame, out: Path) -> dict[s
     headers = [(data.records[run].header or {})["problem"] for run in runs["run"]]
     about = next((header for header in headers if header.get("n_x")), headers[0])
     lines = _median_lines(headers)
+    arrows = {metric: tables.arrow(metric, about.get("better") or {}) for metric in known + own}
     shown = []
     for metric in known + own:
         figure, remark = figures.convergence(
             looks, runs, metric, {k: v[metric] for k, v in lines.items() if metric in v}
         )
         stem = f"{slug(name)}-{slug(metric)}"
-        shown.append(
-            {"metric": metric, "svg": style.save(figure, out / "figures", stem), "remark": remark, "stem": stem}
-        )
+        svg = style.save(figure, out / "figures", stem)
+        shown.append({"metric": metric, "arrow": arrows[metric], "svg": svg, "remark": remark, "stem": stem})
         plt.close(figure)
     sheet.write(looks.dropna(axis=1, how="all"), out / "data" / f"{slug(name)}.csv")
     return {
-        "name": name, "slug": slug(name), "about": about, "figures": shown, "lines": lines,
+        "name": name, "slug": slug(name), "about": about, "figures": shown, "lines": lines, "arrows": arrows,
+        "bar": (about.get("bar") or {}).get("lines", []),
         "final": tables.final(runs, final[final["problem"] == name], known + own),
     }  # fmt: skip
 

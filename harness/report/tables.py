@@ -15,6 +15,15 @@ from . import style
 CLASS = {1: "first order", 2: "second derivatives"}
 
 
+LOWER = ("phi", "phi_gap", "grad_phi", "gap", "stationarity", "violation")  # the judge's; f alone tells nothing
+
+
+def arrow(metric: str, better: dict[str, str]) -> str:
+    """Which way is better, where there is one: " ↓", " ↑" or nothing. ``better``: the problem's own figures."""
+    way = "lower" if metric in LOWER else better.get(metric)
+    return {"lower": " ↓", "higher": " ↑", None: ""}[way]
+
+
 def number(value: Any, digits: int = 3) -> str:
     """A number for a table; an em dash where there is none, the infinity sign for what was never reached."""
     if value is None or (isinstance(value, float) and math.isnan(value)):

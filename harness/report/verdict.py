@@ -10,7 +10,6 @@ import pandas as pd
 from bilevelbench.stats.compare import FAILED, duels
 
 SUBJECT = "bome"
-NEEDED = "validation only"  # the reference line that a learning method must beat
 
 
 def paragraph(runs: pd.DataFrame, hit: pd.DataFrame, table: pd.DataFrame, references: pd.DataFrame) -> str:
@@ -80,32 +79,48 @@ def _failures(runs: pd.DataFrame) -> str:
 
 
 def _useful(references: pd.DataFrame) -> str:
-    if not len(references):
-        return ""
-    parts = []
+    """Which solvers beat the best line that needs no bilevel method, and on which problems none does."""
+    parts, nothing = [], []
     for problem, group in references.groupby("problem", sort=True):
-        better = sorted(group.loc[group["value"] > group["line"], "solver"])
-        if better:
-            parts.append(f"On {problem}, {_and(better)} beat training on the validation set alone.")
+        figure, better, line = (str(group[name].iloc[0]) for name in ("figure", "better", "name"))
+        apart = group["value"] - group["line"]
+        beat = sorted(group.loc[apart > 0 if better == "higher" else apart < 0, "solver"])
+        what = f"“{line}” in {figure} ({better} is better)"
+        if beat:
+            parts.append(f"On {problem}, {_and(beat)} beat{'s' if len(beat) == 1 else ''} {what}.")
         else:
-            parts.append(f"On {problem} no solver beats training on the validation set alone: nothing is shown there.")
+            nothing.append(f"{what} on {problem}")
+    if nothing:
+        parts.append(f"No solver beats {_and(nothing)}: nothing is shown there.")
     return " ".join(parts)
 
 
-def against_references(runs: pd.DataFrame, final: pd.DataFrame, lines: dict[str, dict[str, Any]]) -> pd.DataFrame:
-    """Median final accuracy of each solver against "validation only" of the same runs.
+def against_references(runs: pd.DataFrame, final: pd.DataFrame, problems: dict[str, dict[str, Any]]) -> pd.DataFrame:
+    """Each solver's last value against the best of the lines that it must beat, of the same runs: medians over seeds.
 
-    Columns: problem, solver, value, line. ``lines``: per run, the reference lines of its header.
+    Columns: problem, solver, value, line, name (of the line), figure, better. ``problems``: per run, what its header
+    says of the problem; files without ``bar`` take no part. A failed run has the worst value.
     """
     rows = []
-    if "accuracy" in final:
-        known = final.loc[final["accuracy"].notna(), ["run", "problem", "solver", "accuracy"]]
-        for run, problem, solver, accuracy in known.itertuples(index=False):
-            line = lines.get(run, {}).get(NEEDED, {}).get("accuracy")
-            if line is not None:
-                rows.append((problem, solver, accuracy, line))
-    table = pd.DataFrame(rows, columns=["problem", "solver", "value", "line"])
-    return table.groupby(["problem", "solver"], as_index=False).median()
+    last = final.set_index("run")
+    for run, problem, solver, status in runs[["run", "problem", "solver", "status"]].itertuples(index=False):
+        bar, lines = problems[run].get("bar"), problems[run].get("references") or {}
+        if not bar or bar["figure"] not in last:
+            continue
+        better = problems[run].get("better", {}).get(bar["figure"], "lower")  # phi
+        known = {name: lines.get(name, {}).get(bar["figure"]) for name in bar["lines"]}
+        given = {name: value for name, value in known.items() if value is not None}
+        value = last[bar["figure"]].get(run, np.nan)
+        if status in FAILED:
+            value = -np.inf if better == "higher" else np.inf
+        if not given or np.isnan(value):
+            continue
+        hardest = (max if better == "higher" else min)(given, key=given.__getitem__)
+        rows.append((problem, solver, value, given[hardest], hardest, bar["figure"], better))
+    table = pd.DataFrame(rows, columns=["problem", "solver", "value", "line", "name", "figure", "better"])
+    for _, group in table.groupby("problem"):
+        table.loc[group.index, "name"] = group["name"].mode()[0]  # the hardest line of most seeds
+    return table.groupby(["problem", "solver", "name", "figure", "better"], as_index=False)[["value", "line"]].median()
 
 
 def _and(words: list[str]) -> str:
