@@ -165,12 +165,29 @@ def _one(text: str) -> str:
         row = next(row for row in solver_rows() if row[0] == entry.name)
         said = (f"{title}: {cell}" for title, cell in zip(COLUMNS[1:], row[1:], strict=True) if cell)
         print(*said, "", sep="\n", file=out)
+    else:
+        print(*_said(text), "", sep="\n", file=out)
     print("knobs:", file=out)
     rows = [(name, repr(default), _kind(kind)) for name, (kind, default) in knobs(entry).items()]
     widths = [max(len(row[i]) for row in rows) for i in range(2)] if rows else [0, 0]
     for name, default, kind in rows:
         print(f"  {name:{widths[0]}} = {default:{widths[1]}}  {kind}", file=out)
     return out.getvalue().rstrip()
+
+
+def _said(text: str) -> list[str]:
+    """What a problem says of itself at the knobs that ``text`` gives and seed 0."""
+    try:
+        made = build_problem(text, Draw(0))
+    except Unsupported as reason:
+        return [f"{NO_DATA}: {reason}"]
+    value = "unknown" if made.phi_star is None else f"{made.phi_star:.10g}"
+    return [
+        f"variables: {made.x0.numel()} above, {made.y0.numel()} below; rows of data: {made.n_f} in f, {made.n_g} in g",
+        f"flags: {', '.join(flag for flag in FLAGS if flag in made.flags) or 'none'}",
+        f"Phi*: {value}" + (f", {made.phi_star_source}" if made.phi_star_source else ""),
+        *([f"y*(x): {made.chosen}"] if made.chosen else []),
+    ]
 
 
 def _kind(kind: Any) -> str:

@@ -108,7 +108,10 @@ def _accuracy(part: Part, logits: Tensor) -> float:
 
 def _references(seed: int, data: str, edges: int, width: int) -> _cache.Lines:
     """Every discrete net, and the even mixture, trained from the start to a local minimum; ranked by validation."""
-    key = {"problem": "architecture", "version": 1, "seed": seed, "data": data, "edges": edges, "width": width}
+    key = {
+        "problem": "architecture", "version": 1, "seed": seed, "data": data, "edges": edges, "width": width,
+        "iterations": ITERATIONS,
+    }  # fmt: skip
     how = {"method": f"L-BFGS from y0, float64, largest gradient {GTOL:g} or {ITERATIONS} iterations"}
     return _cache.lines("architecture", key, lambda: (_solve(seed, data, edges, width), how))
 

@@ -169,7 +169,7 @@ def _references(
     """Networks under a controller that changes nothing, each trained from the start to a local minimum."""
     key = {
         "problem": "continual", "version": 1, "seed": seed, "data": data, "tasks": tasks, "per_task": per_task,
-        "memory": memory, "hidden": hidden, "replay": replay,
+        "memory": memory, "hidden": hidden, "replay": replay, "iterations": ITERATIONS,
     }  # fmt: skip
     how = {"method": f"L-BFGS from y0, float64, largest gradient {GTOL:g} or {ITERATIONS} iterations"}
     return _cache.lines("continual", key, lambda: (_solve(seed, data, tasks, per_task, memory, hidden, replay), how))

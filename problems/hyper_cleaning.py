@@ -82,7 +82,8 @@ def hyper_cleaning(
         loss = (weight(x[rows]) * cross_entropy(network(y, A[rows]), labels[rows], reduction="none")).mean()
         return (loss / weight(x).mean() if how.normalised else loss) + how.decay * y @ y
 
-    convex = {"linear": {"strongly_convex"} if how.decay else {"convex"}, "mlp": {"nonconvex"}}
+    # Without decay a vector may be added to the weights of all classes, and pixels that are 0 in all rows are free.
+    convex = {"linear": {"strongly_convex"} if how.decay else {"convex", "multi_valued"}, "mlp": {"nonconvex"}}
     return Problem(
         f=lambda x, y, rows=...: cross_entropy(network(y, B[rows]), targets[rows]),
         g=g,
@@ -96,6 +97,7 @@ def hyper_cleaning(
         references=functools.partial(_references, rng, (data, model, noise, protocol), how, parts, network, y0, x0),
         project_x=box(0.0, 1.0) if how.weight == "clip" else None,
         flags=frozenset(convex.get(model, {"nonconvex", "nonsmooth"})),
+        selection="" if how.decay or model != "linear" else "any: the one that L-BFGS reaches from the solver's y",
     )
 
 

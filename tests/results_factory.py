@@ -17,7 +17,7 @@ def key(problem="quadratic", solver="bome", seed=0, **changes):
 def write_run(
     folder: Path, problem="quadratic", solver="bome", seed=0, gaps=(1.0, 0.05, 1e-5), status="done", reason="",
     traceback="", metric="phi_gap", extra=None, references=None, picture=None, knobs=None, choices=None, order=1,
-    price=10, better=None, bar=None,
+    price=10, better=None, bar=None, selection="",
 ):  # fmt: skip
     """One run whose looks at steps 0, 1, 2, ... have the given values of a metric. Returns its path."""
     made = key(problem, f"{solver}{knobs or ''}{choices or ''}", seed)
@@ -25,7 +25,7 @@ def write_run(
     about = {
         "name": problem.partition("(")[0], "given": problem, "about": "A problem.", "n_x": 2, "n_y": 2, "n_f": 1,
         "n_g": 1, "flags": ["strongly_convex"], "phi_star": 0.0, "phi_star_source": "by construction", "seeded": True,
-        "references": references or {}, "better": better or {}, "bar": bar, "picture": picture,
+        "selection": selection, "references": references or {}, "better": better or {}, "bar": bar, "picture": picture,
     }  # fmt: skip
     described = {
         "name": solver, "given": f"{solver}({knobs})" if knobs else solver, "knobs": knobs or {},

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from bilevelbench import Draw, Problem, build_problem
-from bilevelbench.catalogue import NO_DATA, problem_rows, regenerated
+from bilevelbench.catalogue import NO_DATA, problem_rows, regenerated, show
 from bilevelbench.contract import PROBLEM_CHECKS, check
 from bilevelbench.core.errors import Unsupported
 from bilevelbench.core.registry import PROBLEMS, Entry
+from bilevelbench.run.worker import describe_problem
 
 BROKEN = Path(__file__).with_name("broken_problems.py")
 README = Path(__file__).parents[1] / "problems/README.md"
@@ -47,6 +48,33 @@ def test_a_constrained_problem_that_is_right_passes():
     passed, text = check(f"{BROKEN}:coupled")
     assert passed, text
     assert "the least of the samples" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("singleton", "optimistic: f is least at y2 = x"),
+        ("architecture", "local: the minimiser that L-BFGS reaches from the solver's y"),
+        ("hyper_cleaning(protocol='as_in_vpbgd')", "any: the one that L-BFGS reaches from the solver's y"),
+        ("quadratic", ""),
+    ],
+)
+def test_which_lower_solution_is_meant_is_said_in_the_list_and_in_the_header(text, words, monkeypatch):
+    monkeypatch.setattr("bilevelbench.problems.architecture.ITERATIONS", 5)  # of its lines
+    assert describe_problem(text, build_problem(text, Draw(0)), False)["selection"].startswith(words)
+    listed = show(text)
+    assert (f"y*(x): {words}" if words else "flags: ") in listed
+    assert ("y*(x):" in listed) == bool(words)
+
+
+def test_without_decay_lower_solutions_of_hyper_cleaning_are_many():
+    """A vector added to the weights of all classes changes neither g nor f."""
+    problem = build_problem("hyper_cleaning(protocol='as_in_penalty_small')", Draw(0))
+    assert "multi_valued" in problem.flags
+    y = problem.y0 + 0.1 * Draw(1).normal(len(problem.y0))
+    other = y + torch.cat([Draw(2).normal(64).repeat(10), torch.full((10,), 3.0).double()])
+    for function in (problem.f, problem.g):
+        assert float(function(problem.x0, other)) == pytest.approx(float(function(problem.x0, y)), rel=1e-12)
 
 
 def test_our_problems_must_say_what_they_show(monkeypatch):

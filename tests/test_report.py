@@ -26,7 +26,7 @@ def results(tmp_path_factory):
     for seed in (0, 1):
         write_run(folder, seed=seed, gaps=(1.0, 0.05, 1e-5 * (seed + 1)))
         write_run(folder, seed=seed, solver="itd", gaps=(1.0, 0.5, 0.01), order=2)
-    write_run(folder, "toy", picture=PICTURE)
+    write_run(folder, "toy", picture=PICTURE, selection="optimistic: the shortest")
     write_run(
         folder, "cleaning", metric="phi", gaps=(2.0, 1.0), extra={"accuracy": 0.8, "grad_phi": 0.1},
         references={"validation only": {"phi": 0.5, "accuracy": 0.9}}, better={"accuracy": "higher"},
@@ -58,6 +58,7 @@ def test_the_page_has_every_part(results, tmp_path):
         "phi_gap",
         "accuracy",
         "validation only",
+        "y*(x) is optimistic: the shortest",
         "diverged",
         "timeout",
         "oom",

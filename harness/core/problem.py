@@ -116,6 +116,13 @@ class Problem:
         if self.bar is not None and (self.references is None or self.bar.figure not in {*self.better, "phi"}):
             raise ValueError(f"{self.bar} needs `references`, and a figure that is phi or one of `better`")
 
+    @property
+    def chosen(self) -> str:
+        """Which y*(x) the metrics mean and how it is found, where argmin g(x, .) may have more than one point."""
+        if self.selection or self.y_star is not None or "nonconvex" not in self.flags:
+            return self.selection
+        return "local: the minimiser that L-BFGS reaches from the solver's y"
+
 
 def box(low: float, high: float) -> Callable[[Tensor], Tensor]:
     """The projection on [low, high]^n."""

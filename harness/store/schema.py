@@ -62,11 +62,11 @@ class RunKey:
 class Header:
     """The first line of a run's file.
 
-    problem: name, given (as asked for), n_x, n_y, n_f, n_g, flags, phi_star, phi_star_source, references, better and
-        bar (absent from older files), seeded, data_bytes, picture. solver: name, given, knobs, choices (non-numeric
-        knobs that differ from the defaults), order. environment: versions, commit, machine, load, and a check of the
-        clock. prices: seconds by kind of oracle answer, of a call and of each row of data in it (see ``run.prices``).
-        None of it is needed to read the rows.
+    problem: name, given (as asked for), n_x, n_y, n_f, n_g, flags, phi_star, phi_star_source, references, better, bar
+        and selection (these three absent from older files), seeded, data_bytes, picture. solver: name, given, knobs,
+        choices (non-numeric knobs that differ from the defaults), order. environment: versions, commit, machine, load,
+        and a check of the clock. prices: seconds by kind of oracle answer, of a call and of each row of data in it
+        (see ``run.prices``). None of it is needed to read the rows.
     """
 
     key: RunKey
