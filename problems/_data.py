@@ -24,6 +24,8 @@ from . import _cache
 from ._formats import Messages, Resized, read_idx
 from ._sources import SOURCES, File
 
+TIMEOUT = 30  # seconds without an answer, after which a host is given up
+
 # -- finding
 
 
@@ -55,14 +57,27 @@ def find(file: File) -> Path:
     for url in file.urls:
         with Watched(file.name) as bar:
             try:
-                fetch = pooch.HTTPDownloader(progressbar=bar, timeout=30)
+                fetch = pooch.HTTPDownloader(progressbar=bar, timeout=TIMEOUT)
                 return Path(pooch.retrieve(url, file.digest, fname=path.name, path=path.parent, downloader=fetch))
             except Exception as error:  # whatever a download can meet
-                reasons.append(type(error).__name__)
+                reasons.append(_why(error))
     raise Unsupported(
         f"{file.paths[0]} is neither in $BILEVELBENCH_DATA nor in the user cache, and downloading failed "
         f"({', '.join(reasons)}); set BILEVELBENCH_DATA to a folder that has it"
     )
+
+
+def _why(error: Exception) -> str:
+    """In a few words, why a download failed; the names are those of requests and of pooch."""
+    answer = getattr(error, "response", None)
+    if answer is not None:
+        return f"{answer.status_code} {answer.reason}"
+    kinds = {
+        "ValueError": "another checksum", "ChunkedEncodingError": "the transfer broke off",
+        "ReadTimeout": "no answer", "ConnectTimeout": "no answer", "ConnectionError": "no connection",
+        "ProxyError": "no connection",
+    }  # fmt: skip
+    return kinds.get(type(error).__name__, f"{type(error).__name__}: {error}".partition("\n")[0])
 
 
 def digest(path: Path, kind: str = "sha256") -> str:
