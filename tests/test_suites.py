@@ -1,7 +1,14 @@
 """The shipped suites are the ones that were promised, and hold what they say."""
 
+import re
+
+import pytest
+
+from bilevelbench.core.errors import RequestError
 from bilevelbench.core.registry import PROBLEMS, parse
 from bilevelbench.problems._bolib import INSTANCES
+from bilevelbench.run import suite
+from bilevelbench.run.plan import expand
 from bilevelbench.run.suite import load_suite, suite_names
 
 PROMISED = {"default", "smoke", "closed-form", "traps", "constrained", "scale", "learning", "everything"}
@@ -33,3 +40,40 @@ def test_the_bolib_group_is_whole():
 def test_no_problem_is_in_no_suite():
     ours = {name for name in PROBLEMS.names() if PROBLEMS.entries[name].make.__module__.startswith("bilevelbench.")}
     assert ours == {parse(spec).name for spec in specs("everything")}
+
+
+BLOCK = '[[block]]\nproblems = ["minimax"]\nsolvers = ["bome"]\nsteps = 3\n'
+
+
+@pytest.fixture
+def shipped(tmp_path, monkeypatch):
+    """A folder that takes the place of the shipped suites, with one suite of one run in it."""
+    monkeypatch.setattr(suite, "SUITES", tmp_path)
+    (tmp_path / "small.toml").write_text(BLOCK, encoding="utf-8")
+    return tmp_path
+
+
+def test_included_blocks_come_before_a_suites_own_and_equal_runs_are_one(shipped):
+    own = BLOCK.replace("3", "4")
+    (shipped / "large.toml").write_text('include = ["small", "small"]\n' + own, encoding="utf-8")
+    large = load_suite("large")
+    assert [block.steps for block in large.blocks] == [3, 3, 4]
+    assert [job.key.steps for job in expand(large, shipped)] == [3, 4]
+    assert load_suite(str(shipped / "large.toml")).blocks == large.blocks
+
+
+@pytest.mark.parametrize(
+    ("include", "words"),
+    [
+        ('["smal"]', "includes 'smal', which is no suite; did you mean small?"),
+        ('["large"]', "suite large includes large, by which it is included itself"),
+        ('["between"]', "suite between includes large, by which it is included itself"),
+        ('"small"', "include = 'small' is not valid; it takes a list of names of suites"),
+        ("[]", "has no [[block]]"),
+    ],
+)
+def test_a_wrong_include_is_one_sentence(shipped, include, words):
+    (shipped / "large.toml").write_text(f"include = {include}\n", encoding="utf-8")
+    (shipped / "between.toml").write_text('include = ["large"]\n', encoding="utf-8")
+    with pytest.raises(RequestError, match=re.escape(words)):
+        load_suite("large")

@@ -1,4 +1,7 @@
-"""Suites: what a named comparison consists of. A suite is a TOML file with blocks of problems x solvers x seeds."""
+"""Suites: what a named comparison consists of. A suite is a TOML file with blocks of problems x solvers x seeds.
+
+``include = ["traps", ...]`` stands for the blocks of other suites, by name; they come before the file's own.
+"""
 
 from __future__ import annotations
 
@@ -83,7 +86,7 @@ def suite_names() -> list[str]:
 
 
 def load_suite(name: str) -> Suite:
-    """A suite by name, or by the path of a .toml file."""
+    """A suite by name, or by the path of a .toml file. Wrong ones raise a ``RequestError``, one sentence."""
     if name.endswith(".toml"):
         path = Path(name)
         if not path.is_file():
@@ -91,7 +94,7 @@ def load_suite(name: str) -> Suite:
         return _read(path.read_text(encoding="utf-8"), path.stem, name)
     if name not in suite_names():
         raise RequestError(f"there is no suite {name!r}; {suggest(name, suite_names())}")
-    return _read((SUITES / f"{name}.toml").read_text(encoding="utf-8"), name, f"suite {name}")
+    return _read(_shipped(name), name, f"suite {name}", (name,))
 
 
 KEYS: dict[str, tuple[type, ...]] = {
@@ -101,16 +104,31 @@ KEYS: dict[str, tuple[type, ...]] = {
 }  # fmt: skip
 
 
-def _read(text: str, name: str, source: str) -> Suite:
+def _read(text: str, name: str, source: str, within: tuple[str, ...] = ()) -> Suite:
     try:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise RequestError(f"{source} is not valid TOML: {error}") from None
-    _only(content, {"about", "block"}, source)
-    blocks = content.get("block", [])
-    if not isinstance(blocks, list) or not blocks or not all(isinstance(block, dict) for block in blocks):
+    _only(content, {"about", "include", "block"}, source)
+    parts, blocks = content.get("include", []), content.get("block", [])
+    if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
+        raise RequestError(f"{source}: include = {parts!r} is not valid; it takes a list of names of suites")
+    if not isinstance(blocks, list) or not (parts or blocks) or not all(isinstance(block, dict) for block in blocks):
         raise RequestError(f"{source} has no [[block]]; a suite is a list of blocks of problems, solvers and seeds")
-    return Suite(name, str(content.get("about", "")), tuple(_block(block, source) for block in blocks))
+    included = [block for part in parts for block in _included(part, source, within).blocks]
+    return Suite(name, str(content.get("about", "")), (*included, *(_block(block, source) for block in blocks)))
+
+
+def _included(part: str, source: str, within: tuple[str, ...]) -> Suite:
+    if part not in suite_names():
+        raise RequestError(f"{source} includes {part!r}, which is no suite; {suggest(part, suite_names())}")
+    if part in within:
+        raise RequestError(f"{source} includes {part}, by which it is included itself")
+    return _read(_shipped(part), part, f"suite {part}", (*within, part))
+
+
+def _shipped(name: str) -> str:
+    return (SUITES / f"{name}.toml").read_text(encoding="utf-8")
 
 
 def _block(content: dict[str, Any], source: str) -> Block:
