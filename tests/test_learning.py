@@ -1,15 +1,18 @@
 """Learning problems: optima by a second method, reference lines in the order that they must have, solvers that gain."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
-from scipy.optimize import minimize
+from scipy.optimize import minimize, minimize_scalar
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import pairwise_distances
 
 from bilevelbench import Draw, Oracle, build_problem, make_solver
 from bilevelbench.core.solver import start
+from bilevelbench.problems import _data
 from bilevelbench.problems import fair as fair_module
 from bilevelbench.run.judge import Judge
 
@@ -297,3 +300,57 @@ def test_weights_on_candidates_do_better_than_equal_ones():
     before, after_ = judged("coreset_kernel", "aid_cg(lr=30.0,lr_inner=1.0,T=20,K=20)", 40)
     assert before["phi"] == pytest.approx(lines["equal weights (start)"]["phi"], rel=1e-12)
     assert after_["phi"] < before["phi"]
+
+
+# -- a9a, where its files are
+
+needs_a9a = pytest.mark.skipif(
+    not os.path.exists(os.path.join(os.environ.get("BILEVELBENCH_DATA", ""), "libsvm/a9a")),
+    reason="no a9a in $BILEVELBENCH_DATA",
+)
+
+
+@needs_a9a
+@pytest.mark.data
+def test_the_best_penalty_of_a9a_by_scikit_learn_and_a_search_of_its_own():
+    """Newton's method of scikit-learn below; above, penalties over the whole range, then Brent's bounded search."""
+    problem = build("logistic(data='a9a')")
+    (inputs, labels), (others, targets) = (_data.libsvm(name) for name in ("a9a", "a9a.t"))
+    dense = inputs.toarray()
+
+    def phi(x):
+        model = LogisticRegression(
+            C=1 / (len(labels) * np.exp(x)), fit_intercept=False, solver="newton-cholesky", tol=1e-8
+        )
+        y = model.fit(dense, labels).coef_[0]
+        return float(np.logaddexp(0, -targets * (others @ y)).mean())
+
+    far = [phi(x) for x in (-12, -5, 0)]
+    found = minimize_scalar(phi, bounds=(-10, -6), method="bounded", options={"xatol": 0.02, "maxiter": 8})
+    assert found.x == pytest.approx(-8.134, abs=0.03)
+    assert found.fun == pytest.approx(problem.phi_star, abs=1e-7)
+    assert min(far) > found.fun > problem.phi_star - 1e-9
+
+
+@needs_a9a
+@pytest.mark.data
+def test_the_best_weights_of_fair_on_a9a_by_scikit_learn_and_differences():
+    """The lower level by scikit-learn; above, L-BFGS on finite differences from corners, and points drawn at random."""
+    problem = build("fair(data='a9a')")
+    (A, t, groups), (B, s, other), _ = fair_module._a9a(Draw(0), 400)
+    cell = 2 * groups + (t > 0)
+
+    def phi(x):
+        model = LogisticRegression(
+            C=1 / (2 * 1e-3 * len(t)), fit_intercept=False, solver="newton-cholesky", tol=1e-11, max_iter=200
+        )
+        scores = B @ model.fit(A, t, sample_weight=np.exp(x)[cell]).coef_[0]
+        chance = 1 / (1 + np.exp(-scores))
+        difference = chance[other == 1].mean() - chance[other == 0].mean()
+        return float(np.logaddexp(0, -s * scores).mean() + difference**2)
+
+    rng = np.random.default_rng(5)
+    starts = [np.full(4, -1.0), rng.uniform(-2, 2, 4)]
+    ends = [minimize(phi, x, method="L-BFGS-B", bounds=[(-3, 3)] * 4, options={"eps": 1e-5}) for x in starts]
+    assert min(end.fun for end in ends) == pytest.approx(problem.phi_star, abs=1e-7)
+    assert min(phi(x) for x in rng.uniform(-3, 3, (30, 4))) > problem.phi_star
