@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from .report.page import Report
     from .run.suite import Suite
 
-DEFAULT_STEPS = 1000
-
 
 class Number(click.ParamType):
     """A number of a kind that is at least ``low``."""
@@ -83,16 +81,9 @@ def run(
     """
     from .run.drive import make_folder
     from .run.plan import expand, unfinished
+    from .run.request import requested
 
-    if options.pop("batch_seeds"):
-        if options["engine"] not in (None, "batched"):
-            raise RequestError(f"--batch-seeds is --engine batched, and --engine {options['engine']} was given")
-        options["engine"] = "batched"
-    if options["seeds"] is not None:
-        from .run.suite import parse_seeds
-
-        options["seeds"] = parse_seeds(options["seeds"])
-    chosen = _choose(suite, problems, solvers, options)
+    chosen = requested(suite, problems, solvers, **options)
     plan = expand(chosen, out, "bilevelbench " + shlex.join(sys.argv[1:]), timeout)
     make_folder(out)
     todo = unfinished(plan)
@@ -103,36 +94,6 @@ def run(
     from .store.schema import GOOD
 
     sys.exit(0 if all(read(job.path).status in GOOD for job in plan) else 1)
-
-
-def _choose(name: str | None, problems: tuple[str, ...], solvers: tuple[str, ...], options: dict[str, Any]) -> Suite:
-    from .core.registry import SOLVERS
-    from .run.suite import Block, Suite, load_suite
-
-    if problems and name:
-        raise RequestError(f"both the suite {name!r} and -p were given; give a suite, or problems with -p")
-    if problems:
-        limits = {k: options[k] for k in ("steps", "seconds", "calls")}
-        if not any(limits.values()):
-            limits["steps"] = DEFAULT_STEPS
-        block = Block(problems, solvers or tuple(SOLVERS.names()), **limits)
-        return Suite("", "", (block,)).override(**{k: v for k, v in options.items() if k not in limits})
-    chosen = load_suite(name or "default")
-    if any(options[k] for k in ("steps", "seconds", "calls")):  # the limits given replace the suite's
-        options |= {k: options[k] for k in ("steps", "seconds", "calls")}
-        chosen = _relimit(chosen, {k: options.pop(k) for k in ("steps", "seconds", "calls")})
-    chosen = chosen.override(**options)
-    if solvers:
-        from dataclasses import replace
-
-        chosen = replace(chosen, blocks=tuple(replace(b, solvers=b.solvers + solvers) for b in chosen.blocks))
-    return chosen
-
-
-def _relimit(suite: Suite, limits: dict[str, Any]) -> Suite:
-    from dataclasses import replace
-
-    return replace(suite, blocks=tuple(replace(block, **limits) for block in suite.blocks))
 
 
 def _opening(suite: Suite, total: int, todo: int, out: Path) -> str:

@@ -1,0 +1,43 @@
+"""What a command line asks for, as a suite."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from bilevelbench.core.errors import RequestError
+from bilevelbench.core.registry import SOLVERS
+
+from .suite import Block, Suite, load_suite, parse_seeds
+
+DEFAULT_STEPS = 1000
+
+
+def requested(
+    name: str | None, problems: Sequence[str], solvers: Sequence[str], *, seeds: str | None = None,
+    steps: int | None = None, seconds: float | None = None, calls: int | None = None, batch_seeds: bool = False,
+    **options: Any,
+) -> Suite:  # fmt: skip
+    """A suite by name, or problems with solvers, with the given options in every block.
+
+    Limits that are given replace a suite's own, all of them. ``RequestError`` for what cannot be read or does not go
+    together.
+    """
+    if problems and name:
+        raise RequestError(f"both the suite {name!r} and -p were given; give a suite, or problems with -p")
+    if batch_seeds:
+        if options.get("engine") not in (None, "batched"):
+            raise RequestError(f"--batch-seeds is --engine batched, and --engine {options['engine']} was given")
+        options["engine"] = "batched"
+    limits: dict[str, Any] = {"steps": steps, "seconds": seconds, "calls": calls}
+    limited = any(limit is not None for limit in limits.values())
+    if problems:
+        limits = limits if limited else {"steps": DEFAULT_STEPS}
+        suite = Suite("", "", (Block(tuple(problems), tuple(solvers or SOLVERS.names()), **limits),))
+    else:
+        suite = load_suite(name or "default")
+        blocks = [replace(block, **limits) for block in suite.blocks] if limited else suite.blocks
+        blocks = [replace(block, solvers=(*block.solvers, *solvers)) for block in blocks]
+        suite = replace(suite, blocks=tuple(blocks))
+    return suite.override(seeds=None if seeds is None else parse_seeds(seeds), **options)
