@@ -17,7 +17,7 @@ SLOW_IMPORTS = ("torch", "pandas", "matplotlib", "sklearn", "scipy")
 def bilevelbench(*arguments, cwd=None, **options):
     return subprocess.run(
         [sys.executable, "-m", "bilevelbench", *map(str, arguments)],
-        capture_output=True, text=True, timeout=300, check=False, cwd=cwd, **options,
+        capture_output=True, text=True, timeout=600, check=False, cwd=cwd, **options,
     )  # fmt: skip
 
 
@@ -206,7 +206,7 @@ try:
 finally:
     print(sorted({set(SLOW_IMPORTS)!r} & set(sys.modules)))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600, check=True)
     assert done.stdout.strip().endswith("[]"), done.stdout
 
 

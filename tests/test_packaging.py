@@ -87,7 +87,7 @@ def test_the_installed_copy_is_the_one_used(installed, tmp_path):
 
 
 def test_a_suite_runs_from_the_wheel(installed, tmp_path):
-    done = run("-m", "bilevelbench", "run", "smoke", cwd=tmp_path, path=installed, timeout=300)
+    done = run("-m", "bilevelbench", "run", "smoke", cwd=tmp_path, path=installed, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "results" / "report" / "index.html").is_file()
     assert list((tmp_path / "results").glob("*.jsonl"))
