@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
-from bilevelbench import Draw, Unsupported, build_problem, make_solver
+from bilevelbench import Draw, Oracle, Unsupported, build_problem, make_solver
 from bilevelbench.core.solver import require
 from bilevelbench.run.judge import Judge
 
@@ -281,3 +281,39 @@ def test_the_support_vector_machine_learns_and_its_sets_do_not_meet():
     assert found["test_accuracy"] > 0.9
     assert set(found) == {"accuracy", "test_accuracy"}
     assert problem.metrics(problem.x0, -problem.y_star(problem.x0))["test_accuracy"] < 0.1
+
+
+# -- the sine with constraints
+
+
+@pytest.mark.parametrize(("knobs", "value"), [("c=1.0", 8.0), ("c=2.0", None), ("c=1.0,m=2", 32 / 3), ("c=-2.0", None)])
+def test_the_constrained_sine_by_brute_force(knobs, value):
+    """x and y on grids of one step, so that x + y meets 0 and 1; of the feasible y, those of least g; of these, f."""
+    problem = build_problem(f"sine(constrained=True,{knobs})", Draw(0))
+    if value is not None:
+        assert problem.phi_star == pytest.approx(value, abs=1e-12)
+    step = 0.005 if problem.y0.numel() == 1 else 0.05
+    xs = step * torch.arange(-round(2 / step), round(3 / step)).double()
+    t = step * torch.arange(-round(0.5 / step), round(1.5 / step) + 1).double()  # of x + y, beyond the constraint too
+    best = []
+    for x in xs[:, None]:
+        ys = torch.cartesian_prod(*[t - x] * problem.y0.numel()).reshape(-1, problem.y0.numel())
+        f, g, h = (torch.func.vmap(function, (None, 0))(x, ys) for function in (problem.f, problem.g, problem.h_g))
+        feasible = h.max(1).values <= 1e-9
+        least = feasible & (g <= g[feasible].min() + 1e-12)
+        best.append(float(f[least].min()))
+        y = problem.y_star(x)
+        assert float(problem.g(x, y)) <= float(g[feasible].min()) + 1e-12
+        assert float(problem.f(x, y)) == pytest.approx(best[-1], abs=6 * step)
+    assert min(best) == pytest.approx(problem.phi_star, abs=6 * step)
+
+
+def test_lv_hba_solves_the_constrained_sine():
+    problem = build_problem("sine(constrained=True,c=1.0,m=2)", Draw(0))
+    solver = make_solver("lv_hba(lr=0.05,lr_inner=0.3,lr_mu=0.3,gamma=2.0,gamma2=2.0)")
+    oracle = Oracle(problem)
+    state = solver.init(oracle, problem.x0, problem.y0)
+    for _ in range(1500):
+        state = solver.step(oracle, state)
+    assert float(state.x) == pytest.approx(-2 / 3, abs=1e-2)
+    np.testing.assert_allclose(state.y, 2 / 3, atol=1e-2)
