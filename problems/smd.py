@@ -53,14 +53,17 @@ def smd(
     the problem, those of the C code by Mejía-de-Dios, with open ranges cut at 1e-3; starts are uniform in them. 10 and
     12 hold h_f: x_i >= sum_{j != i} x_j^3 above and h_g: the same of c below; 11 and 12 hold b - log d >= 1/sqrt r, or
     b - tan d >= 0, above and |b - log d|^2 >= 1, or |b - tan d|^2 >= 1, below. Their published solution, 1/sqrt(p + r -
-    1) in x and 1/sqrt(q - 1) in c, is not the least from 20 variables on, and that of 12 not optimistic for r > 1.
+    1) in x and 1/sqrt(q - 1) in c, is not the least from 20 variables on, and in 12, for p and r > 1, not
+    optimistic: of the d that are as good below another has a smaller f.
     """
     if min(p, q, r) < 1 or (number in (5, 8, 10, 12) and q < 2) or (number == 6 and not 0 <= s <= q):
         raise ValueError("p, q, r are at least 1, q at least 2 in SMD5, 8, 10 and 12, and s is at most q")
     if number in (10, 12) and (max(p + r, q) > 16 or p + r < 2):
         raise ValueError("p + r and q are at most 16 in SMD10 and SMD12: the published solution is not the least later")
     if number == 12 and r > 1:
-        raise ValueError("r is 1 in SMD12: for larger r the published solution is not the optimistic one")
+        raise ValueError(
+            "r is 1 in SMD12: for larger r no y*(x) is given, and the published solution is not the optimistic one"
+        )
     b_range, d_range = RANGES[number]
     lows, highs = ([WIDE[i]] * p + [b_range[i]] * r + [WIDE[i]] * q + [d_range[i]] * r for i in (0, 1))
     low, high = torch.tensor(lows, dtype=torch.float64), torch.tensor(highs, dtype=torch.float64)

@@ -8,6 +8,7 @@ import torch
 from scipy.optimize import minimize
 
 from bilevelbench import Draw, build_problem
+from bilevelbench.problems import smd as module
 
 FREE, HELD = (1, 2, 3, 4, 5, 6, 7, 8), (10, 11, 12)
 
@@ -143,20 +144,52 @@ def test_constrained_lower_solutions_by_a_grid(number):
     assert not bool((f[good] < float(problem.f(x, best)) - 0.02).any())
 
 
+def cubes(v):
+    """The violation of v_i >= sum_{j != i} v_j^3, in numpy."""
+    return np.sum(v**3) - v**3 - v
+
+
 def test_the_published_solution_of_smd10_is_not_the_least_in_twenty_variables():
-    """Why sizes are limited: x = (-s, -s, t, .., t) satisfies x_i >= sum_{j != i} x_j^3 and is nearer to 2."""
-    n = 20
-    t = 0.829
-
-    def worst(s):
-        x = np.r_[-s, -s, np.full(n - 2, t)]
-        return max(np.sum(x**3) - x**3 - x)
-
-    s = next(s for s in np.linspace(2, 3, 100001) if worst(s) <= 0)
-    value = 2 * (s + 2) ** 2 + (n - 2) * (t - 2) ** 2
-    assert value < n * ((n - 1) ** -0.5 - 2) ** 2 - 0.5
+    """Why sizes are limited: x = (-s, -s, t, .., t), with a lower solution that a grid and an inversion confirm."""
+    n, q, published = 20, 2, 19**-0.5
+    x = np.r_[np.full(2, -2.338), np.full(n - 2, 0.834)]
+    assert cubes(x).max() <= 0  # h_f
+    c, d = np.ones(q), np.arctan(x[10:])
+    assert cubes(c).max() <= 0  # h_g
+    points = np.stack(np.meshgrid(*[np.linspace(-5, 10, 1501)] * q), -1).reshape(-1, q)
+    feasible = points[(points[:, ::-1] ** 3 <= points + 1e-12).all(1)]
+    assert np.square(feasible - 2).sum(1).min() >= np.square(c - 2).sum() - 1e-9  # c is the best below
+    z = module.Parts(*map(torch.from_numpy, (x[:10], x[10:], c, d)))
+    assert float(module.gap(10, z).abs().max()) < 1e-12  # and so is d: its part of g is 0
+    value = float(module.upper(10, z, 2))
+    assert value == pytest.approx(np.square(x - 2).sum() + c @ c, abs=1e-9)
+    assert value < n * (published - 2) ** 2 + 2 - 0.5
+    assert value == pytest.approx(62.11 + 2, abs=0.01)
+    assert module.optimum(10, 10, 2, 10) == pytest.approx(62.699 + 2, abs=1e-3)
     with pytest.raises(Exception, match="at most 16"):
         build(10, p=10, r=10)
+
+
+def test_the_published_solution_of_smd12_is_not_optimistic_with_p_and_r_above_one():
+    """p = r = 2: at the published x, another d with the least |b - tan d|^2 that is allowed, 1, has a smaller f."""
+    x, root = np.full(4, 3**-0.5), 2**-0.5
+    a, b, c = x[:2], x[2:], np.ones(2)
+    values = []
+    for angle in (np.pi / 4, np.arccos(b[0])):  # the published b - tan d = (1, 1) / sqrt 2, and (b, sqrt(1 - b^2))
+        u = np.array([np.cos(angle), np.sin(angle)])
+        z = module.Parts(*map(torch.from_numpy, (a, b, c, np.arctan(b - u))))
+        held = module.gap(12, z)
+        np.testing.assert_allclose(held, u, atol=1e-12)
+        assert float(held.min()) >= 0  # h_f
+        assert max(cubes(x).max(), cubes(c).max(), 1 - float(held.square().sum())) <= 1e-12
+        assert float(module.lower(12, z, 2)) == pytest.approx(
+            a @ a + 2 + 1
+        )  # least: c = 1 by the grid above, h_g says >= 1
+        values.append(float(module.upper(12, z, 2)))
+    assert values[0] == pytest.approx(module.optimum(12, 2, 2, 2) + abs(x[0] - root))  # one |tan d| for each of two
+    assert values[1] < values[0] - 0.02
+    with pytest.raises(Exception, match="r is 1"):
+        build(12, p=2, r=2)
 
 
 def test_starts_fill_the_ranges():
