@@ -99,18 +99,19 @@ def last_two(problem: Problem, solver: Solver, seed: int, calls: int) -> list[tu
 
 
 class Scores:
-    """Scores of tasks, kept in a file if one is given, with a line on how many there are and how long it will take."""
+    """Scores of tasks, kept in a file if one is given. As text: how many there are, how fast, how long it will take."""
 
-    def __init__(self, path: Path | None, jobs: int, count: int) -> None:
-        self.path, self.count, self.known, self.made = path, count, dict[Task, float](), 0
-        self.begin = time.monotonic()
-        self.pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
+    def __init__(self, path: Path | None, jobs: int, tasks: list[Task]) -> None:
+        self.path, self.count, self.known, self.made = path, len(tasks), dict[Task, float](), 0
         for line in path.read_text(encoding="utf-8").splitlines() if path and path.exists() else []:
             *task, score = json.loads(line)
             self.known[tuple(task)] = score
+        self.missing = sum(task not in self.known for task in tasks)
+        self.begin = time.monotonic()
+        self.pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
 
     def __call__(self, tasks: list[Task]) -> list[float]:
-        """The scores of some tasks; those that are not known yet are computed."""
+        """The scores of some of the tasks; those that are not known yet are computed."""
         todo = [task for task in tasks if task not in self.known]
         for task, score in zip(todo, self.pool.map(_score, todo), strict=True):
             self.known[task] = score
@@ -121,9 +122,10 @@ class Scores:
         return [self.known[task] for task in tasks]
 
     def __str__(self) -> str:
-        rate = self.made / (time.monotonic() - self.begin)
-        left = f", {60 * rate:.0f} a minute, {(self.count - len(self.known)) / rate / 60:.0f} min left" if rate else ""
-        return f"{len(self.known)}/{self.count}{left}"
+        left, rate = self.missing - self.made, self.made / (time.monotonic() - self.begin)
+        return f"{self.count - left}/{self.count}" + (
+            f", {60 * rate:.0f} a minute, {left / rate / 60:.0f} min left" if rate else ""
+        )
 
 
 def _score(task: Task) -> float:
@@ -143,13 +145,23 @@ def _parts(grid: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str, dict[str
 
 def tune(grid: dict[str, Any], jobs: int, path: Path | None = None) -> str:
     """The suite's text, one block per problem with each solver's best configuration."""
+
+    def tasks(problem: dict[str, Any], text: str, specs: list[Spec]) -> list[Task]:
+        return [(text, str(spec), grid["seed"], problem["calls"]) for spec in specs]
+
     lines = [f"about = {json.dumps(grid['about'])}", ""]
-    scores = Scores(path, jobs, sum(len(specs) for _, _, tried in _parts(grid) for specs in tried.values()))
+    everything = [
+        task
+        for problem, text, tried in _parts(grid)
+        for specs in tried.values()
+        for task in tasks(problem, text, specs)
+    ]
+    scores = Scores(path, jobs, everything)
     with scores.pool:
         for problem, text, tried in _parts(grid):
             lines += ["[[block]]", f"problems = {json.dumps([text, *problem.get('also', [])])}", "solvers = ["]
             for specs in tried.values():
-                found = scores([(text, str(spec), grid["seed"], problem["calls"]) for spec in specs])
+                found = scores(tasks(problem, text, specs))
                 k = min(range(len(specs)), key=lambda i: (found[i], i))
                 lines.append(f"  {json.dumps(str(specs[k]))},")
                 print(f"{scores}: {text} {specs[k]} {found[k]:.6g}", file=sys.stderr, flush=True)
