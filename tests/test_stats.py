@@ -55,6 +55,16 @@ def test_first_hits_are_the_first_look_that_meets_a_target(tmp_path):
     assert calls == {1: 20.0, 2: 40.0, 3: 40.0, 4: 40.0, 6: math.inf, 8: math.inf}
 
 
+def test_a_flat_place_above_the_start_and_a_look_that_diverged_reach_nothing():
+    runs = pd.DataFrame({"run": ["a", "b"], "problem": "p", "solver": ["s", "t"], "seed": 0, "status": "done"})
+    look = {"step": 0, "total_calls": 0, "grads": 0.0, "seconds": 0.0, "status": "running", "phi": 2.0, "grad_phi": 1.0}
+    end = {**look, "step": 1, "total_calls": 10, "grad_phi": 1e-9}
+    far, lost, near = {"phi": 2.1}, {"phi": 1.0, "status": "diverged"}, {"phi": 1.0}
+    for changes, share in ((far, 0.0), (lost, 0.0), (near, 1.0)):
+        looks = pd.DataFrame([{**row, "run": run} for run in "ab" for row in (look, {**end, **changes})])
+        assert np.isfinite(targets.hits(runs, looks)["calls"]).mean() == share
+
+
 def test_unsolved_is_infinite_and_stays_in_the_denominator(tmp_path):
     write_run(tmp_path, solver="good", gaps=(1.0, 1e-9))
     write_run(tmp_path, solver="bad", gaps=(1.0, 0.9))
@@ -85,7 +95,7 @@ def test_the_order_of_files_does_not_matter(tmp_path):
 
 
 def test_without_phi_star_the_hypergradient_is_the_measure(tmp_path):
-    write_run(tmp_path, metric="grad_phi", gaps=(1.0, 0.05, 0.0001))
+    write_run(tmp_path, metric="grad_phi", gaps=(1.0, 0.05, 0.0001), extra={"phi": 2.0})
     _, hit = table(tmp_path)
     assert set(hit["measure"]) == {"grad_phi"}
     assert list(hit["decade"]) == [1, 2, 3]

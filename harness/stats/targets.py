@@ -1,7 +1,8 @@
 """Several targets per problem, never one cliff, and what it costs to reach each first.
 
 Where Phi* is known: phi_gap down to 10^-k of its start, k = 1, 2, 3, 4, 6, 8. Otherwise the norm of the true
-hypergradient down to 10^-k of its start, k = 1, 2, 3. Unsolved costs infinity and stays in the denominator.
+hypergradient down to 10^-k of its start, k = 1, 2, 3, where Phi is not above its start: far out Phi may be flat.
+Unsolved costs infinity and stays in the denominator. The look at which a run diverged reaches nothing.
 """
 
 from __future__ import annotations
@@ -40,11 +41,12 @@ def hits(runs: pd.DataFrame, looks: pd.DataFrame) -> pd.DataFrame:
 
 
 def _hits(runs: pd.DataFrame, looks: pd.DataFrame, measure: str) -> pd.DataFrame:
-    looks = looks[looks[measure].notna()].sort_values(["run", "step"])
+    looks = looks[looks[measure].notna() & (looks["status"] != "diverged")].sort_values(["run", "step"])
     start = looks.groupby("run")[measure].transform("first")
+    counts = looks["phi"] <= looks.groupby("run")["phi"].transform("first") if measure == "grad_phi" else True
     tables = []
     for decade in DECADES[measure]:
-        met = looks[looks[measure] <= start * 10.0**-decade]
+        met = looks[(looks[measure] <= start * 10.0**-decade) & counts]
         first = met.groupby("run")[["total_calls", "grads", "seconds"]].first()
         table = runs[["run", "solver", "seed"]].merge(first, left_on="run", right_index=True, how="left")
         tables.append(table.rename(columns={"total_calls": "calls"}).assign(decade=decade))
