@@ -30,6 +30,8 @@ def convergence(looks: pd.DataFrame, runs: pd.DataFrame, metric: str, lines: dic
     Every seed thin, the median over seeds thick, a cross where a run was cut or failed. ``lines``: reference values.
     """
     data = looks.loc[looks[metric].notna(), ["run", "solver", "step", *AXES, metric]]
+    data = data.assign(failed=data["run"].isin(runs.loc[runs["status"].isin(FAILED), "run"]))
+    data["run"] = pd.factorize(data["run"])[0]
     positive = data[metric][data[metric] > 0]
     linear = metric in LINEAR or (len(positive) == len(data) and positive.max() < NARROW * positive.min())
     floor, remark = (None, "") if linear else _floor(data[metric])
@@ -38,10 +40,9 @@ def convergence(looks: pd.DataFrame, runs: pd.DataFrame, metric: str, lines: dic
         remark = f"{remark} Of the thin lines every {stride}th look is drawn; the data hold all.".strip()
     figure, panels = plt.subplots(1, 2, figsize=(9.2, 3.5), sharey=True)
     figure.subplots_adjust(left=0.075, right=0.845, top=0.97, bottom=0.13, wspace=0.06)  # ten times as fast as a layout
-    failed = set(runs.loc[runs["status"].isin(FAILED), "run"])
-    groups = {str(solver): group for solver, group in data.groupby("solver", sort=True)}
+    groups = {str(solver): group for solver, group in data.groupby("solver", sort=True, observed=True)}
     for ax, (column, label) in zip(panels, AXES.items(), strict=True):
-        _curves(ax, groups, column, metric, floor, failed, stride)
+        _curves(ax, groups, column, metric, floor, stride)
         start = data[data["step"] == 0][metric]
         if len(start) and start.nunique() == 1:
             level = float(start.iloc[0]) if floor is None else max(float(start.iloc[0]), floor)
@@ -62,10 +63,12 @@ def convergence(looks: pd.DataFrame, runs: pd.DataFrame, metric: str, lines: dic
         if not (data[column] > 0).any():  # no run came past its start: an axis without a scale of its own
             ax.set_xlim(1, 10)
         ax.set(xscale="log", xlabel=label, yscale="linear" if linear else "log")
+        ax.xaxis.set_label_coords(0.5, -0.1)  # where there is room; to be placed beside the numbers they are measured
         style.decades(ax.xaxis)
         if not linear:
             style.decades(ax.yaxis)
     panels[0].set_ylabel(metric)
+    panels[0].yaxis.set_label_coords(0.022, 0.55, transform=figure.transFigure)
     _legend(figure, list(groups))
     return figure, remark
 
@@ -81,9 +84,8 @@ def _floor(values: pd.Series) -> tuple[float | None, str]:
 
 
 def _curves(
-    ax: Axes, groups: dict[str, pd.DataFrame], column: str, metric: str, floor: float | None, failed: set[str],
-    stride: int,
-) -> None:  # fmt: skip
+    ax: Axes, groups: dict[str, pd.DataFrame], column: str, metric: str, floor: float | None, stride: int
+) -> None:
     """The curves of all solvers: a solver's runs as one line with gaps, and the lines of a panel as two collections.
 
     A line of its own for each run, or for each solver, takes ten times as long.
@@ -92,11 +94,11 @@ def _curves(
     thick: list[tuple[str, np.ndarray]] = []
     crosses: list[tuple[str, float, float]] = []
     for solver, group in groups.items():
-        names, steps, x, y = (group[name].to_numpy() for name in ("run", "step", column, metric))
+        names, steps, failed, x, y = (group[name].to_numpy() for name in ("run", "step", "failed", column, metric))
         y = y.astype(float) if floor is None else np.maximum(y.astype(float), floor)
         runs = int(np.count_nonzero(names[1:] != names[:-1])) + 1  # they come sorted
         some = x > 0
-        names, steps, x, y = names[some], steps[some], x[some].astype(float), y[some]
+        names, steps, failed, x, y = names[some], steps[some], failed[some], x[some].astype(float), y[some]
         several = runs > 1
         if len(x):
             first = np.flatnonzero(np.append(True, names[1:] != names[:-1]))
@@ -106,13 +108,9 @@ def _curves(
             gaps = np.cumsum(kept)[last]
             line = np.column_stack([np.insert(values[kept], gaps, np.nan) for values in (x, y)])
             (thin if several else thick).append((solver, line))
-            crosses += [(solver, x[end], y[end]) for end in last if names[end] in failed]
+            crosses += [(solver, x[end], y[end]) for end in last if failed[end]]
         if several:
-            found, count = np.unique(steps, return_counts=True)
-            common = np.isin(steps, found[count == runs])
-            order = np.argsort(steps[common], kind="stable")
-            middle = [np.median(values[common][order].reshape(-1, runs), axis=1) for values in (x, y)]
-            thick.append((solver, np.column_stack(middle)))
+            thick.append((solver, _middle(runs, steps, x, y)))
     for curves, width, alpha in ((thin, 0.6, 0.45), (thick, 1.7, 1.0)):
         ax.add_collection(
             LineCollection(
@@ -128,6 +126,17 @@ def _curves(
             across, up, c=[style.colour(solver) for solver in solvers], marker="x", s=36, linewidths=1.6, zorder=3
         )
     ax.autoscale()  # collections do not ask for it in every matplotlib
+
+
+def _middle(runs: int, steps: np.ndarray, *values: np.ndarray) -> np.ndarray:
+    """The medians over the runs at the steps that all runs have, a column for each of the values."""
+    each = steps[: len(steps) // runs]
+    if len(steps) != runs * len(each) or (steps.reshape(runs, -1) != each).any():  # they have not all the same
+        found, count = np.unique(steps, return_counts=True)
+        common = np.isin(steps, found[count == runs])
+        order = np.argsort(steps[common], kind="stable")
+        values = tuple(part[common][order].reshape(-1, runs).T.ravel() for part in values)
+    return np.column_stack([np.median(part.reshape(runs, -1), axis=0) for part in values])
 
 
 def _legend(figure: Figure, solvers: list[str]) -> None:
@@ -191,14 +200,13 @@ def memory(table: pd.DataFrame) -> Figure:
     columns = min(3, len(problems))
     rows = -(-len(problems) // columns)
     solvers = sorted(table["solver"].unique(), reverse=True)
-    figure, panels = plt.subplots(
-        rows,
-        columns,
-        figsize=(3.1 * columns, (0.17 * len(solvers) + 0.75) * rows),
-        sharey=True,
-        layout="constrained",
-        squeeze=False,
-    )
+    width, height = 3.1 * columns, (0.17 * len(solvers) + 0.75) * rows
+    figure, panels = plt.subplots(rows, columns, figsize=(width, height), sharey=True, squeeze=False)
+    names = 0.15 + 0.075 * max(map(len, solvers))  # inches; to lay it out by the text's size takes ten times as long
+    figure.subplots_adjust(
+        left=names / width, right=1 - 0.1 / width, top=1 - 0.25 / height, bottom=0.45 / height, wspace=0.08,
+        hspace=0.5 * rows / height,
+    )  # fmt: skip
     for ax in panels.flat[len(problems) :]:
         ax.axis("off")
     for ax, problem in zip(panels.flat, problems, strict=False):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,12 +39,20 @@ def write(results: Path, out: Path, only: list[str] | None = None) -> Report:
     be written.
     """
     data = load(results, only)
+    gc.freeze()  # what was read stays to the end, and is not to be walked at every collection of garbage
+    try:
+        return _write(data, results, out)
+    finally:
+        gc.unfreeze()
+
+
+def _write(data: Results, results: Path, out: Path) -> Report:
     for folder in ("figures", "data"):
         (out / folder).mkdir(parents=True, exist_ok=True)
     style.apply()
     hit = targets.hits(data.runs, data.looks)
     leaders = compare.leaders(data.runs, hit)
-    final = data.looks.groupby("run", as_index=False).last() if len(data.looks) else data.looks
+    final = data.looks.groupby("run", as_index=False, observed=True).last() if len(data.looks) else data.looks
     problems = {run: (record.header or {})["problem"] for run, record in data.records.items()}
     text = verdict.paragraph(data.runs, hit, leaders, verdict.against_references(data.runs, final, problems))
     leaders.to_csv(out / "data" / "leaders.csv", index=False)

@@ -99,7 +99,7 @@ def final(runs: pd.DataFrame, looks: pd.DataFrame, metrics: list[str]) -> dict[s
     """What every solver of a problem ends with: medians over seeds of each metric at the last good look."""
     rows = []
     for solver, group in runs.groupby("solver", sort=True):
-        last = looks[looks["run"].isin(group["run"])]
+        last = looks[looks["solver"] == solver]
         statuses = group["status"].value_counts().sort_index()
         rows.append(
             {

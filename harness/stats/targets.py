@@ -42,12 +42,14 @@ def hits(runs: pd.DataFrame, looks: pd.DataFrame) -> pd.DataFrame:
 
 def _hits(runs: pd.DataFrame, looks: pd.DataFrame, measure: str) -> pd.DataFrame:
     looks = looks[looks[measure].notna() & (looks["status"] != "diverged")].sort_values(["run", "step"])
-    start = looks.groupby("run")[measure].transform("first")
-    counts = looks["phi"] <= looks.groupby("run")["phi"].transform("first") if measure == "grad_phi" else True
+    start = looks.groupby("run", observed=True)[measure].transform("first")
+    counts = (
+        looks["phi"] <= looks.groupby("run", observed=True)["phi"].transform("first") if measure == "grad_phi" else True
+    )
     tables = []
     for decade in DECADES[measure]:
         met = looks[(looks[measure] <= start * 10.0**-decade) & counts]
-        first = met.groupby("run")[["total_calls", "grads", "seconds"]].first()
+        first = met.groupby("run", observed=True)[["total_calls", "grads", "seconds"]].first()
         table = runs[["run", "solver", "seed"]].merge(first, left_on="run", right_index=True, how="left")
         tables.append(table.rename(columns={"total_calls": "calls"}).assign(decade=decade))
     return pd.concat(tables).assign(

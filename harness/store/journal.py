@@ -54,11 +54,11 @@ def read(path: Path) -> Record:
     """Read one file. Never raises on content: a foreign or half-written file has ``trouble``."""
     record = Record(path)
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        first, _, rest = path.read_text(encoding="utf-8").partition("\n")
     except (OSError, UnicodeDecodeError) as error:
         record.trouble = f"{path} cannot be read ({type(error).__name__}); move it out of the results folder"
         return record
-    header = _parse(lines[0])
+    header = _parse(first)
     if header is None or header.get("kind") != "header" or not {"key", "problem", "solver"} <= set(header):
         record.trouble = f"{path} is no bilevelbench result (no header in line 1); move it out of the results folder"
         return record
@@ -69,25 +69,31 @@ def read(path: Path) -> Record:
         )
         return record
     record.header = header
-    for number, (line, row) in enumerate(zip(lines[1:], _parse_all(lines[1:]), strict=True), start=2):
-        if row is not None and row.get("kind") == "row" and row.keys() >= NEEDED:
-            record.rows.append(row)
-        elif line:
-            record.trouble = f"{path} is half-written: line {number} is not whole; the lines before it are kept"
-            break
+    record.rows = _all_rows(rest) or []
+    if not record.rows:
+        for number, line in enumerate(rest.split("\n"), start=2):
+            if line and not _is_row(row := _parse(line)):
+                record.trouble = f"{path} is half-written: line {number} is not whole; the lines before it are kept"
+                break
+            if line and row is not None:
+                record.rows.append(row)
     if not record.trouble and record.status == CUT:
         record.trouble = f"{path} is half-written: its run was cut off; the same run command resumes it"
     return record
 
 
-def _parse_all(lines: list[str]) -> list[Any]:
+def _all_rows(text: str) -> list[dict[str, Any]] | None:
+    """The rows of a file of which every line is whole, parsed at once; None for any other."""
+    lines = text.removesuffix("\n")
     try:
-        values: list[Any] = orjson.loads(f"[{','.join(line or 'null' for line in lines)}]")
+        values = orjson.loads(f"[{lines.replace(chr(10), ',')}]")
     except ValueError:
-        values = []
-    if len(values) == len(lines) and all(value is None or isinstance(value, dict) for value in values):
-        return values
-    return [_parse(line) for line in lines]
+        return None
+    return values if len(values) == lines.count("\n") + 1 and all(map(_is_row, values)) else None
+
+
+def _is_row(value: Any) -> bool:
+    return isinstance(value, dict) and value.get("kind") == "row" and value.keys() >= NEEDED
 
 
 def _parse(line: str) -> dict[str, Any] | None:
