@@ -59,8 +59,8 @@ def _libsvm(name: str, size: int, sha256: str, rows: int, features: int, kind: s
     return File((f"libsvm/{name}",), size, f"sha256:{sha256}", (host + name,), read)
 
 
-# Sizes, counts and digests of contents are those of the files at hand; the md5 of MNIST and Omniglot are torchvision's,
-# the sha256 of 20 Newsgroups is scikit-learn's.
+# The md5 of MNIST and Omniglot are torchvision's, the sha256 of 20 Newsgroups is scikit-learn's. The sha256
+# of LIBSVM's files, like all sizes, counts and digests of contents, are those of the files that were at hand.
 SOURCES = {
     "mnist": Source("MNIST: 60000 and 10000 images of digits", "CC BY-SA 3.0 (LeCun, Cortes)", (
         _mnist("train-images-idx3-ubyte.gz", 9912422, "f68b3c2dcbeaaa9fbdd348bbdeb94873"),

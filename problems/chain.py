@@ -11,8 +11,8 @@ def chain(rng: Draw, d: int = 200, kappa: float = 100.0, mu: float = 0.1) -> Pro
 
     g = 1/2 y'Ay - y'x,  f = 1/2 |y - e_1|^2 + mu/2 |x|^2,  A = (1 - 1/kappa)/4 T + I/kappa, T = tridiag(-1, 2, -1): the
     eigenvalues of A lie between 1/kappa and 1. From x0 = y0 = 0 k products reach k coordinates; all later ones stay
-    zero. After Nesterov's lower bound; for bilevel problems Ji, Liang, JMLR 2023. Phi is quadratic, x* solves
-    (A^-2 + mu I) x = A^-1 e_1.
+    zero. After Nesterov's lower bound; for bilevel problems Ji, Liang, JMLR 2023 (unverified). Phi is quadratic, x*
+    solves (A^-2 + mu I) x = A^-1 e_1.
     """
     if d < 2 or kappa < 1 or mu <= 0:
         raise ValueError("d is at least 2, kappa at least 1 and mu positive")

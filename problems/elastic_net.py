@@ -32,11 +32,11 @@ def elastic_net(
 
     g = 1/2 |Ay - b|^2 + x1 |y|_1 + x2/2 |y|^2,  f = 1/2 |By - s|^2, x >= 1e-3 from (1, 0.5), y0 = 0. A, B and noise
     are normal, and so are ``nonzero`` entries of the truth. Gao, Ye, Yin, Zeng, Zhang, ICML 2022 (x >= 0 there, 100
-    rows and 250 features or more). ``form`` is what solvers see of |y|_1: "subgradient", torch's derivative, sign(y)
-    with 0 at 0, so that second derivatives are those of the smooth part; "split", y = u - v with (u, v) >= 0 in R^2p
-    and 1'(u + v) for the norm, smooth with bounds, but merely convex. y*(x) by an active-set method, exact, and
-    differentiable while the set of its nonzero entries stays. Phi* by a grid of 13 x 9 penalties, then Nelder and
-    Mead's method from the two best.
+    rows and 250 features or more, unverified). ``form`` is what solvers see of |y|_1: "subgradient", torch's
+    derivative, sign(y) with 0 at 0, so that second derivatives are those of the smooth part; "split", y = u - v with
+    (u, v) >= 0 in R^2p and 1'(u + v) for the norm, smooth with bounds, but merely convex. y*(x) by an active-set
+    method, exact, and differentiable while the set of its nonzero entries stays. Phi* by a grid of 13 x 9 penalties,
+    then Nelder and Mead's method from the two best.
     """
     if min(n, m, p) < 1 or not 0 <= nonzero <= p or noise < 0:
         raise ValueError("n, m and p are at least 1, nonzero is at most p and noise not negative")

@@ -16,9 +16,10 @@ def hyper_representation(
     """An embedding H of shape (p, d) above, a head w of length d below, inputs and targets Gaussian.
 
     g = 1/2 |A H w - t|^2 / n + gamma/2 |w|^2,  f = 1/2 |B H w - s|^2 / n,  t = A H* w* + noise and s likewise; x0 is
-    normal with variance 1/p, w0 = 0. Sow, Ji, Liang, NeurIPS 2022; Grazzi et al., ICML 2020. Without noise and with
-    gamma = 0 Phi* = 0, on a manifold: H R is as good as H for every invertible R. Shows: minimisers of Phi that are
-    not isolated, a lower level that degenerates with H, the variance of zeroth-order methods in p d variables.
+    normal with variance 1/p, w0 = 0. After Sow, Ji, Liang, NeurIPS 2022, and Grazzi et al., ICML 2020; means in place
+    of their sums, sizes are ours, and gamma = 0.1 as theirs is unverified. Without noise and with gamma = 0 Phi* = 0,
+    on a manifold: H R is as good as H for every invertible R. Shows: minimisers of Phi that are not isolated, a lower
+    level that degenerates with H, the variance of zeroth-order methods in p d variables.
     """
     if min(n, p, d) < 1 or gamma < 0 or noise < 0:
         raise ValueError("n, p and d are at least 1, gamma and noise at least 0")

@@ -9,9 +9,10 @@ from bilevelbench import Draw, Problem, box, problem
 def jump(rng: Draw, x0: float = 0.5, y0: float = 0.5) -> Problem:
     """x, y in [-1, 1]:  g = -xy,  f = x^2 + y. argmin g = {sign x}, Phi(x) = x^2 + sign(x).
 
-    After Chen, Xu, Zhang, COLT 2024 (hardness of bilevel problems without strong convexity). The least value is -1 at
-    x* = 0 with the optimistic y = -1. From x0 = 0.5 whatever descends Phi stops at x -> 0+ where Phi -> 1. Methods that
-    weigh f against the value gap at an unsolved y can step across, and then find -1.
+    After the hardness results of Chen, Xu, Zhang (COLT 2024) for lower levels that are merely convex; that this
+    instance is one of theirs is unverified. The least value is -1 at x* = 0 with the optimistic y = -1. From x0 = 0.5
+    whatever descends Phi stops at x -> 0+ where Phi -> 1. Methods that weigh f against the value gap at an unsolved y
+    can step across, and then find -1.
     """
     if not (-1 <= x0 <= 1 and -1 <= y0 <= 1):
         raise ValueError(f"the start ({x0}, {y0}) lies outside [-1, 1]^2")

@@ -25,7 +25,7 @@ def minimax(rng: Draw, x0: tuple[float, ...] = (4.0,), y0: tuple[float, ...] = (
         phi_star_source="closed form: Phi(x) = 10 |x|",
         project_x=box(-10, 10),
         project_y=box(-10, 10),
-        flags=frozenset({"convex", "multi_valued", "boundary", "nonsmooth"}),
+        flags=frozenset({"convex", "multi_valued", "boundary", "kinked"}),
         selection="optimistic: y is free at x = 0 only, where f is 0 for every y",
         picture=Picture(
             axes=(("x", 0), ("y", 0)),

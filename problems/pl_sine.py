@@ -14,9 +14,9 @@ def pl_sine(rng: Draw, x0: float | None = None, y0: float | None = None) -> Prob
 
     g = (x + y)^2 + x sin^2(x + y),  f = cos(4y + 2) / (1 + exp(2 - 4x)) + 1/2 log((4x - 2)^2 + 1). argmin g = {-x},
     so Phi(x) = cos(2 - 4x) / (1 + exp(2 - 4x)) + 1/2 log((4x - 2)^2 + 1), with three local minima on [0, 3]. The
-    start is uniform, x in [0, 3], y in [-5, 8.5], unless given. (The authors' script has a slip in its hand-written
-    df/dx; here torch differentiates.) Shows: which minimum a solver finds depends on the start; at a small penalty
-    the minima of the penalised problem are elsewhere. Phi* by a grid of 30001 points and Newton's method.
+    start is uniform, x in [0, 3] (theirs: to 3.5), y in [-5, 8.5], unless given. (The authors' script has a slip in its
+    hand-written df/dx; here torch differentiates.) Shows: which minimum a solver finds depends on the start; at a small
+    penalty the minima of the penalised problem are elsewhere. Phi* by a grid of 30001 points and Newton's method.
     """
     start = rng.uniform(0, 1, 2)
     begin_x = float(3 * start[0]) if x0 is None else x0

@@ -47,11 +47,11 @@ def poisoning(
     eights against the label 3. k = ``share`` of the clean training images. They start as copies of training images
     with random wrong labels (targeted: of eights, labelled 3), which is the line "label flips".
     Mehra and Hamm (2019), section 3.4: MNIST, 1000 images train and 1000 validate, 1 to 6 % poison, decay 0.0025 as
-    in their code (their text says 0.05). Test images here are from the official test file, theirs are not, so their
-    published accuracies are no reference. Digits: 300, 300, 1000. Shows: a sign to get wrong, solutions on bounds,
-    many upper variables (47040 on MNIST).
-    ``accuracy`` and ``drop`` (against no poison) on test images; ``success``: share of test eights called 3. The
-    upper level is the attacker: untargeted, a lower accuracy is the better one.
+    in their code (their text says 0.05); their targeted attack has 1000, 4000 and 5000 images, even in the classes.
+    Test images here are from the official test file, theirs are not, so their published accuracies are no reference.
+    Digits: 300, 300, 1000. Shows: a sign to get wrong, solutions on bounds, many upper variables (47040 on MNIST).
+    ``accuracy`` and ``drop`` (against no poison) on test images; ``success``: share of test eights called 3. The upper
+    level is the attacker: untargeted, a lower accuracy is the better one.
     """
     if not 0 < share <= 1 or decay <= 0:
         raise ValueError("share is above 0 and at most 1, decay is positive")

@@ -202,3 +202,18 @@ def test_first_order_alternation_is_biased_on_the_toy_of_darts():
             oracle.begin(k)
             state = solver.step(oracle, state)
         assert float(state.x) == pytest.approx(end, abs=1e-6)
+
+
+def test_the_bilinear_game_is_smooth_and_only_its_answer_jumps():
+    """Gradients of f and g are linear along every line, y* is not: flagged for that, and not as a kink of f or g."""
+    problem, rng = build("minimax"), Draw(1)
+    a, b = rng.normal(2, 2)
+    for function in (problem.f, problem.g):
+        at_a, at_b, middle = (
+            torch.func.grad(lambda z: function(z[:1], z[1:]))(point)  # noqa: B023
+            for point in (a, b, (a + b) / 2)
+        )
+        torch.testing.assert_close((at_a + at_b) / 2, middle)
+    assert "nonsmooth" not in problem.flags
+    assert "kinked" in problem.flags
+    assert float(problem.y_star(torch.tensor([1e-9]))) == -float(problem.y_star(torch.tensor([-1e-9]))) == 10.0

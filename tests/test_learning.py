@@ -354,3 +354,16 @@ def test_the_best_weights_of_fair_on_a9a_by_scikit_learn_and_differences():
     ends = [minimize(phi, x, method="L-BFGS-B", bounds=[(-3, 3)] * 4, options={"eps": 1e-5}) for x in starts]
     assert min(end.fun for end in ends) == pytest.approx(problem.phi_star, abs=1e-7)
     assert min(phi(x) for x in rng.uniform(-3, 3, (30, 4))) > problem.phi_star
+
+
+@needs_a9a
+@pytest.mark.data
+def test_the_groups_of_a9a_are_the_columns_of_sex():
+    """Shares of women and of high incomes in each group, counted once from the file's text."""
+    whole = fair_module._a9a(Draw(0), 16000)
+    groups, labels = (np.concatenate([part[i] for part in whole[:2]]) for i in (2, 1))
+    assert 1 - groups.mean() == pytest.approx(0.3308, abs=0.002)
+    assert (labels[groups == 0] > 0).mean() == pytest.approx(0.1095, abs=0.003)
+    assert (labels[groups == 1] > 0).mean() == pytest.approx(0.3057, abs=0.003)
+    assert whole[0].inputs.shape == (16000, 122)  # the two columns left out, one of ones added
+    assert (whole[0].inputs[:, -1] == 1).all()
