@@ -259,3 +259,37 @@ def test_the_numbers_of_seed_0_stay(name):
     for tensor in (problem.x0, problem.y0, *rng.data):
         digest.update(np.char.mod("%.9e", np.round(tensor.double().numpy(), 12).ravel() + 0.0).astype("S").tobytes())
     assert DIGESTS.get(name) == digest.hexdigest()[:16], f"the numbers of {name} changed: {digest.hexdigest()[:16]}"
+
+
+# What two seeds share, of x0, y0 and the tensors in the order in which they are put: a start at zero, an identity, ...
+SHARED = {
+    "architecture": ["x0"], "box_quadratic": ["y0"], "continual": [2, 3, 6, 7],  # the tasks and weights of rows
+    "coreset_kernel": ["x0", "y0"], "dictionary": ["y0"], "elastic_net": ["x0", "y0"], "fair": ["x0", "y0"],
+    "few_shot": ["y0"], "finite_sum_quadratic": ["x0", "y0"], "flat_lower": ["x0", "y0"],
+    "hyper_cleaning": ["x0", "y0"], "hyper_representation": ["y0", 4], "l2_newsgroups": ["x0", "y0"],
+    "logistic": ["x0", "y0"], "min_norm": ["x0"], "penalty_example": [0, 1],  # example 1 has no matrix
+    "poisoning": ["y0"], "policy": ["x0", "y0", 2], "reweighting": ["x0", "y0", 1, 3],  # labels, class by class
+    "simplex_projection": ["y0"], "smd": [0, 1], "svm": ["y0"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_another_seed_varies_every_part(name):
+    """Data, noise, split and start, one by one: a part that stands still is caught though others vary."""
+    draws = Draw(0), Draw(1)
+    try:
+        one, other = (build_problem(name, draw) for draw in draws)
+    except Unsupported as reason:
+        pytest.skip(str(reason))
+    parts = [{"x0": p.x0, "y0": p.y0, **dict(enumerate(d.data))} for p, d in zip((one, other), draws, strict=True)]
+    same = [k for k, part in parts[0].items() if part.shape == parts[1][k].shape and torch.equal(part, parts[1][k])]
+    assert same == (SHARED.get(name, []) if one.seeded else list(parts[0]))
+
+
+def test_another_seed_makes_other_labels_noisy():
+    masks = []
+    for seed in (0, 1):
+        parts = split(Draw(seed), "digits", PROTOCOLS["recommended"], 0.5)
+        masks.append(parts.noisy != parts.labels)
+        assert masks[-1].sum() == 300
+    assert 0.3 < (masks[0] != masks[1]).mean() < 0.7
