@@ -141,6 +141,20 @@ def test_what_does_not_fit_is_not_available(monkeypatch):
         steps.Calls().setup("quadratic", "soba")
 
 
+def test_a_step_that_takes_minutes_is_not_available():
+    with pytest.raises(NotImplementedError, match="more than 1000 calls"):
+        steps.Memory().setup("hyper_cleaning", "fmd")
+
+
+def test_the_suite_has_loaded_all_solvers_and_problems():
+    """asv forks each of thousands of values from a process with the suite: what it has not, each imports anew."""
+    code = (
+        "import bilevelbench.asv.steps\nfrom bilevelbench.core.registry import PROBLEMS, SOLVERS\n"
+        "assert len(SOLVERS.entries) > 40 and len(PROBLEMS.entries) > 30"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 # -- the benchmarks
 
 
@@ -199,7 +213,9 @@ def test_step_over_floor(monkeypatch):
         assert 0.5 < bench.track_step_over_floor("quadratic", "itd", engine, "cpu") < 50
 
 
-@pytest.mark.parametrize(("engine", "device", "solver"), [("cuda_graph", "cpu", "bome"), ("compiled", "cpu", "aid_cg")])
+@pytest.mark.parametrize(
+    ("engine", "device", "solver"), [("cuda_graph", "cpu", "bome"), ("functional", "cpu", "aid_cg")]
+)
 def test_engines_that_cannot_or_need_not_be_followed_are_not_available(engine, device, solver):
     with pytest.raises(NotImplementedError):
         steps.Time().setup("quadratic", solver, engine, device)
