@@ -11,7 +11,8 @@ def min_norm(rng: Draw, rows: int = 20, d: int = 50, start: float = 1.0) -> Prob
 
     f = 1/2 |y|^2, g = 1/2 |Ay - b|^2 / rows; x has one coordinate that neither knows. From y0 = 0 everything that
     descends g finds y* by luck, since it never leaves the row space; from y0 != 0 (here normal times ``start``) only
-    methods that look at f among the minimisers of g do. "Simple bilevel optimisation" is the name of this class.
+    methods that look at f among the minimisers of g do. Phi is the same everywhere, so ``distance``, |y - y*|, tells
+    solvers apart. "Simple bilevel optimisation" is the name of this class.
     """
     if not 1 <= rows <= d:
         raise ValueError("rows is at least 1 and at most d")
@@ -31,6 +32,8 @@ def min_norm(rng: Draw, rows: int = 20, d: int = 50, start: float = 1.0) -> Prob
         y_star=lambda x: y_best.to(x) + 0 * x.sum(),
         phi_star=float(0.5 * best @ best),
         phi_star_source="the pseudo-inverse: 1/2 |A^+ b|^2",
+        metrics=lambda x, y: {"distance": float((y - y_best.to(y)).norm())},
+        better={"distance": "lower"},
         flags=frozenset({"convex", "pl", "multi_valued"}),
         selection="optimistic: f is |y|^2 / 2, and the pseudo-inverse gives the shortest minimiser",
     )

@@ -76,6 +76,15 @@ def test_a_flat_place_above_the_start_and_a_look_that_diverged_reach_nothing():
         assert np.isfinite(targets.hits(runs, looks)["calls"]).mean() == share
 
 
+def test_a_measure_with_nothing_left_to_reach_sets_no_targets(tmp_path):
+    write_run(tmp_path, gaps=(0.0, 0.0), extra={"grad_phi": 0.0, "distance": 1.0})
+    _, hit = table(tmp_path)
+    assert set(hit["measure"]) == {"distance"}
+    assert not np.isfinite(hit["calls"]).any()
+    write_run(tmp_path, "other", gaps=(0.0, 0.0), extra={"grad_phi": 0.0})
+    assert "other" not in set(table(tmp_path)[1]["problem"])
+
+
 def test_unsolved_is_infinite_and_stays_in_the_denominator(tmp_path):
     write_run(tmp_path, solver="good", gaps=(1.0, 1e-9))
     write_run(tmp_path, solver="bad", gaps=(1.0, 0.9))

@@ -54,6 +54,8 @@ def test_a_value_in_quotes_is_a_multiple_of_the_lower_step():
     specs = tune.configurations("penalty", {"T": [1], "lr_inner": ["0.5", 0.1]}, [1.0, 2.0], 0.4)
     assert [spec.arguments["lr_inner"] for spec in specs] == [0.2, 0.1, 0.2, 0.1]
     assert [spec.arguments["lr"] for spec in specs] == [1.0, 1.0, 2.0, 2.0]
+    longer = tune.configurations("vpbgd", {"lr_times": 10.0, "gamma": [30.0]}, [0.1, 0.3], 0.4)
+    assert [spec.arguments["lr"] for spec in longer] == [1.0, 3.0]
 
 
 def test_each_problem_has_its_block_and_a_diverging_step_is_not_chosen(threads, tmp_path):

@@ -4,12 +4,13 @@
 
 A grid file lists problems, each with the values of ``lr`` tried for every solver, the ``lr_inner`` of all of them and
 a budget; and solvers, each with further knobs to try (``only.SOLVER`` of a problem replaces some of them there). A
-knob's value in quotes, "0.3", is that multiple of the problem's ``lr_inner``. Where ``spec`` is a list each of its
-problems is tuned by itself; those of ``also`` take over what was chosen. A solver's configurations are the product of
-its lists, the same number for every solver; controls without a step on x have fewer. ``solvers`` of a problem names
-those that take part there, all of them if it is left out. The best is the one with the least Phi where the budget ends
-(see ``final_phi``), among runs that did not fail, on ``seed``, which the suite itself does not use. Where every
-configuration failed the first one is kept, so that the report shows the failure.
+knob's value in quotes, "0.3", is that multiple of the problem's ``lr_inner``; ``lr_times`` multiplies the values of
+``lr`` for a solver that divides its steps by a number of its own, as V-PBGD does by gamma. Where ``spec`` is a list
+each of its problems is tuned by itself; those of ``also`` take over what was chosen. A solver's configurations are the
+product of its lists, the same number for every solver; controls without a step on x have fewer. ``solvers`` of a
+problem names those that take part there, all of them if it is left out. The best is the one with the least Phi where
+the budget ends (see ``final_phi``), among runs that did not fail, on ``seed``, which the suite itself does not use.
+Where every configuration failed the first one is kept, so that the report shows the failure.
 
 ``--scores``: a file of JSON lines to which each score is added, and what it holds is not computed again: an
 interrupted command goes on where it was. Throw it away when a solver or a problem has changed.
@@ -48,8 +49,9 @@ Task = tuple[str, str, int, int]  # problem, solver, seed, calls
 
 def configurations(solver: str, extra: dict[str, list[Any]], lr: list[float], lr_inner: float) -> list[Spec]:
     """The product of a solver's lists, ``lr`` first. ``lr`` and ``lr_inner`` are set where the solver has them."""
-    known = knobs(SOLVERS.entry(Spec(solver, {})))
-    lists = {"lr": lr, **extra} if "lr" in known else extra
+    known, times = knobs(SOLVERS.entry(Spec(solver, {}))), extra.get("lr_times", 1)
+    extra = {knob: values for knob, values in extra.items() if knob != "lr_times"}
+    lists = {"lr": [_short(times * value) for value in lr], **extra} if "lr" in known else extra
     fixed = {"lr_inner": lr_inner} if "lr_inner" in known and "lr_inner" not in extra else {}
     return [
         Spec(solver, fixed | {knob: _value(value, lr_inner) for knob, value in zip(lists, values, strict=True)})
@@ -58,7 +60,11 @@ def configurations(solver: str, extra: dict[str, list[Any]], lr: list[float], lr
 
 
 def _value(value: Any, lr_inner: float) -> Any:
-    return float(f"{float(value) * lr_inner:.3g}") if isinstance(value, str) else value
+    return _short(float(value) * lr_inner) if isinstance(value, str) else value
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.3g}")
 
 
 def final_phi(problem: str, solver: str, seed: int, calls: int) -> float:
