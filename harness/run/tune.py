@@ -47,9 +47,9 @@ from .judge import Judge
 Task = tuple[str, str, int, int]  # problem, solver, seed, calls
 
 
-def configurations(solver: str, extra: dict[str, list[Any]], lr: list[float], lr_inner: float) -> list[Spec]:
+def configurations(solver: str, extra: dict[str, Any], lr: list[float], lr_inner: float) -> list[Spec]:
     """The product of a solver's lists, ``lr`` first. ``lr`` and ``lr_inner`` are set where the solver has them."""
-    known, times = knobs(SOLVERS.entry(Spec(solver, {}))), extra.get("lr_times", 1)
+    known, times = knobs(SOLVERS.entry(Spec(solver, {}))), extra.get("lr_times", 1.0)
     extra = {knob: values for knob, values in extra.items() if knob != "lr_times"}
     lists = {"lr": [_short(times * value) for value in lr], **extra} if "lr" in known else extra
     fixed = {"lr_inner": lr_inner} if "lr_inner" in known and "lr_inner" not in extra else {}
