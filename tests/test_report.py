@@ -2,12 +2,13 @@
 
 import re
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 from rich.console import Console
 
-from bilevelbench.report import sheet
+from bilevelbench.report import figures, sheet
 from bilevelbench.report.page import write
 from bilevelbench.report.terminal import show
 from tests.results_factory import write_run
@@ -68,6 +69,18 @@ def test_the_page_has_every_part(results, tmp_path):
         assert words in html
     assert html.count("<svg") >= 5
     assert report.verdict in html.replace("&#39;", "'")
+
+
+@pytest.mark.parametrize(
+    ("levels", "rows"),
+    [((0.5, 0.51, 0.9), {"high", "middle, low"}), ((0.2, 0.5, 0.9), {"high", "middle", "low"})],
+)
+def test_names_of_lines_do_not_overlap(levels, rows):
+    ax = plt.figure().add_subplot()
+    ax.set_ylim(0, 1)
+    figures._names(ax, dict(zip(("low", "middle", "high"), levels, strict=True)))
+    assert {text.get_text() for text in ax.texts} == rows
+    plt.close("all")
 
 
 def test_the_page_is_self_contained(results, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from typing import Any
 
@@ -20,6 +21,7 @@ warnings.filterwarnings("ignore", message="Attempting to set identical low and h
 AXES = {"total_calls": "oracle calls", "seconds": "seconds"}
 LINEAR = ("accuracy", "f1", "auc")  # shares; everything else is drawn over decades, unless it spans hardly one
 NARROW = 20
+CLOSE = 0.035  # of a panel's height: two rows of names need that much
 MOST_POINTS = 12000  # of a figure's thin lines: more can be told apart by nobody, and the page is to open
 FAILED = ("diverged", "error", "timeout", "oom", "cut off")
 
@@ -47,19 +49,9 @@ def convergence(looks: pd.DataFrame, runs: pd.DataFrame, metric: str, lines: dic
         if len(start) and start.nunique() == 1:
             level = float(start.iloc[0]) if floor is None else max(float(start.iloc[0]), floor)
             ax.axhline(level, color="#999", lw=0.7, ls=":")
-        for name, value in lines.items():
-            if linear or value > 0:
-                ax.axhline(value, color="#333", lw=0.7, ls="--")
-                if column == "seconds":
-                    ax.annotate(
-                        name,
-                        (1, value),
-                        xycoords=("axes fraction", "data"),
-                        fontsize=6.5,
-                        color="#333",
-                        ha="right",
-                        va="bottom",
-                    )
+        drawn = {name: value for name, value in lines.items() if linear or value > 0}
+        for value in drawn.values():
+            ax.axhline(value, color="#333", lw=0.7, ls="--")
         if not (data[column] > 0).any():  # no run came past its start: an axis without a scale of its own
             ax.set_xlim(1, 10)
         ax.set(xscale="log", xlabel=label, yscale="linear" if linear else "log")
@@ -67,10 +59,29 @@ def convergence(looks: pd.DataFrame, runs: pd.DataFrame, metric: str, lines: dic
         style.decades(ax.xaxis)
         if not linear:
             style.decades(ax.yaxis)
+    _names(panels[1], drawn)
     panels[0].set_ylabel(metric)
     panels[0].yaxis.set_label_coords(0.022, 0.55, transform=figure.transFigure)
     _legend(figure, list(groups))
     return figure, remark
+
+
+def _names(ax: Axes, lines: dict[str, float]) -> None:
+    """The names of reference lines above them, in one row where lines are too close for two."""
+    if not lines:
+        return
+    height = ax.transAxes.inverted().transform(ax.transData.transform([(1.0, value) for value in lines.values()]))[:, 1]
+    places = sorted(zip(height, lines, strict=True), reverse=True)
+    rows = [[places[0]]]
+    for above, here in itertools.pairwise(places):
+        if above[0] - here[0] > CLOSE:
+            rows.append([])
+        rows[-1].append(here)
+    for row in rows:
+        ax.annotate(
+            ", ".join(name for _, name in row), (1, row[0][0]),
+            xycoords="axes fraction", fontsize=6.5, color="#333", ha="right", va="bottom",
+        )  # fmt: skip
 
 
 def _floor(values: pd.Series) -> tuple[float | None, str]:
