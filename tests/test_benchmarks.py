@@ -1,9 +1,11 @@
 """The page of benchmarks, and what people ask of it and of the gate that cannot be done: one sentence, exit 2."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from bilevelbench.asv import replay
@@ -16,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 
 def made(path, median=0.001, node="here", version="5.1.0", passed=True):
     extra = {"solver": "bome", "layer": "floor", "passed": passed, "found": "1.10 (1.08 to 1.12)", "expected": "<= 1.4",
-             "remark": "<b>", "dg_y": 10}  # fmt: skip
+             "remark": "<b>", "dg_y": 10, "interval": [1.1, 1.08, 1.12], "limit": 1.4}  # fmt: skip
     bench = {"name": "test_gate[floor-bome]", "fullname": "x::test_gate[floor-bome]", "stats": {"median": median},
              "extra_info": extra}  # fmt: skip
     info = {"node": node, "machine": "x86", "python_version": "3.11.7", "cpu": {"brand_raw": "a processor"}}
@@ -39,7 +41,34 @@ def test_everything_in_extra_info_is_on_the_page(tmp_path):
 
 def test_seconds_of_one_machine_are_compared(tmp_path):
     old, new = made(tmp_path / "old.json"), made(tmp_path / "new.json", median=0.003)
-    assert "<td>3.00</td>" in write(new, tmp_path / "out", old).read_text()
+    assert '<td class="n">3.00</td>' in write(new, tmp_path / "out", old).read_text()
+
+
+def test_the_page_has_pictures_and_is_self_contained(tmp_path):
+    old, new = made(tmp_path / "old.json"), made(tmp_path / "new.json", median=0.003)
+    for earlier, drawn in ((None, ["floor"]), (old, ["floor", "seconds"])):
+        page = write(new, tmp_path / str(len(drawn)), earlier).read_text()
+        assert page.count("<svg") == len(drawn)
+        for stem in drawn:
+            assert f'id="{stem}"' in page
+        for link in re.findall(r'href="((?:figures|data)/[^"]+)"', page):
+            assert (tmp_path / str(len(drawn)) / link).stat().st_size > 0, link
+        assert not re.findall(r'(?:src|href)="(?:https?:)?//', page)
+
+
+def test_the_numbers_drawn_are_those_of_the_file(tmp_path):
+    write(made(tmp_path / "new.json", 0.003), tmp_path / "out", made(tmp_path / "old.json"))
+    (row,) = pd.read_csv(tmp_path / "out" / "data" / "benchmarks.csv").to_dict("records")
+    assert [row[name] for name in ("ratio", "low", "high", "limit", "ratio_before")] == [1.1, 1.08, 1.12, 1.4, 1.1]
+    assert row["over_earlier"] == pytest.approx(3)
+
+
+@pytest.mark.parametrize("benchmarks", [[], [{"name": "plain", "fullname": "plain", "stats": {"median": 1.0}}]])
+def test_files_without_a_gate_in_them_are_shown_too(tmp_path, benchmarks):
+    content = json.loads(made(tmp_path / "new.json").read_text()) | {"benchmarks": benchmarks}
+    (tmp_path / "new.json").write_text(json.dumps(content))
+    page = write(tmp_path / "new.json", tmp_path / "out", tmp_path / "new.json").read_text()
+    assert f"{len(benchmarks)} benchmark" in page
 
 
 @pytest.mark.parametrize(("change", "words"), [({"node": "there"}, "another machine"), ({"version": "6.0"}, "schema")])

@@ -45,7 +45,10 @@ VERSION = f"torch {'.'.join(torch.__version__.split('.')[:2])}, python {'.'.join
 
 
 class Verdict(NamedTuple):
-    """One layer of one solver: whether it passed, what was found, what was expected, a remark."""
+    """One layer of one solver: whether it passed, what was found, what was expected, a remark.
+
+    interval: (median, low, high) of a ratio, and ``limit`` what ``low`` must not exceed; None in layers that count.
+    """
 
     solver: str
     layer: str
@@ -53,6 +56,8 @@ class Verdict(NamedTuple):
     found: str
     expected: str
     remark: str = ""
+    interval: Ratio | None = None
+    limit: float | None = None
 
 
 def problem() -> Problem:
@@ -136,7 +141,8 @@ def verdict(name: str, layer: str, baseline: dict[str, Any], solver: Solver | No
     if layer == "floor":
         limit = SLACK * known["ratio"]
         ratio = step_over_floor(p, solver)
-        return Verdict(name, layer, ratio.low <= limit, shown(ratio), f"<= {limit:.2f}")
+        passed = ratio.low <= limit
+        return Verdict(name, layer, passed, shown(ratio), f"<= {limit:.2f}", interval=ratio, limit=limit)
     kinds = {
         "calls": (["calls"], ["calls"]),
         "operations": (["operations", "python_calls"], ["own_operations"]),
@@ -191,6 +197,6 @@ def gate(name: str, layer: str, baseline: Path | str, benchmark: Any = None, sol
     """Fail with a sentence where a layer does not hold. ``benchmark`` is pytest-benchmark's fixture, to be told."""
     found = verdict(name, layer, read(baseline), solver)
     if benchmark is not None:
-        benchmark.extra_info.update(found._asdict())
+        benchmark.extra_info.update({k: v for k, v in found._asdict().items() if v is not None})
         benchmark.pedantic(steps_of(problem(), solver or make_solver(name), 1), rounds=3, warmup_rounds=1)
     assert found.passed, f"{name}, {layer}: {found.found}; expected {found.expected}. {found.remark}"

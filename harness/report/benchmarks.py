@@ -1,15 +1,25 @@
-"""A page of what pytest-benchmark measured: everything in ``extra_info``, and medians beside an earlier file's."""
+"""A page of what pytest-benchmark measured: everything in ``extra_info``, ratios drawn, an earlier file beside it."""
 
 from __future__ import annotations
 
-import html
 import json
 from pathlib import Path
 from typing import Any
 
+import jinja2
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
 from bilevelbench.core.errors import RequestError
 
+from . import style
+from .tables import number
+
 HEADS = ("solver", "layer", "passed", "found", "expected", "remark")
+DRAWN = ("interval", "limit")  # numbers behind ``found`` and ``expected``
+ROW = 0.19  # inches of a figure's height for each name
 MACHINE = ("node", "machine", "python_version")
 
 
@@ -34,7 +44,7 @@ def machine(content: dict[str, Any]) -> str:
 
 
 def write(path: Path, out: Path, earlier: Path | None = None) -> Path:
-    """Write ``benchmarks.html`` under ``out``. ``earlier``: another file; of another machine it is refused."""
+    """Write ``benchmarks.html``, its figures and data under ``out``. ``earlier``: another file, of the same machine."""
     new, old = read(path), read(earlier) if earlier else None
     if old is not None and machine(old) != machine(new):
         raise RequestError(
@@ -43,32 +53,98 @@ def write(path: Path, out: Path, earlier: Path | None = None) -> Path:
         )
     if old is not None and old["version"].partition(".")[0] != new["version"].partition(".")[0]:
         raise RequestError(f"{earlier} has another schema of pytest-benchmark ({old['version']}) than {path}")
-    before = {} if old is None else {bench["fullname"]: bench["stats"]["median"] for bench in old["benchmarks"]}
-    rows = [_row(bench, before) for bench in new["benchmarks"]]
-    failed = sum((bench.get("extra_info") or {}).get("passed") is False for bench in new["benchmarks"])
-    heads = ["test", *HEADS, "more", "median, ms", *(["over the earlier"] if before else [])]
-    out.mkdir(parents=True, exist_ok=True)
-    page = out / "benchmarks.html"
-    style = (Path(__file__).parent / "templates" / "style.css").read_text(encoding="utf-8")
-    cells = "\n".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    page.write_text(
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>bilevelbench gate</title>'
-        f"<style>{style}</style></head><body><main><h1>Performance gate</h1>"
-        f'<p class="verdict">{len(rows)} benchmarks, {failed} outside what is expected.</p>'
-        f'<p class="note">{html.escape(machine(new))}, {html.escape(str(new.get("datetime", "")))}. '
-        "The gate judges counts and ratios; the seconds are to be looked at on a quiet machine.</p>"
-        f'<div class="wide"><table><thead><tr>{"".join(f"<th>{head}</th>" for head in heads)}</tr></thead>'
-        f"<tbody>{cells}</tbody></table></div></main></body></html>\n",
-        encoding="utf-8",
-    )
-    return page
+    table = _table(new, old)
+    for folder in ("figures", "data"):
+        (out / folder).mkdir(parents=True, exist_ok=True)
+    table.drop(columns=["more"]).to_csv(out / "data" / "benchmarks.csv", index=False)
+    style.apply()
+    drawn = []
+    for stem, title, figure in (
+        ("floor", "Steps over their floor, oracle over its frozen copy", _ratios(table, old is not None)),
+        ("seconds", "Seconds over the earlier file's", _over_earlier(table)),
+    ):
+        if figure is not None:
+            drawn.append({"stem": stem, "title": title, "svg": style.save(figure, out / "figures", stem)})
+            plt.close(figure)
+    rows = table.to_dict("records")
+    loader = jinja2.PackageLoader("bilevelbench.report")
+    page = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
+    text = page.get_template("benchmarks.html.jinja").render(
+        machine=machine(new), made=new.get("datetime", ""), earlier=old and old.get("datetime", ""), figures=drawn,
+        rows=sorted(rows, key=lambda row: row["passed"] is not False), number=number,
+        failed=sum(row["passed"] is False for row in rows),
+    )  # fmt: skip
+    (out / "benchmarks.html").write_text(text, encoding="utf-8")
+    return out / "benchmarks.html"
 
 
-def _row(bench: dict[str, Any], before: dict[str, float]) -> list[str]:
-    extra, median = bench.get("extra_info") or {}, bench["stats"]["median"]
-    more = ", ".join(f"{name} {value}" for name, value in extra.items() if name not in HEADS)
-    row = [bench["name"], *(str(extra.get(head, "")) for head in HEADS), more, f"{1e3 * median:.3g}"]
-    if before:
-        old = before.get(bench["fullname"])
-        row.append("new" if old is None else f"{median / old:.2f}")
-    return row
+def _table(new: dict[str, Any], old: dict[str, Any] | None) -> pd.DataFrame:
+    """A row per benchmark: HEADS, then median, low, high and limit of a ratio, milliseconds, and what was before."""
+    before = {bench["fullname"]: bench for bench in (old or {}).get("benchmarks", [])}
+    rows = []
+    for bench in new["benchmarks"]:
+        extra, ms = bench.get("extra_info") or {}, 1e3 * bench["stats"]["median"]
+        was = before.get(bench["fullname"])
+        low_high = dict(zip(("ratio", "low", "high"), extra.get("interval") or [None] * 3, strict=True))
+        more = {name: value for name, value in extra.items() if name not in (*HEADS, *DRAWN)}
+        rows.append(
+            {"test": bench["name"], **{head: extra.get(head, "") for head in HEADS},
+             "more": ", ".join(f"{name} {value}" for name, value in more.items()),
+             **low_high, "limit": extra.get("limit"),
+             "ratio_before": ((was or {}).get("extra_info", {}).get("interval") or [None])[0],
+             "milliseconds": ms, "over_earlier": ms / (1e3 * was["stats"]["median"]) if was else None}
+        )  # fmt: skip
+    return pd.DataFrame(rows, columns=list(rows[0]) if rows else ["test", *HEADS, "more"])
+
+
+def _names(table: pd.DataFrame) -> pd.Series:
+    """What a row of a figure is called: the solver, the oracle's answer, or the test where it says neither."""
+    named = table["solver"].where(table["solver"] != "", table["test"])
+    return named.where(~table["layer"].astype(str).str.startswith("oracle "), table["layer"])
+
+
+def _ratios(table: pd.DataFrame, compared: bool) -> Figure | None:
+    """Each ratio with its interval and its limit; a ring where the earlier file had it."""
+    shown = table[table["ratio"].notna()] if "ratio" in table else table[:0]
+    if not len(shown):
+        return None
+    figure, ax = _rows(list(_names(shown)))
+    for place, (name, row) in enumerate(zip(_names(shown), shown.to_dict("records"), strict=True)):
+        colour = style.colour(name)
+        ax.plot([row["low"], row["high"]], [place, place], color=colour, lw=2)
+        ax.plot(row["ratio"], place, "o", color=colour, ms=4)
+        ax.plot(row["limit"], place, "|", color="#c00" if row["low"] > row["limit"] else "#333", ms=8, mew=1.4)
+        if pd.notna(row["ratio_before"]):
+            ax.plot(row["ratio_before"], place, "o", mfc="none", mec="#333", ms=6, mew=0.8)
+    ax.axvline(1, color="#999", lw=0.7, ls=":")
+    ax.set_xlabel("ratio, 95 % interval; |: limit" + ("; ring: earlier" if compared else ""))
+    return figure
+
+
+def _over_earlier(table: pd.DataFrame) -> Figure | None:
+    """Median seconds of every benchmark over the earlier file's, a row per solver."""
+    import seaborn as sns
+
+    shown = table[table["over_earlier"].notna()] if "over_earlier" in table else table[:0]
+    if not len(shown):
+        return None
+    data = pd.DataFrame({"name": _names(shown), "over": shown["over_earlier"].astype(float), "layer": shown["layer"]})
+    data["layer"] = data["layer"].replace(r"^oracle .*", "oracle", regex=True).replace("", "other")
+    names = list(dict.fromkeys(data["name"]))
+    figure, ax = _rows(names)
+    sns.stripplot(data, x="over", y="name", order=names, hue="layer", jitter=False, size=4.5, alpha=0.8, ax=ax)
+    ax.axvline(1, color="#999", lw=0.7, ls=":")
+    ax.set(xscale="log", xlabel="median seconds, later over earlier", ylabel="")
+    style.decades(ax.xaxis)
+    low, high = min(0.5, 0.9 * data["over"].min()), max(2.0, 1.1 * data["over"].max())
+    ax.set_xlim(low, high)
+    ax.set_xticks(ticks := [tick for tick in (0.1, 0.2, 0.5, 1, 2, 5, 10) if low <= tick <= high], map(str, ticks))
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    return figure
+
+
+def _rows(names: list[str]) -> tuple[Figure, Axes]:
+    figure, ax = plt.subplots(figsize=(9.2, ROW * len(names) + 0.8), layout="constrained")
+    ax.set_yticks(range(len(names)), names)
+    ax.set_ylim(len(names) - 0.4, -0.6)
+    return figure, ax

@@ -41,7 +41,13 @@ def test_calls_per_step(name, benchmark):
 
     benchmark.pedantic(step, rounds=ROUNDS, iterations=1, warmup_rounds=1)
     assert made
-    benchmark.extra_info.update(made[-1], total=total(made[-1]))
+    found = ", ".join(f"{n} {kind}" for kind, n in sorted(made[-1].items()))
+    fits = all(set(seen) <= set(bounds) for seen in made) and all(
+        low <= seen.get(kind, 0) <= high for seen in made for kind, (low, high) in bounds.items()
+    )
+    benchmark.extra_info.update(
+        solver=name, layer="calls", passed=fits, found=found, expected=solver.calls, total=total(made[-1])
+    )
     for seen in made:
         assert set(seen) <= set(bounds), f"asks for {sorted(set(seen) - set(bounds))}, declares {solver.calls}"
         for kind, (low, high) in bounds.items():

@@ -57,7 +57,8 @@ def over_frozen(kind):
 def test_the_oracle_takes_no_longer_than_it_did(kind, benchmark):
     ratio = over_frozen(kind)
     benchmark.extra_info.update(solver="(the oracle)", layer=f"oracle {kind}", found=gates.shown(ratio),
-                                expected=f"<= {ORACLE_LIMIT}", passed=ratio.low <= ORACLE_LIMIT)  # fmt: skip
+                                expected=f"<= {ORACLE_LIMIT}", passed=ratio.low <= ORACLE_LIMIT,
+                                interval=ratio, limit=ORACLE_LIMIT)  # fmt: skip
     benchmark.pedantic(lambda: None, rounds=1)
     assert ratio.low <= ORACLE_LIMIT, gates.shown(ratio)
 
