@@ -123,8 +123,6 @@ def _ratios(table: pd.DataFrame, compared: bool) -> Figure | None:
 
 def _over_earlier(table: pd.DataFrame) -> Figure | None:
     """Median seconds of every benchmark over the earlier file's, a row per solver."""
-    import seaborn as sns
-
     shown = table[table["over_earlier"].notna()] if "over_earlier" in table else table[:0]
     if not len(shown):
         return None
@@ -132,9 +130,10 @@ def _over_earlier(table: pd.DataFrame) -> Figure | None:
     data["layer"] = data["layer"].replace(r"^oracle .*", "oracle", regex=True).replace("", "other")
     names = list(dict.fromkeys(data["name"]))
     figure, ax = _rows(names)
-    sns.stripplot(data, x="over", y="name", order=names, hue="layer", jitter=False, size=4.5, alpha=0.8, ax=ax)
+    for layer, points in data.groupby("layer", sort=False):
+        ax.scatter(points["over"], points["name"].map(names.index), s=20, alpha=0.8, label=layer)
     ax.axvline(1, color="#999", lw=0.7, ls=":")
-    ax.set(xscale="log", xlabel="median seconds, later over earlier", ylabel="")
+    ax.set(xscale="log", xlabel="median seconds, later over earlier")
     style.decades(ax.xaxis)
     low, high = min(0.5, 0.9 * data["over"].min()), max(2.0, 1.1 * data["over"].max())
     ax.set_xlim(low, high)
