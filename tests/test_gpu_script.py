@@ -20,6 +20,12 @@ def test_every_measurement_has_a_result_or_a_reason(monkeypatch):
         assert found[f"agreement quadratic(d=3) {solver}"] == {"relative_difference": 0.0}
     assert found["engine functional quadratic(d=3) bome(T=1)"]["median"] > 0
     assert "needs a CUDA device" in found["engine cuda_graph quadratic(d=3) bome(T=1)"]["reason"]
+    assert all(value > 0 for value in found["prices quadratic(d=3)"].values())
+    assert {"f", "g", "dg_y", "d2g"} <= set(found["prices quadratic(d=3)"])
+    said = gpu.table(found)
+    for name in ("clock", "memory itd(T=4)", "agreement quadratic(d=3) f2sa", "prices quadratic(d=3)", "engine cuda"):
+        assert name in said
+    assert "reason the engine cuda_graph needs a CUDA device" in said
     own = [found[f"memory itd(T={T})"]["own_vectors"] for T in (2, 4)]
     assert own[1] - own[0] == pytest.approx(2, abs=0.2)
 
@@ -29,6 +35,14 @@ def _driven(name, solver):
     if name == "cuda_graph":
         raise gpu.Unsupported("the engine cuda_graph needs a CUDA device")
     return solver
+
+
+def test_agreement_is_of_every_step():
+    """Two trajectories that part and meet again do not agree."""
+    path = gpu.after("quadratic(d=3)", "bome(T=1)", 50, "cpu")
+    assert path.shape == (50, 6)
+    assert not torch.equal(path[0], path[-1])
+    assert gpu.FULL["steps"] == 50
 
 
 def test_what_there_is_no_time_for_says_so(monkeypatch):

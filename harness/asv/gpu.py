@@ -2,10 +2,11 @@
 
     python -m bilevelbench.asv.gpu --out reports/gpu.json
 
-measures and prints: the clock's check of itself; agreement with the CPU in float64; each engine's step over the eager
-one on toys and on hyper_cleaning(mnist), the CNN at batch 1024 and the linear model at 50000 samples; memory of ITD
-against BOME. `--device cpu --tiny` runs the same code at toy sizes. What there was no time or no way for is in the
-file with the reason. Not yet run on a GPU: none was at hand when this was written.
+measures, and prints as one table: the drained clock's check of itself; agreement with the CPU over 50 steps in
+float64; prices of the oracle's answers; each engine's step over the eager one on toys and on hyper_cleaning(mnist),
+the CNN at batch 1024 and the linear model at 50000 samples; memory of ITD against BOME, by live tensors and by the
+allocator. `--device cpu --tiny` runs the same code at toy sizes. What there was no time or no way for stands in the
+table with the reason. Not yet run on a GPU: none was at hand when this was written.
 """
 
 import argparse
@@ -29,12 +30,13 @@ from bilevelbench.run.clock import self_check
 from bilevelbench.run.env import environment
 from bilevelbench.run.memory import peak
 from bilevelbench.run.plan import check_device
+from bilevelbench.run.prices import prices
 from bilevelbench.run.ratio import paired
 
 LIMIT = 540.0  # seconds; what does not begin before is left out
 SOLVERS = ("bome", "itd", "aid_cg", "f2sa")
 FULL: dict[str, Any] = {
-    "agree": ("quadratic(d=100)", "coreset", "hyper_cleaning"), "steps": 20, "rounds": 9, "T": (5, 20, 80),
+    "agree": ("quadratic(d=100)", "coreset", "hyper_cleaning"), "steps": 50, "rounds": 9, "T": (5, 20, 80),
     "engines": (
         ("coreset", "bome"), ("quadratic(d=100)", "bome"),
         ("hyper_cleaning(data='mnist',protocol='as_in_bome')", "bome"),  # 50000 training rows
@@ -49,21 +51,32 @@ TINY: dict[str, Any] = {
 
 
 def after(problem: str, solver: str, steps: int, device: str, dtype: torch.dtype = torch.float64) -> torch.Tensor:
-    """x and y after so many steps, on the CPU."""
+    """x and y after each of so many steps, a row per step, on the CPU."""
     p, s = build_problem(problem, Draw(0, device, dtype)), make_solver(solver)
     require(s, p)
     oracle = Oracle(p, 0)
-    state = start(s, p, oracle)
+    state, path = start(s, p, oracle), []
     for k in range(steps):
         oracle.begin(k)
         state = s.step(oracle, state)
-    return torch.cat([state.x, state.y]).cpu()
+        path.append(torch.cat([state.x, state.y]).cpu())
+    return torch.stack(path)
 
 
 def agreement(problem: str, solver: str, sizes: dict[str, Any], device: str) -> dict[str, float]:
-    """The largest difference to the CPU, relative to the largest number."""
+    """The largest difference to the CPU's trajectory, relative to its largest number."""
     here, there = (after(problem, solver, sizes["steps"], place) for place in ("cpu", device))
     return {"relative_difference": float((here - there).abs().max() / here.abs().max())}
+
+
+def price(problem: str, device: str) -> dict[str, float]:
+    """Microseconds of each kind of answer by the eager engine on all rows, in float32."""
+    p = build_problem(problem, Draw(0, device, torch.float32))
+    rows = {True: p.n_f, False: p.n_g}
+    return {
+        kind: 1e6 * (call + each * rows["f" in kind.partition("_")[0]])
+        for kind, (call, each) in prices(p, device).items()
+    }
 
 
 def engine(name: str, problem: str, solver: str, sizes: dict[str, Any], device: str) -> dict[str, float]:
@@ -101,10 +114,9 @@ def memory(solver: str, T: int, sizes: dict[str, Any], device: str) -> dict[str,
 
 
 def measure(device: str, sizes: dict[str, Any]) -> dict[str, Any]:
-    """Everything, as one record; a line is printed as each is measured."""
+    """Everything, as one record; a line on stderr says what has been measured."""
     begin = time.perf_counter()
     found: dict[str, Any] = {"device": device, "environment": environment(device), "clock": self_check(device)}
-    print(f"clock: {found['clock']}", flush=True)
     work: list[tuple[str, Callable[[], dict[str, float]]]] = []
     work += [
         (f"memory {solver}(T={T})", partial(memory, solver, T, sizes, device))
@@ -114,6 +126,7 @@ def measure(device: str, sizes: dict[str, Any]) -> dict[str, Any]:
         (f"agreement {problem} {solver}", partial(agreement, problem, solver, sizes, device))
         for problem in sizes["agree"] for solver in SOLVERS
     ]  # fmt: skip
+    work += [(f"prices {problem}", partial(price, problem, device)) for problem, _ in sizes["engines"]]
     work += [
         (f"engine {name} {problem} {solver}", partial(engine, name, problem, solver, sizes, device))
         for problem, solver in sizes["engines"] for name in ("functional", "cuda_graph", "compiled")
@@ -125,9 +138,20 @@ def measure(device: str, sizes: dict[str, Any]) -> dict[str, Any]:
             found[name] = run()
         except (Unsupported, RequestError, RuntimeError) as reason:
             found[name] = {"reason": str(reason).partition("\n")[0]}
-        print(f"{name}: {found[name]}", flush=True)
+        print(f"measured: {name}", file=sys.stderr, flush=True)
     found["seconds"] = time.perf_counter() - begin
     return found
+
+
+def table(found: dict[str, Any]) -> str:
+    """All that was measured, a line each: ratios below 1 are faster than eager steps."""
+    shown = {name: value for name, value in found.items() if isinstance(value, dict) and name != "environment"}
+    width = max(map(len, shown))
+    lines = [f"{found['device']}: {found['environment'].get('gpu') or found['environment'].get('cpu')}"]
+    for name, value in shown.items():
+        parts = [f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in value.items()]
+        lines.append(f"{name:{width}}  {', '.join(parts)}")
+    return "\n".join([*lines, f"{found['seconds']:.0f} s in all"])
 
 
 def main() -> None:
@@ -143,6 +167,7 @@ def main() -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     found = measure(given.device, TINY if given.tiny else FULL)
+    print(table(found))
     if given.out:
         given.out.parent.mkdir(parents=True, exist_ok=True)
         given.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
