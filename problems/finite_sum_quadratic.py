@@ -72,17 +72,19 @@ class _Level:
         return 0.5 * y @ self.A @ y + 0.5 * x @ self.Q @ x + x @ self.C @ y + self.b @ y + self.c @ x
 
     def function(self, rng: Draw) -> Callable[..., Tensor]:
-        # One gather and one product for each variable: small operations are most of a minibatch's time.
-        of_y = rng.put(torch.stack([self.h, self.r, self.bs]))
-        of_x = rng.put(torch.stack([self.k, self.l, self.cs]))
+        # Small operations are a minibatch's time: halves go into the factors, and the means of b and c into one vector
+        # each, which autograd need not follow.
+        h, k = rng.put(self.h * 0.5**0.5, self.k * 0.5**0.5)
+        left, r, bs, cs = rng.put(self.l, self.r, self.bs, self.cs)
         A, Q, C, b, c = rng.put(self.A, self.Q, self.C, self.b, self.c)
 
         def objective(x: Tensor, y: Tensor, rows: Tensor | None = None) -> Tensor:
             if rows is None:
                 return 0.5 * y @ (A @ y) + 0.5 * x @ (Q @ x) + x @ (C @ y) + b @ y + c @ x
-            hy, ry, by = (of_y.index_select(1, rows) @ y).unbind()
-            kx, lx, cx = (of_x.index_select(1, rows) @ x).unbind()
-            return (0.5 * (hy @ hy + kx @ kx) + lx @ ry + (by + cx).sum()) / len(rows)
+            hy, ry = h.index_select(0, rows) @ y, r.index_select(0, rows) @ y
+            kx, lx = k.index_select(0, rows) @ x, left.index_select(0, rows) @ x
+            linear = bs.index_select(0, rows).mean(0) @ y + cs.index_select(0, rows).mean(0) @ x
+            return torch.add(linear, hy @ hy + kx @ kx + lx @ ry, alpha=1 / len(rows))
 
         return objective
 

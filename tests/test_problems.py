@@ -219,7 +219,7 @@ DIGESTS = {
     "elastic_net": "7abcc919532fd074",
     "fair": "3bded07c828f492e",
     "few_shot": "74b184ed5562fa5b",
-    "finite_sum_quadratic": "5bb10da308de1091",
+    "finite_sum_quadratic": "efe475da32433461",
     "flat_lower": "10f69910e9644dc9",
     "hyper_cleaning": "d7a8f53355fba738",
     "hyper_representation": "c3674d6f5cd2991d",

@@ -34,10 +34,12 @@ def _leaf(point: Tensor) -> Tensor:
     return point.detach().requires_grad_()
 
 
-def _grad(value: Tensor, points: tuple[Tensor, ...], create_graph: bool = False) -> tuple[Tensor, ...]:
+def _grad(
+    value: Tensor, points: tuple[Tensor, ...], along: Tensor | None = None, create_graph: bool = False
+) -> tuple[Tensor, ...]:
     if not value.requires_grad:  # the function is constant in these variables
         return tuple(torch.zeros_like(p) for p in points)
-    return torch.autograd.grad(value, points, create_graph=create_graph, materialize_grads=True)
+    return torch.autograd.grad(value, points, along, create_graph=create_graph, materialize_grads=True)
 
 
 def value(fn: Function, x: Tensor, y: Tensor, *rows: Tensor) -> Tensor:
@@ -80,7 +82,7 @@ def second(
         x = _leaf(x) if "x" in wrt else x.detach()
         (gy,) = _grad(fn(x, y, *rows), (y,), create_graph=True)
         wanted = tuple(p for p, name in ((x, "x"), (y, "y")) if name in wrt)
-        products = iter(_grad((gy * v.detach()).sum(), wanted))
+        products = iter(_grad(gy, wanted, v.detach()))
     return next(products) if "x" in wrt else None, next(products) if "y" in wrt else None
 
 
@@ -89,18 +91,18 @@ def cross_transposed(fn: Function, x: Tensor, y: Tensor, u: Tensor, *rows: Tenso
     with torch.enable_grad():
         x, y = _leaf(x), _leaf(y)
         (gx,) = _grad(fn(x, y, *rows), (x,), create_graph=True)
-        return _grad((gx * u.detach()).sum(), (y,))[0]
+        return _grad(gx, (y,), u.detach())[0]
 
 
 def pullback(fn: Function, x: Tensor, y: Tensor, w: Tensor, wrt: str = "xy") -> tuple[Tensor, ...]:
     """w times the Jacobians of a function with values of shape (m,): gradients of <fn, w> in the variables wanted."""
     with torch.enable_grad():
         points = {"x": _leaf(x) if "x" in wrt else x.detach(), "y": _leaf(y) if "y" in wrt else y.detach()}
-        return _grad((fn(points["x"], points["y"]) * w.detach()).sum(), tuple(points[name] for name in wrt))
+        return _grad(fn(points["x"], points["y"]), tuple(points[name] for name in wrt), w.detach())
 
 
 def pull_one(fn: Function, point: Tensor, w: Tensor) -> Tensor:
     """w times the Jacobian of a function of one variable."""
     with torch.enable_grad():
         leaf = _leaf(point)
-        return torch.autograd.grad(fn(leaf), leaf, w.detach())[0]
+        return _grad(fn(leaf), (leaf,), w.detach())[0]
