@@ -9,10 +9,10 @@ from collections import Counter
 import torch
 
 
-def _grad(value, points, create_graph=False):
+def _grad(value, points, along=None, create_graph=False):
     if not value.requires_grad:
         return tuple(torch.zeros_like(p) for p in points)
-    return torch.autograd.grad(value, points, create_graph=create_graph, materialize_grads=True)
+    return torch.autograd.grad(value, points, along, create_graph=create_graph, materialize_grads=True)
 
 
 def _value(fn, x, y, *rows):
@@ -45,7 +45,7 @@ def _second(fn, x, y, v, *rows, wrt="xy"):
         x = x.detach().requires_grad_() if "x" in wrt else x.detach()
         (gy,) = _grad(fn(x, y, *rows), (y,), create_graph=True)
         wanted = tuple(p for p, name in ((x, "x"), (y, "y")) if name in wrt)
-        products = iter(_grad((gy * v.detach()).sum(), wanted))
+        products = iter(_grad(gy, wanted, v.detach()))
     return next(products) if "x" in wrt else None, next(products) if "y" in wrt else None
 
 
