@@ -12,16 +12,16 @@ from bilevelbench.store.frame import Results
 
 from . import style
 
-CLASS = {1: "first order", 2: "second derivatives"}
+CLASS = {1: "first order", 2: "second order"}
 
 
 LOWER = ("phi", "phi_gap", "grad_phi", "gap", "stationarity", "violation")  # the judge's; f alone tells nothing
 
 
 def arrow(metric: str, better: dict[str, str]) -> str:
-    """Which way is better, where there is one: " ↓", " ↑" or nothing. ``better``: the problem's own figures."""
+    """Which way is better, where there is one: an arrow down, up or nothing. ``better``: the problem's own figures."""
     way = "lower" if metric in LOWER else better.get(metric)
-    return {"lower": " ↓", "higher": " ↑", None: ""}[way]
+    return {"lower": "\u00a0↓", "higher": "\u00a0↑", None: ""}[way]  # on one line with the name
 
 
 def number(value: Any, digits: int = 3) -> str:
