@@ -1,5 +1,7 @@
 """f and g of learning problems written out once more in numpy, constants as numbers: none of them can change unseen."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -194,3 +196,72 @@ def test_bounds_of_x(text, low, high):
     far = torch.full_like(problem.x0, 1e6)
     assert set(problem.project_x(-far).tolist()) == {low}
     assert set(problem.project_x(far).tolist()) == {high if np.isfinite(high) else 1e6}
+
+
+def test_a_row_counts_as_noisy_below_a_weight_of_one_half():
+    from bilevelbench.problems._cleaning import PROTOCOLS, split
+
+    problem, *_ = build("hyper_cleaning")
+    parts = split(Draw(0), "digits", PROTOCOLS["recommended"], 0.5)
+    wrong = torch.from_numpy(parts.noisy != parts.labels)
+    weights = torch.where(wrong, 0.49, 0.51).double()
+    assert problem.metrics(torch.logit(weights), problem.y0)["f1"] == 1.0
+    weights[torch.nonzero(wrong)[0]] = 0.505  # one of 300 is missed
+    assert problem.metrics(torch.logit(weights), problem.y0)["f1"] == pytest.approx(2 * 299 / (2 * 299 + 1))
+
+
+@pytest.mark.skipif(
+    not os.path.exists(os.path.join(os.environ.get("BILEVELBENCH_DATA", ""), "libsvm/breast-cancer_scale")),
+    reason="no breast-cancer_scale in $BILEVELBENCH_DATA",
+)
+@pytest.mark.data
+def test_svm():
+    problem, (A, t, B, s, *_), x, y = build("svm")
+    w, b, slack = y.numpy()[:10], float(y[10]), y.numpy()[11:]
+    far = 2 * expit(-5 * s * (B @ w + b) / np.linalg.norm(w)) - 1
+    f = np.where(far > 0, far, 0.01 * far).mean()
+    agree(problem, x, y, f, 0.5 * w @ w + 0.5 * (np.exp(x.numpy()) * slack**2).sum())
+    np.testing.assert_allclose(problem.h_g(x, y), 1 - slack - t * (A @ w + b))
+
+
+def squares(v):
+    return np.square(v).sum()
+
+
+def waves(c):
+    return len(c) + (c**2 - np.cos(2 * np.pi * c)).sum()
+
+
+def rosenbrock(c):
+    return squares(c[1:] - c[:-1] ** 2) + squares(c[:-1] - 1)
+
+
+def ackley(a):
+    return 20 + np.e - 20 * np.exp(-0.2 * np.sqrt(np.mean(a**2))) - np.exp(np.cos(2 * np.pi * a).mean())
+
+
+def griewank(a):
+    return 1 + squares(a) / 400 - np.cos(a / np.sqrt([1, 2, 3])).prod()
+
+
+SMD = {  # F1, F2, F3 less or plus gap^2 (the sign), f1, f2, gap of b and d; SMD6 with two flat entries
+    1: (squares, squares, 1, squares, squares, lambda b, d: b - np.tan(d)),
+    2: (squares, lambda c: -squares(c), -1, squares, squares, lambda b, d: b - np.log(d)),
+    3: (squares, squares, 1, squares, waves, lambda b, d: b**2 - np.tan(d)),
+    4: (squares, lambda c: -squares(c), -1, squares, waves, lambda b, d: np.abs(b) - np.log(1 + d)),
+    5: (squares, lambda c: -rosenbrock(c), -1, squares, rosenbrock, lambda b, d: np.abs(b) - d**2),
+    6: (squares, lambda c: squares(c[1:]) - c[0] ** 2, -1, squares, lambda c: c[0] ** 2 + (c[2] - c[1]) ** 2,
+        lambda b, d: b - d),
+    7: (griewank, lambda c: -squares(c), -1, lambda a: (a**3).sum(), squares, lambda b, d: b - np.log(d)),
+    8: (ackley, lambda c: -rosenbrock(c), -1, lambda a: np.abs(a).sum(), rosenbrock, lambda b, d: b - d**3),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("number", SMD)
+def test_smd(number):
+    F1, F2, sign, f1, f2, gap = SMD[number]
+    problem = build_problem(f"smd(number={number},p=3,q=3,r=2)", Draw(4))
+    x, y = problem.x0, problem.y0
+    a, b, c, d = x.numpy()[:3], x.numpy()[3:], y.numpy()[:3], y.numpy()[3:]
+    apart = squares(gap(b, d))
+    agree(problem, x, y, F1(a) + F2(c) + squares(b) + sign * apart, f1(a) + f2(c) + apart)
