@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from bilevelbench.report import figures, sheet
+from bilevelbench.report import figures, sheet, verdict
 from bilevelbench.report.page import write
 from bilevelbench.report.terminal import show
 from tests.results_factory import write_run
@@ -107,6 +107,11 @@ def test_tracebacks_are_escaped(results, tmp_path):
     assert "<script>alert" not in html
     assert "&lt;script&gt;alert(1)" in html
     assert "oh &lt;b&gt;no" in html
+
+
+def test_a_long_list_of_problems_is_counted_and_not_named():
+    assert verdict._some(["a", "b", "c"]) == "a, b and c"
+    assert verdict._some([*"abcdefg"]) == "7 problems"
 
 
 def test_the_verdict_says_what_the_rows_say(results, tmp_path):

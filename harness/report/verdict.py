@@ -10,6 +10,7 @@ import pandas as pd
 from bilevelbench.stats.compare import FAILED, duels
 
 SUBJECT = "bome"
+MOST_NAMED = 6
 
 
 def paragraph(runs: pd.DataFrame, hit: pd.DataFrame, table: pd.DataFrame, references: pd.DataFrame) -> str:
@@ -63,9 +64,9 @@ def _duel(runs: pd.DataFrame, hit: pd.DataFrame) -> str:
         f"than the best of these on {cheaper} of {_n(len(calls), 'problem')} and less time on {faster}"
     )
     if alone:
-        text += f"; it alone gets there on {_and(alone)}"
+        text += f"; it alone gets there on {_some(alone)}"
     if lost:
-        text += f"; it does not get there on {_and(lost)}"
+        text += f"; it does not get there on {_some(lost)}"
     return text + "."
 
 
@@ -125,3 +126,8 @@ def against_references(runs: pd.DataFrame, final: pd.DataFrame, problems: dict[s
 
 def _and(words: list[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def _some(problems: list[str]) -> str:
+    """The problems by name, or how many where a reader would not read them all; the table below shows which."""
+    return _and(problems) if len(problems) <= MOST_NAMED else _n(len(problems), "problem")
