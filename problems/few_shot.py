@@ -17,7 +17,9 @@ from ._drawings import DRAWINGS
 from ._few_shot_images import VERSION, build
 
 TEST_TASKS = 100
-JOINT_STEPS = 300  # L-BFGS iterations of the network for all tasks
+# L-BFGS iterations of the network for all tasks, which is not converged then: it overfits its 400 points, and more
+# iterations make a line that is easier to beat (seed 0: 3.41 on new tasks after 300, 4.71 after 10000).
+JOINT_STEPS = 300
 
 
 @problem(

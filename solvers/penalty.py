@@ -31,8 +31,8 @@ class Penalty(Outer):
 
     Constraints h_f(x, y) <= 0 become h + s^2 = 0 with a slack s and the same quadratic penalty, gamma/2 |h + s^2|^2.
     The paper descends in s; here s^2 = max(-h, 0), its minimiser, so that the penalty is gamma/2 |max(h, 0)|^2. nu
-    belongs to grad_y g alone, as in the paper: at a fixed gamma the constraints are missed by O(1/gamma). Constraints of
-    the lower level are outside the paper's method (its footnote 2), and not taken here.
+    belongs to grad_y g alone, as in the paper: at a fixed gamma the constraints are missed by O(1/gamma). Constraints
+    of the lower level are outside the paper's method (its footnote 2), and not taken here.
     """
 
     lr: float = 1e-2  # sigma: step on x
