@@ -4,12 +4,14 @@ Both sides of a ratio are measured in one process, interleaved, so a busy machin
 
     python -m bilevelbench.asv.overhead "hyper_cleaning(data='mnist')" [SOLVER ...]
 
-prints both ratios for the named solvers or for all.
+prints both ratios for the named solvers or for all, and first what the harness adds to steps that do nothing, which a
+busy machine does not drown.
 """
 
 import statistics
 import sys
 import time
+from typing import Any
 
 import torch
 
@@ -18,11 +20,12 @@ from bilevelbench.core.errors import Unsupported
 from bilevelbench.core.oracle import Oracle
 from bilevelbench.core.problem import Problem
 from bilevelbench.core.registry import SOLVERS, build_problem, make_solver
-from bilevelbench.core.solver import Solver, require, start
+from bilevelbench.core.solver import Point, Solver, require, start
 from bilevelbench.run.budget import Budget
 from bilevelbench.run.clock import Stopwatch
 from bilevelbench.run.prices import Question, answer, questions
 from bilevelbench.run.trace import trace
+from bilevelbench.solvers.lower_only import LowerOnly
 
 ROUNDS = 9
 STEPS = {"quadratic": 100, "hyper_cleaning": 20}  # about as long: a step of the second costs about five of the first
@@ -44,6 +47,22 @@ def harness(problem: Problem, solver: Solver, steps: int) -> float:
     watch = Stopwatch(lambda: None)
     list(trace(problem, solver, 0, Budget(steps=steps), lambda x, y: {"phi": 0.0}, watch, False))
     return watch.cpu_seconds
+
+
+class Nothing(LowerOnly):
+    """Steps that do nothing, so that what the harness adds to steps is all there is to see."""
+
+    def step(self, o: Oracle, s: Point) -> Point:
+        """The state as it is."""
+        return s
+
+
+def added(steps: int = 700) -> float:
+    """CPU seconds that the harness records beyond a bare loop of so many steps: the median of 21 differences."""
+    problem = build_problem("quadratic", Draw(0))
+    nothing: Any = Nothing()
+    pairs = [(harness(problem, nothing, steps), bare_loop(problem, nothing, steps)) for _ in range(21)]
+    return statistics.median(recorded - looped for recorded, looped in pairs)
 
 
 def floor(problem: Problem, asked: list[Question]) -> float:
@@ -93,6 +112,7 @@ def main() -> None:
     """Print both ratios, a line per solver as it is measured."""
     torch.set_num_threads(1)
     problem, *names = sys.argv[1:]
+    print(f"the harness adds {added() * 1e6:.0f} us to 700 steps")
     print(f"{'solver':20} harness/loop  loop/floor   on {problem}")
     for name in names or SOLVERS.names():
         try:
