@@ -10,7 +10,8 @@ each of its problems is tuned by itself; those of ``also`` take over what was ch
 product of its lists, the same number for every solver; controls without a step on x have fewer. ``solvers`` of a
 problem names those that take part there, all of them if it is left out. The best is the one with the least Phi where
 the budget ends (see ``final_phi``), among runs that did not fail, on ``seed``, which the suite itself does not use.
-Where every configuration failed the first one is kept, so that the report shows the failure.
+Where every configuration failed the first one is kept, so that the report shows the failure; where there is but one
+there is nothing to choose, and it is not run.
 
 ``--scores``: a file of JSON lines to which each score is added, and what it holds is not computed again: an
 interrupted command goes on where it was. Throw it away when a solver or a problem has changed.
@@ -160,6 +161,7 @@ def tune(grid: dict[str, Any], jobs: int, path: Path | None = None) -> str:
         task
         for problem, text, tried in _parts(grid)
         for specs in tried.values()
+        if len(specs) > 1
         for task in tasks(problem, text, specs)
     ]
     scores = Scores(path, jobs, everything)
@@ -167,7 +169,7 @@ def tune(grid: dict[str, Any], jobs: int, path: Path | None = None) -> str:
         for problem, text, tried in _parts(grid):
             lines += ["[[block]]", f"problems = {json.dumps([text, *problem.get('also', [])])}", "solvers = ["]
             for specs in tried.values():
-                found = scores(tasks(problem, text, specs))
+                found = scores(tasks(problem, text, specs)) if len(specs) > 1 else [math.nan]
                 k = min(range(len(specs)), key=lambda i: (found[i], i))
                 lines.append(f"  {json.dumps(str(specs[k]))},")
                 print(f"{scores}: {text} {specs[k]} {found[k]:.6g}", file=sys.stderr, flush=True)
