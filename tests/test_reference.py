@@ -1,0 +1,53 @@
+"""The published report: complete, small, of this version, and made by a command that exists."""
+
+import html
+import re
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from bilevelbench.cli import cli
+
+ROOT = Path(__file__).parents[1]
+REFERENCE = ROOT / "reports" / "reference"
+PAGE = (REFERENCE / "index.html").read_text(encoding="utf-8")
+FACTS = {name: html.unescape(value) for name, value in re.findall(r"<tr><th>([^<]*)</th><td>([^<]*)</td></tr>", PAGE)}
+
+
+def test_everything_it_links_to_is_there():
+    links = re.findall(r'href="((?:figures|data)/[^"]+)"', PAGE)
+    assert links
+    assert [link for link in links if not (REFERENCE / link).is_file()] == []
+
+
+def test_it_is_small():
+    """Everyone who clones the repository takes it along."""
+    assert sum(path.stat().st_size for path in REFERENCE.rglob("*") if path.is_file()) < 1_500_000
+
+
+def test_its_command_exists():
+    name, verb, suite, *_ = FACTS["command"].split()
+    assert name == "bilevelbench"
+    assert verb in cli.commands
+    assert (ROOT / "harness" / "suites" / f"{suite}.toml").is_file()
+
+
+def test_it_is_of_this_version():
+    """A release makes it anew."""
+    assert FACTS["bilevelbench"] == version("bilevelbench")
+    assert re.search(r"[0-9a-f]{7}", FACTS["commit"])
+    assert "uncommitted" not in FACTS["commit"]
+
+
+@pytest.mark.parametrize("part", ["leaders", "convergence", "memory", "failures", "provenance"])
+def test_it_has_the_parts_of_a_report(part):
+    template = ROOT / "harness" / "report" / "templates" / "page.html.jinja"
+    for text in (PAGE, template.read_text(encoding="utf-8")):
+        assert f'id="{part}"' in text
+
+
+def test_its_readme_says_how_it_was_made():
+    said = (ROOT / "reports" / "README.md").read_text(encoding="utf-8")
+    assert FACTS["command"].partition(" --out")[0] in said
+    assert re.search(r"[0-9a-f]{7}", FACTS["commit"])[0][:7] in said
