@@ -112,7 +112,7 @@ def test_folders_are_no_packages_of_their_own(folder, tmp_path):
     assert f"ImportError: import bilevelbench.{folder}, not {folder}" in done.stderr
 
 
-HEAVY = {"torch", "numpy", "pandas", "scipy", "matplotlib", "sklearn"}
+HEAVY = {"torch", "numpy", "pandas", "scipy", "matplotlib", "seaborn", "sklearn"}
 
 
 @pytest.mark.parametrize("option", ["--version", "--help"])

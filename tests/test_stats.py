@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import bootstrap
 
 from bilevelbench.stats import compare, targets
 from bilevelbench.stats.intervals import share_interval
@@ -36,16 +35,6 @@ def test_the_interval_holds_the_share(strata):
     mean = float(np.mean([s.mean() for s in arrays]))
     assert 0 <= low <= high <= 1
     assert low - 0.35 <= mean <= high + 0.35
-
-
-def test_the_interval_is_that_of_scipy():
-    strata = [np.linspace(0, 0.7, 6), np.array([0.25]), np.linspace(0.1, 1, 9) ** 2, np.ones(5)]
-    random = [s for s in strata if len(s) > 1]
-    scipy = bootstrap(
-        random, lambda *samples, axis=-1: (sum(np.mean(s, axis=axis) for s in samples) + 0.25) / 4,
-        confidence_level=0.9, method="percentile", n_resamples=2000, paired=False, rng=0,
-    )  # fmt: skip
-    assert share_interval(strata, 0.9) == pytest.approx(scipy.confidence_interval, rel=1e-12)
 
 
 def test_no_interval_with_fewer_than_five_runs():
