@@ -22,8 +22,8 @@ class RandomSearch:
     hyper-parameter optimization", JMLR 2012, with a normal distribution around x0 instead of their priors.
 
     A step guesses x' = x0 + scale u, u normal, projected on X, takes T lower steps from y0 and keeps (x', y_T(x'))
-    where f(x', y_T(x')) is less than ever before. Guesses whose f is not a number are not kept; the start counts as the
-    first guess, so where f is not finite there, x is not either.
+    where f(x', y_T(x')) is less than ever before. Guesses whose f is not a number are not kept; x0 counts as the first
+    guess, so where f is not finite there, x is not either. y is y0 until a guess is kept.
     """
 
     lr_inner: float = 1e-1  # step of the lower loop
@@ -36,8 +36,8 @@ class RandomSearch:
     certificate = "descent"
 
     def init(self, o: Oracle, x: Tensor, y: Tensor) -> State:
-        end, value = self._try(o, x, y)
-        return State(x + 0 * value, end, value, x, y)
+        _, value = self._try(o, x, y)
+        return State(x + 0 * value, y, value, x, y)
 
     def step(self, o: Oracle, s: State) -> State:
         x = o.project_x(s.start_x + self.scale * o.normal(len(s.x)))

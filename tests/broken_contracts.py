@@ -1,6 +1,7 @@
 """Solvers and problems that each break one line of the contract."""
 
 import torch
+from torch import Tensor
 
 from bilevelbench import Draw, Oracle, Point, Problem, problem, solver
 
@@ -16,6 +17,15 @@ class ChangesItsState:
     def step(self, o: Oracle, s: Point) -> Point:
         s.x.sub_(0.1 * o.df_x(s.x, s.y))
         return Point(s.x, s.y)
+
+
+@solver("starts_ahead")
+class StartsAhead:
+    def init(self, o: Oracle, x: Tensor, y: Tensor) -> Point:
+        return Point(x, o.project_y(y - 0.1 * o.dg_y(x, y)))
+
+    def step(self, o: Oracle, s: Point) -> Point:
+        return descend(o, s)
 
 
 @solver("forgets_its_seed")

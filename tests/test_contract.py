@@ -71,6 +71,7 @@ def test_problems_keep_the_contract(run, target):
     [
         ("changes_its_state", "changes the state"),
         ("forgets_its_seed", "two results"),
+        ("starts_ahead", "init moves y"),
         ("hides_nan", "stay finite"),
         ("divides_by_zero", "not finite"),
         ("wanders", "leaves its bounds"),

@@ -74,6 +74,14 @@ def step_is_pure(target: str) -> None:
     assert _same(once, solver.step(oracle, state)), "step gives two results for one state; it must be pure"
 
 
+def first_state_is_the_start(target: str) -> None:
+    """Before its first step a solver is at (x0, y0): every curve begins at the same point."""
+    problem = _quadratic()
+    first = _run(target, problem, 0)[0]
+    for name, point, given in [("x", first.x, problem.x0), ("y", first.y, problem.y0)]:
+        assert torch.equal(point, given), f"init moves {name}; the first state is the start, work on it is for step"
+
+
 def state_keeps_its_shape(target: str) -> None:
     """Structure, shapes, dtypes stay; x and y are named; no graph is carried."""
     for dtype in (torch.float64, torch.float32):
@@ -168,7 +176,7 @@ def bounds_are_kept(target: str) -> None:
 CHECKS: dict[str, Callable[[str], None]] = {
     check.__name__.replace("_", " "): check
     for check in (
-        step_is_pure, state_keeps_its_shape, counts_are_steady, zero_gradients_survive, nan_stays_nan,
-        resuming_equals_never_stopping, bounds_are_kept,
+        step_is_pure, first_state_is_the_start, state_keeps_its_shape, counts_are_steady, zero_gradients_survive,
+        nan_stays_nan, resuming_equals_never_stopping, bounds_are_kept,
     )
 }  # fmt: skip
