@@ -80,7 +80,8 @@ def _names(ax: Axes, lines: dict[str, float]) -> None:
     for row in rows:
         ax.annotate(
             ", ".join(name for _, name in row), (1, row[0][0]),
-            xycoords="axes fraction", fontsize=6.5, color="#333", ha="right", va="bottom",
+            xycoords="axes fraction", fontsize=6.5, color="#333", ha="right", va="bottom", zorder=5,
+            bbox={"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.6},  # readable on curves, too
         )  # fmt: skip
 
 
