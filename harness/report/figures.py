@@ -22,7 +22,7 @@ AXES = {"total_calls": "oracle calls", "seconds": "seconds"}
 LINEAR = ("accuracy", "f1", "auc")  # shares; everything else is drawn over decades, unless it spans hardly one
 NARROW = 20
 CLOSE = 0.035  # of a panel's height: two rows of names need that much
-MOST_POINTS = 12000  # of a figure's thin lines: more can be told apart by nobody, and the page is to open
+MOST_POINTS = 6000  # of a figure's thin lines: more can be told apart by nobody, and the page is to open
 FAILED = ("diverged", "error", "timeout", "oom", "cut off")
 
 
