@@ -83,8 +83,9 @@ class _Step:
         if problem not in PROBLEMS.names() or solver not in SOLVERS.names():
             raise NotImplementedError("not in this commit")  # asv's word for n/a
         torch.set_num_threads(1)  # an existing environment does not get the thread counts of asv.conf.json
-        self.problem, self.solver = build_problem(problem, Draw(0)), make_solver(solver)
+        self.solver = make_solver(solver)
         try:
+            self.problem = build_problem(problem, Draw(0))
             require(self.solver, self.problem)
             oracle = _Limited(self.problem, 0)
             self.solver.step(oracle, start(self.solver, self.problem, oracle))
