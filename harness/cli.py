@@ -193,7 +193,7 @@ def data() -> None:
 @data.command(name="list")
 def data_list() -> None:
     """List the sources with their files, sizes, licences, and where each file was found."""
-    from .problems._data import listing
+    from .data.find import listing
 
     click.echo("\n".join(listing()))
 
@@ -203,12 +203,12 @@ def data_list() -> None:
 def fetch(name: str) -> None:
     """Download a source (such as mnist) or one file into the user cache, by checksum, unless it is at hand."""
     from .core.errors import Unsupported
-    from .problems import _data
+    from .data import find
 
     good = True
-    for file in _data.chosen(name):
+    for file in find.chosen(name):
         try:
-            click.echo(f"{file.name}: {_data.find(file)}")
+            click.echo(f"{file.name}: {find.find(file)}")
         except Unsupported as reason:
             good = False
             click.echo(f"error: {reason}", err=True)
@@ -218,7 +218,7 @@ def fetch(name: str) -> None:
 @data.command()
 def verify() -> None:
     """Read every file and hold it to its checksum or content. Exit code 1 when one is missing or bad."""
-    from .problems._data import verify as verified
+    from .data.find import verify as verified
 
     whole = True
     for good, line in verified():

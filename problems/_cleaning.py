@@ -12,8 +12,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from bilevelbench import Draw
-
-from ._data import mnist
+from bilevelbench.data.find import mnist
 
 
 @dataclass(frozen=True)

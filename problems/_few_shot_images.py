@@ -12,9 +12,8 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from bilevelbench import Bar, Draw, Problem
-
-from . import _cache
-from ._drawings import Body, Tasks, cosine, drawn, linear, losses
+from bilevelbench.data import cache
+from bilevelbench.data.drawings import Body, Tasks, cosine, drawn, linear, losses
 
 VERSION = 1
 TEST_TASKS = 40
@@ -91,7 +90,7 @@ def build(
         """With the body of one classifier of all training classes; test tasks are adapted to as ever."""
         return accuracy(_jointly(body, x0, made))
 
-    def lines() -> tuple[_cache.Lines, dict[str, object]]:
+    def lines() -> tuple[cache.Lines, dict[str, object]]:
         return {
             "chance": {"test_accuracy": 1 / ways},
             "nearest class mean of pixels": {"test_accuracy": _nearest(new)},
@@ -118,7 +117,7 @@ def build(
             "test_accuracy",
             ("nearest class mean of pixels", "untrained body", "one classifier of all training classes"),
         ),
-        references=functools.partial(_cache.lines, "few_shot", key, lines),
+        references=functools.partial(cache.lines, "few_shot", key, lines),
         selection="any: the cosine ignores lengths, and so does f; by L-BFGS from y" if lower == "cosine" else "",
         flags=frozenset(flags if smooth else flags | {"nonsmooth"}),
     )

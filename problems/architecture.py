@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from bilevelbench import Bar, Draw, Flat, Problem, problem
+from bilevelbench.data import cache
+from bilevelbench.data.images import Part, parts
 
-from . import _cache
 from ._converge import converge
-from ._images import Part, parts
 
 OPERATIONS = ("identity", "linear", "tanh")
 SIZES = {"digits": (300, 300, 1000), "mnist": (5000, 5000, 10000)}  # training, validation, test
@@ -106,17 +106,17 @@ def _accuracy(part: Part, logits: Tensor) -> float:
     return float((logits.argmax(1).cpu().numpy() == part.labels).mean())
 
 
-def _references(seed: int, data: str, edges: int, width: int) -> _cache.Lines:
+def _references(seed: int, data: str, edges: int, width: int) -> cache.Lines:
     """Every discrete net, and the even mixture, trained from the start to a local minimum; ranked by validation."""
     key = {
         "problem": "architecture", "version": 1, "seed": seed, "data": data, "edges": edges, "width": width,
         "iterations": ITERATIONS,
     }  # fmt: skip
     how = {"method": f"L-BFGS from y0, float64, largest gradient {GTOL:g} or {ITERATIONS} iterations"}
-    return _cache.lines("architecture", key, lambda: (_solve(seed, data, edges, width), how))
+    return cache.lines("architecture", key, lambda: (_solve(seed, data, edges, width), how))
 
 
-def _solve(seed: int, data: str, edges: int, width: int) -> _cache.Lines:
+def _solve(seed: int, data: str, edges: int, width: int) -> cache.Lines:
     train, validation, test = parts(Draw(seed), data, SIZES[data])
     A, t, B, s, C = map(torch.from_numpy, (*train, *validation, test.pixels))
     cell = _cell(edges, width, A.shape[1])

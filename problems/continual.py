@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from bilevelbench import Bar, Draw, Flat, Problem, problem
+from bilevelbench.data import cache
+from bilevelbench.data.images import Part, parts
 
-from . import _cache
 from ._converge import converge
-from ._images import Part, parts
 
 DECAY = 1e-4
 GTOL, ITERATIONS = 1e-4, 500  # of the reference lines
@@ -165,17 +165,17 @@ def _accuracies(net: Net, x: Tensor, y: Tensor, test: Rows) -> list[float]:
 @functools.lru_cache(maxsize=8)  # the metrics read it at every look
 def _references(
     seed: int, data: str, tasks: int, per_task: int, memory: int, hidden: int, replay: float
-) -> _cache.Lines:
+) -> cache.Lines:
     """Networks under a controller that changes nothing, each trained from the start to a local minimum."""
     key = {
         "problem": "continual", "version": 1, "seed": seed, "data": data, "tasks": tasks, "per_task": per_task,
         "memory": memory, "hidden": hidden, "replay": replay, "iterations": ITERATIONS,
     }  # fmt: skip
     how = {"method": f"L-BFGS from y0, float64, largest gradient {GTOL:g} or {ITERATIONS} iterations"}
-    return _cache.lines("continual", key, lambda: (_solve(seed, data, tasks, per_task, memory, hidden, replay), how))
+    return cache.lines("continual", key, lambda: (_solve(seed, data, tasks, per_task, memory, hidden, replay), how))
 
 
-def _solve(seed: int, data: str, tasks: int, per_task: int, memory: int, hidden: int, replay: float) -> _cache.Lines:
+def _solve(seed: int, data: str, tasks: int, per_task: int, memory: int, hidden: int, replay: float) -> cache.Lines:
     rng = Draw(seed)
     stream = _stream(rng, data, tasks, per_task, memory, replay)
     net = _net(tasks, hidden, stream.lower.inputs.shape[1])

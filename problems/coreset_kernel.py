@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from bilevelbench import Bar, Draw, Problem, problem
-
-from . import _cache
-from ._images import Part, parts
+from bilevelbench.data import cache
+from bilevelbench.data.images import Part, parts
 
 SIZES = {"digits": (40, 300, 1000), "mnist": (200, 1000, 5000)}  # candidates, all (they are not among them), test
 
@@ -78,7 +77,7 @@ def coreset_kernel(rng: Draw, data: Literal["digits", "mnist"] = "digits", ridge
         better={"accuracy": "higher"},
         bar=Bar("accuracy", ("equal weights (start)", "balanced by class")),
         references=functools.partial(
-            _cache.lines, "coreset_kernel", key, lambda: (_references(made, candidates.labels, every, test, ridge), how)
+            cache.lines, "coreset_kernel", key, lambda: (_references(made, candidates.labels, every, test, ridge), how)
         ),
         flags=frozenset({"strongly_convex"}),
     )
@@ -108,7 +107,7 @@ def _solve(features: np.ndarray, targets: np.ndarray, weights: np.ndarray, ridge
     return np.linalg.solve(features.T @ weighted + ridge * np.eye(features.shape[1]), weighted.T @ targets)
 
 
-def _references(made: Kernel, labels: np.ndarray, every: Part, test: Part, ridge: float) -> _cache.Lines:
+def _references(made: Kernel, labels: np.ndarray, every: Part, test: Part, ridge: float) -> cache.Lines:
     """Weights that need no bilevel method; "validation only" fits the candidates' features to all images."""
     m = len(labels)
     by_class = 1 / np.bincount(labels, minlength=10)[labels]

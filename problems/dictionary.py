@@ -9,8 +9,8 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from bilevelbench import Bar, Draw, Problem, problem
+from bilevelbench.data import cache
 
-from . import _cache
 from ._converge import GTOL, converge
 
 
@@ -86,7 +86,7 @@ def dictionary(
         metrics=lambda x, y: _matched(made.atoms, _unit(x, atoms).detach().cpu().double()),
         better={"atoms": "higher", "recovered": "higher"},
         bar=Bar("phi", ("random atoms (start)", "codes and atoms together")),
-        references=functools.partial(_cache.lines, "dictionary", key, lambda: (_references(made, penalty, x0), how)),
+        references=functools.partial(cache.lines, "dictionary", key, lambda: (_references(made, penalty, x0), how)),
         flags=frozenset({"strongly_convex"}),
     )
 
@@ -122,7 +122,7 @@ def _matched(planted: Tensor, found: Tensor) -> dict[str, float]:
     return {"atoms": float(best.mean()), "recovered": float(np.mean(best > 0.95))}
 
 
-def _references(made: Signals, penalty: Penalty, x0: Tensor) -> _cache.Lines:
+def _references(made: Signals, penalty: Penalty, x0: Tensor) -> cache.Lines:
     """Each dictionary with its codes solved; "codes and atoms together" is g minimised in both, the task ignored."""
     n, k = len(made.noisy), len(made.atoms)
     codes0 = torch.zeros(n * k, dtype=torch.float64)

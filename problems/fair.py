@@ -12,8 +12,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from bilevelbench import Bar, Draw, Problem, box, problem
-
-from . import _cache, _data
+from bilevelbench.data import cache, find
 
 DECAY = 1e-3
 BOUND = 3.0  # of the log-weights
@@ -110,7 +109,7 @@ def _synthetic(rng: Draw, size: int) -> list[Part]:
 
 
 def _a9a(rng: Draw, size: int) -> list[Part]:
-    (inputs, labels), (test, test_labels) = (_data.libsvm(name) for name in ("a9a", "a9a.t"))
+    (inputs, labels), (test, test_labels) = (find.libsvm(name) for name in ("a9a", "a9a.t"))
     if 2 * size > len(labels):
         raise ValueError(f"a9a has {len(labels)} rows, too few for twice {size}")
     order = rng.child("split").permutation(len(labels)).numpy()[: 2 * size]
@@ -188,13 +187,13 @@ def _judged(test: Part, y: np.ndarray) -> dict[str, float]:
     }
 
 
-def _references(seed: int, data: str, size: int, rho: float) -> _cache.Lines:
+def _references(seed: int, data: str, size: int, rho: float) -> cache.Lines:
     key = {"problem": "fair", "version": 1, "seed": seed, "data": data, "size": size, "rho": rho}
     how = {"method": "lower level by Newton, largest gradient 1e-12; weights by L-BFGS from 4 starts where optimised"}
-    return _cache.lines("fair", key, lambda: (_solve(seed, data, size, rho), how))
+    return cache.lines("fair", key, lambda: (_solve(seed, data, size, rho), how))
 
 
-def _solve(seed: int, data: str, size: int, rho: float) -> _cache.Lines:
+def _solve(seed: int, data: str, size: int, rho: float) -> cache.Lines:
     """Each line with its own weights, the lower level solved."""
     train, validation, test = _parts(Draw(seed), data, size)
     one = _instance(train, validation, rho)

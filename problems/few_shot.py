@@ -11,9 +11,9 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from bilevelbench import Bar, Draw, Flat, Problem, problem
+from bilevelbench.data import cache
+from bilevelbench.data.drawings import DRAWINGS
 
-from . import _cache
-from ._drawings import DRAWINGS
 from ._few_shot_images import VERSION, build
 
 TEST_TASKS = 100
@@ -102,7 +102,7 @@ def few_shot(
     first = [start.normal(width, 1), start.normal(width), start.normal(width, width) / width**0.5, start.normal(width)]
     x0 = Flat.join(first)
 
-    def lines() -> tuple[_cache.Lines, dict[str, object]]:
+    def lines() -> tuple[cache.Lines, dict[str, object]]:
         joint, residual = _joint(errors, x0, width, made, new)
         return {
             "untrained body": {"test_mse": test_mse(x0)},
@@ -123,7 +123,7 @@ def few_shot(
         metrics=lambda x, y: {"test_mse": test_mse(x)},
         better={"test_mse": "lower"},
         bar=Bar("test_mse", ("untrained body", "one head for all tasks")),
-        references=functools.partial(_cache.lines, "few_shot", key, lines),
+        references=functools.partial(cache.lines, "few_shot", key, lines),
         flags=frozenset({"strongly_convex"} if activation == "tanh" else {"strongly_convex", "nonsmooth"}),
     )
 

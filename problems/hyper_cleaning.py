@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from bilevelbench import Bar, Draw, Problem, box, problem
+from bilevelbench.data import cache
 
-from . import _cache, _train
+from . import _train
 from ._cleaning import INVERSE, PROTOCOLS, WEIGHTS, Protocol, Split, split
 from ._networks import Network
 
@@ -127,7 +128,7 @@ def _trained(network: Network, start: Tensor, inputs: np.ndarray, labels: np.nda
         y, _ = _train.classifier(network, start, inputs, labels, ones, TRAINING, gtol=BEFOREHAND)
         return {"y": y.numpy()}
 
-    made = _cache.arrays("classifier", key, train)
+    made = cache.arrays("classifier", key, train)
     return torch.from_numpy(made["y"])
 
 
@@ -140,7 +141,7 @@ def _digest(*arrays: np.ndarray) -> str:
 
 def _references(
     rng: Draw, knobs: tuple[str, str, float, str], how: Protocol, parts: Split, network: Network, y0: Tensor, x0: Tensor
-) -> _cache.Lines:
+) -> cache.Lines:
     """Validation loss and test accuracy of five lines, each trained to convergence; kept in the user cache.
 
     The lower level of every line is solved by L-BFGS in float64 until no entry of its gradient is above 1e-7, or for
@@ -165,7 +166,7 @@ def _references(
 
     def solve(
         name: str, inputs: np.ndarray, labels: np.ndarray, weights: np.ndarray
-    ) -> tuple[_cache.Lines, dict[str, object]]:
+    ) -> tuple[cache.Lines, dict[str, object]]:
         if how.normalised:
             weights = weights / max(weights.mean(), 1 / n)  # all labels may be wrong
         y, residual = _train.classifier(network, y0, inputs, labels, weights, decay, maxiter)
@@ -178,7 +179,7 @@ def _references(
         "protocol": protocol, "seed": rng.seed, "gtol": _train.GTOL, "maxiter": maxiter, "decay": decay,
         "digest": _digest(parts.train, parts.noisy, parts.validation, parts.validation_labels, parts.test),
     }  # fmt: skip
-    made: _cache.Lines = {}
+    made: cache.Lines = {}
     for name, line in lines.items():  # one by one: what is solved is kept, should the process be stopped
-        made |= _cache.lines("hyper_cleaning", key | {"line": name}, functools.partial(solve, name, *line))
+        made |= cache.lines("hyper_cleaning", key | {"line": name}, functools.partial(solve, name, *line))
     return made

@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from bilevelbench import Bar, Draw, Problem, problem
+from bilevelbench.data import cache
+from bilevelbench.data.find import newsgroups
 
-from . import _cache
-from ._data import newsgroups
 from ._sparse import Rows, product
 
 VERSION = 1
@@ -77,7 +77,7 @@ def l2_newsgroups(
         metrics=metrics,
         better={"accuracy": "higher", "test_loss": "lower"},
         bar=Bar("test_loss", ("penalties at the start", "best single penalty")),
-        references=functools.partial(_cache.lines, "l2_newsgroups", key, functools.partial(_solve, parts, groups)),
+        references=functools.partial(cache.lines, "l2_newsgroups", key, functools.partial(_solve, parts, groups)),
         flags=frozenset({"strongly_convex"}),
     )
 
@@ -109,7 +109,7 @@ def _halves(rng: Draw, rows: csr_matrix, groups: np.ndarray) -> tuple[csr_matrix
     return rows[one], groups[one], rows[other], groups[other]
 
 
-def _solve(parts: Parts, groups: int) -> tuple[_cache.Lines, dict[str, object]]:
+def _solve(parts: Parts, groups: int) -> tuple[cache.Lines, dict[str, object]]:
     """Lines of one penalty for all words, from strong to weak, each solution the next one's start."""
     (A, labels, B, targets, C, test), n = parts, parts[0].shape[1]
     A_T, t = A.T.tocsr(), torch.from_numpy(labels)

@@ -12,8 +12,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from bilevelbench import Draw, Problem, box, problem
-
-from ._data import libsvm
+from bilevelbench.data.find import libsvm
 
 BOUND = 12.0  # of the log-penalties
 POINTS = 97  # of the search for the best one

@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from bilevelbench import Bar, Draw, Flat, Problem, box, problem
+from bilevelbench.data import cache
+from bilevelbench.data.images import Part, parts
 
-from . import _cache
 from ._converge import GTOL, converge
-from ._images import Part, parts
 
 SIZES = {"digits": (300, 300, 1000), "mnist": (1000, 1000, 8000)}  # training, validation, test
 SOURCE, TARGET = 8, 3  # of the targeted attack
@@ -123,15 +123,15 @@ def _judged(labels: np.ndarray, logits: Tensor) -> dict[str, float]:
 
 
 @functools.lru_cache(maxsize=16)  # the metrics read it at every look
-def _references(seed: int, data: str, goal: str, share: float, decay: float) -> _cache.Lines:
+def _references(seed: int, data: str, goal: str, share: float, decay: float) -> cache.Lines:
     key = {
         "problem": "poisoning", "version": 1, "seed": seed, "data": data, "goal": goal, "share": share, "decay": decay,
     }  # fmt: skip
     how = {"method": f"L-BFGS from 0, float64, largest gradient {GTOL:g} or 2000 iterations"}
-    return _cache.lines("poisoning", key, lambda: (_solve(seed, data, goal, share, decay), how))
+    return cache.lines("poisoning", key, lambda: (_solve(seed, data, goal, share, decay), how))
 
 
-def _solve(seed: int, data: str, goal: str, share: float, decay: float) -> _cache.Lines:
+def _solve(seed: int, data: str, goal: str, share: float, decay: float) -> cache.Lines:
     """Phi and test figures of training sets nobody has optimised, each solved to convergence."""
     attack = _plan(Draw(seed), data, goal, share)
     flat = Flat((10, attack.train.pixels.shape[1]), (10,))

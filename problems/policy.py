@@ -9,8 +9,7 @@ from scipy.optimize import linprog
 from torch import Tensor
 
 from bilevelbench import Bar, Draw, Problem, problem
-
-from . import _cache
+from bilevelbench.data import cache
 
 BRANCHES = 3  # states that an action can lead to
 
@@ -96,7 +95,7 @@ def policy(
         better={"return": "higher", "share": "higher"},
         bar=Bar("return", ("unshaped reward", "uniform policy")),
         references=functools.partial(
-            _cache.lines, "policy", key, lambda: (_references(chain, gamma, temperature, unshaped), how)
+            cache.lines, "policy", key, lambda: (_references(chain, gamma, temperature, unshaped), how)
         ),
         flags=frozenset({"strongly_convex"}),
     )
@@ -142,7 +141,7 @@ def _return(chain: Chain, gamma: float, pi: np.ndarray) -> float:
     return float(np.linalg.solve(np.eye(len(moves)) - gamma * moves, (pi * chain.r).sum(1)).mean())
 
 
-def _references(chain: Chain, gamma: float, temperature: float, unshaped: float) -> _cache.Lines:
+def _references(chain: Chain, gamma: float, temperature: float, unshaped: float) -> cache.Lines:
     """The best return of any policy is by linear programming: min mean v, v(s) >= r(s, a) + gamma P v."""
     states, actions = chain.r.shape
     rows = (np.repeat(np.eye(states), actions, 0) - gamma * chain.P.reshape(-1, states)).reshape(-1, states)

@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from bilevelbench import Bar, Draw, Flat, Problem, problem
+from bilevelbench.data import cache
+from bilevelbench.data.images import Part, parts
 
-from . import _cache
 from ._converge import GTOL, converge
-from ._images import Part, parts
 
 RARE, COMMON = 4, 9
 SIZES = {"digits": (110, 10, 60), "mnist": (5000, 10, 900)}  # training; validation; test images of each class
@@ -110,13 +110,13 @@ def _judged(labels: np.ndarray, scores: Tensor) -> dict[str, float]:
     return {"accuracy": float(hits.mean()), "rare_accuracy": float(hits[labels > 0].mean())}
 
 
-def _references(seed: int, data: str, model: str, rare: float) -> _cache.Lines:
+def _references(seed: int, data: str, model: str, rare: float) -> cache.Lines:
     key = {"problem": "reweighting", "version": 1, "seed": seed, "data": data, "model": model, "rare": rare}
     how = {"method": f"L-BFGS from y0, float64, largest gradient {GTOL:g} or 2000 iterations"}
-    return _cache.lines("reweighting", key, lambda: (_solve(seed, data, model, rare), how))
+    return cache.lines("reweighting", key, lambda: (_solve(seed, data, model, rare), how))
 
 
-def _solve(seed: int, data: str, model: str, rare: float) -> _cache.Lines:
+def _solve(seed: int, data: str, model: str, rare: float) -> cache.Lines:
     """Weights that need no bilevel method, each with the classifier trained to convergence."""
     split = _draw(Draw(seed), data, rare)
     A, t, B, s, C = map(torch.from_numpy, (*split.train, *split.validation, split.test.pixels))

@@ -6,8 +6,7 @@ from torch import Tensor
 from torch.nn.functional import leaky_relu
 
 from bilevelbench import Draw, Problem, box, problem
-
-from ._data import libsvm
+from bilevelbench.data.find import libsvm
 
 BOUND = 10.0  # of the log-penalties
 FEATURES = 10

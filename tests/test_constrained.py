@@ -9,7 +9,7 @@ from scipy.optimize import minimize
 
 from bilevelbench import Draw, Oracle, Unsupported, build_problem, make_solver
 from bilevelbench.core.solver import require
-from bilevelbench.run.judge import Judge
+from bilevelbench.measure.judge import Judge
 
 
 def build(text, seed=0):

@@ -19,9 +19,9 @@ from sklearn.utils import Bunch
 
 from bilevelbench import RequestError, Unsupported
 from bilevelbench.cli import cli
-from bilevelbench.problems import _cache, _data
-from bilevelbench.problems._formats import Resized, read_idx, read_newsgroups, read_omniglot, read_svmlight
-from bilevelbench.problems._sources import File, Source
+from bilevelbench.data import cache, find
+from bilevelbench.data.formats import Resized, read_idx, read_newsgroups, read_omniglot, read_svmlight
+from bilevelbench.data.sources import File, Source
 
 needs_data = pytest.mark.skipif(
     not (Path(os.environ.get("BILEVELBENCH_DATA", "nowhere")) / "omniglot-py").is_dir(), reason="no $BILEVELBENCH_DATA"
@@ -32,8 +32,8 @@ needs_data = pytest.mark.skipif(
 def places(tmp_path, monkeypatch):
     """Two empty folders in place of the data and of the user cache; no host can be reached."""
     monkeypatch.setenv("BILEVELBENCH_DATA", str(tmp_path / "data"))
-    monkeypatch.setattr(_cache, "root", lambda: tmp_path / "cache")
-    monkeypatch.setattr(_data.pooch, "retrieve", lambda *_, **__: (_ for _ in ()).throw(OSError("no network")))
+    monkeypatch.setattr(cache, "root", lambda: tmp_path / "cache")
+    monkeypatch.setattr(find.pooch, "retrieve", lambda *_, **__: (_ for _ in ()).throw(OSError("no network")))
     return tmp_path
 
 
@@ -169,7 +169,7 @@ def test_damaged_messages_are_one_sentence(tmp_path, pkz, damage, monkeypatch):
     elif damage == "another thing":
         pickled(pkz, [1, 2])
     elif damage == "bomb":
-        monkeypatch.setattr("bilevelbench.problems._formats.LIMIT", 100)
+        monkeypatch.setattr("bilevelbench.data.formats.LIMIT", 100)
     else:
         part = whole["train"]
         part["data"][0] = "other"
@@ -275,24 +275,24 @@ def put(place, name, content):
 
 def test_files_are_looked_for_in_the_given_folder_and_then_in_the_cache(places):
     file = file_of(b"abc")
-    assert _data.local(file) is None
+    assert find.local(file) is None
     cached = put(places / "cache", "f", b"abc")
-    assert _data.find(file) == cached
+    assert find.find(file) == cached
     own = put(places / "data", "f", b"abc")
-    assert _data.find(file) == own
+    assert find.find(file) == own
     own.write_bytes(b"abd")
-    assert "corrupt" in refused(_data.find, file)
-    assert _data.local(file_of(b"abc", by_content=True)) == own  # the reader judges
+    assert "corrupt" in refused(find.find, file)
+    assert find.local(file_of(b"abc", by_content=True)) == own  # the reader judges
     own.unlink()
     cached.unlink()
-    assert "BILEVELBENCH_DATA" in refused(_data.find, file)
+    assert "BILEVELBENCH_DATA" in refused(find.find, file)
     instead = put(places / "cache", "instead", b"abc")
-    assert _data.find(file_of(b"xyz", by_content=True)) == instead
+    assert find.find(file_of(b"xyz", by_content=True)) == instead
 
 
 def test_downloads_are_held_to_the_checksum_and_further_hosts_are_tried(tmp_path, monkeypatch):
     monkeypatch.delenv("BILEVELBENCH_DATA", raising=False)
-    monkeypatch.setattr(_cache, "root", lambda: tmp_path / "cache")
+    monkeypatch.setattr(cache, "root", lambda: tmp_path / "cache")
     asked = []
 
     class Host:
@@ -305,24 +305,24 @@ def test_downloads_are_held_to_the_checksum_and_further_hosts_are_tried(tmp_path
             self.bar.update(3)
             Path(output).write_bytes(b"abc" if "good" in url else b"bad")
 
-    monkeypatch.setattr(_data.pooch, "HTTPDownloader", Host)
+    monkeypatch.setattr(find.pooch, "HTTPDownloader", Host)
     file = file_of(b"abc", urls=("https://one.example/f", "https://good.example/f"))
-    path = _data.find(file)
+    path = find.find(file)
     assert path == tmp_path / "cache/folder/f"
     assert path.read_bytes() == b"abc"
     assert len(asked) == 2
-    assert _data.find(file) == path
+    assert find.find(file) == path
     assert len(asked) == 2
     path.unlink()
-    assert "another checksum" in refused(_data.find, file_of(b"abc", urls=("https://one.example/f",)))
+    assert "another checksum" in refused(find.find, file_of(b"abc", urls=("https://one.example/f",)))
     assert not list((tmp_path / "cache").rglob("f"))
 
 
 def test_names_of_data_are_suggested():
     with pytest.raises(RequestError, match="mnist"):
-        _data.chosen("minst")
-    assert [file.name for file in _data.chosen("a9a.t")] == ["a9a.t"]
-    assert len(_data.chosen("omniglot")) == 2
+        find.chosen("minst")
+    assert [file.name for file in find.chosen("a9a.t")] == ["a9a.t"]
+    assert len(find.chosen("omniglot")) == 2
 
 
 # -- the command
@@ -330,7 +330,7 @@ def test_names_of_data_are_suggested():
 
 def test_verify_says_what_is_missing_and_what_is_bad(places, monkeypatch):
     files = (file_of(b"abc"), file_of(b"abd", "other"))
-    monkeypatch.setattr(_data, "SOURCES", {"mine": Source("my data", "none", files)})
+    monkeypatch.setattr(find, "SOURCES", {"mine": Source("my data", "none", files)})
     put(places / "data", "f", b"abc")
     put(places / "data", "other", b"wrong")
     done = CliRunner().invoke(cli, ["data", "verify"])
@@ -362,13 +362,13 @@ def test_list_and_fetch(places):
 @pytest.mark.data
 def test_the_files_at_hand_are_the_expected_ones():
     """The small ones to the end; the large ones by checksum only (`bilevelbench data verify` reads them all)."""
-    for source in _data.SOURCES.values():
+    for source in find.SOURCES.values():
         for file in source.files:
-            assert _data.local(file) is not None
-    inputs, labels = _data.libsvm("breast-cancer_scale")
+            assert find.local(file) is not None
+    inputs, labels = find.libsvm("breast-cancer_scale")
     assert inputs.shape == (683, 10)
     assert set(labels) == {2.0, 4.0}
-    assert _data.libsvm("a9a.t")[0].shape == (16281, 123)  # the file itself ends at feature 122
+    assert find.libsvm("a9a.t")[0].shape == (16281, 123)  # the file itself ends at feature 122
 
 
 # -- the cache of what is made
@@ -382,29 +382,29 @@ def test_arrays_are_made_once_and_again_when_their_file_is_bad(places):
         return {"a": np.arange(3), "b": np.ones((2, 2))}
 
     for _ in range(2):
-        kept = _cache.arrays("x", {"k": 1}, make)
+        kept = cache.arrays("x", {"k": 1}, make)
         np.testing.assert_array_equal(kept["a"], [0, 1, 2])
     assert len(made) == 1
     (path,) = (places / "cache").rglob("*.npz")
     path.write_bytes(path.read_bytes()[:-20])
-    np.testing.assert_array_equal(_cache.arrays("x", {"k": 1}, make)["b"], np.ones((2, 2)))
+    np.testing.assert_array_equal(cache.arrays("x", {"k": 1}, make)["b"], np.ones((2, 2)))
     assert len(made) == 2
-    _cache.arrays("x", {"k": 2}, make)
+    cache.arrays("x", {"k": 2}, make)
     assert len(made) == 3
 
 
 def test_lines_are_kept_with_their_provenance(places):
     lines = {"noisy": {"phi": 0.1234567890123456789}}
-    assert _cache.lines("p", {"seed": 0}, lambda: (lines, {"method": "L-BFGS"})) == lines
-    assert _cache.lines("p", {"seed": 0}, lambda: 1 / 0) == lines
+    assert cache.lines("p", {"seed": 0}, lambda: (lines, {"method": "L-BFGS"})) == lines
+    assert cache.lines("p", {"seed": 0}, lambda: 1 / 0) == lines
     (path,) = (places / "cache").rglob("*.json")
     for words in ('"method": "L-BFGS"', '"seed": 0', '"torch"'):
         assert words in path.read_text()
     path.write_text("{}")
-    assert _cache.lines("p", {"seed": 0}, lambda: (lines, {})) == lines
+    assert cache.lines("p", {"seed": 0}, lambda: (lines, {})) == lines
 
 
 def test_a_cache_that_cannot_be_written_is_no_obstacle(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr(_cache, "root", lambda: tmp_path / "file")
-    assert _cache.arrays("x", 1, lambda: {"a": np.ones(1)})["a"] == 1
+    monkeypatch.setattr(cache, "root", lambda: tmp_path / "file")
+    assert cache.arrays("x", 1, lambda: {"a": np.ones(1)})["a"] == 1

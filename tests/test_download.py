@@ -7,8 +7,8 @@ import threading
 import pytest
 
 from bilevelbench import Unsupported
-from bilevelbench.problems import _cache, _data
-from bilevelbench.problems._sources import File
+from bilevelbench.data import find
+from bilevelbench.data.sources import File
 
 CONTENT = bytes(range(256)) * 400
 
@@ -54,7 +54,7 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.delenv("BILEVELBENCH_DATA", raising=False)
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(_cache, "root", lambda: tmp_path / "cache")
+    monkeypatch.setattr("bilevelbench.data.cache.root", lambda: tmp_path / "cache")
     return tmp_path / "cache"
 
 
@@ -71,16 +71,16 @@ def left(cache):
 
 def test_a_file_is_downloaded_once_and_its_progress_shown(server, cache, monkeypatch):
     seen = []
-    update = _data.Watched.update
-    monkeypatch.setattr(_data.Watched, "update", lambda bar, n: (seen.append((n, bar.total)), update(bar, n))[1])
+    update = find.Watched.update
+    monkeypatch.setattr(find.Watched, "update", lambda bar, n: (seen.append((n, bar.total)), update(bar, n))[1])
     file = wanted(server, "/good")
-    path = _data.find(file)
+    path = find.find(file)
     assert path == cache / "folder/f.gz"
     assert path.read_bytes() == CONTENT
     assert left(cache) == [path]
     assert {total for _, total in seen} == {len(CONTENT)}
     assert seen[0][0] > 0
-    assert _data.find(file) == path
+    assert find.find(file) == path
     assert server.asked == ["/good"]
 
 
@@ -94,22 +94,22 @@ def test_a_file_is_downloaded_once_and_its_progress_shown(server, cache, monkeyp
     ],
 )
 def test_a_failed_download_is_a_sentence_and_leaves_nothing(server, cache, path, words, monkeypatch):
-    monkeypatch.setattr(_data, "TIMEOUT", 0.3 if path == "/silent" else 60)
+    monkeypatch.setattr(find, "TIMEOUT", 0.3 if path == "/silent" else 60)
     with pytest.raises(Unsupported) as caught:
-        _data.find(wanted(server, path))
+        find.find(wanted(server, path))
     said = str(caught.value)
     assert words in said
     assert said.startswith("folder/f.gz is neither in $BILEVELBENCH_DATA nor in the user cache")
     assert "\n" not in said
     assert left(cache) == []
     server.released.set()
-    monkeypatch.setattr(_data, "TIMEOUT", 60)
-    assert _data.find(wanted(server, path, "/good")).read_bytes() == CONTENT  # the next host has it
+    monkeypatch.setattr(find, "TIMEOUT", 60)
+    assert find.find(wanted(server, path, "/good")).read_bytes() == CONTENT  # the next host has it
 
 
 def test_another_file_than_expected_is_not_kept(server, cache):
     with pytest.raises(Unsupported, match="another checksum"):
-        _data.find(wanted(server, "/good", content=b"what the table says"))
+        find.find(wanted(server, "/good", content=b"what the table says"))
     assert left(cache) == []
 
 
@@ -118,7 +118,7 @@ def test_a_host_that_is_gone_is_a_sentence(server, cache):
     server.shutdown()
     server.server_close()
     with pytest.raises(Unsupported, match=r"\(no connection, no connection\)"):
-        _data.find(file)
+        find.find(file)
     assert left(cache) == []
 
 
@@ -126,7 +126,7 @@ def test_an_interrupted_download_leaves_nothing(server, cache, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_data.Watched, "update", interrupt)
+    monkeypatch.setattr(find.Watched, "update", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        _data.find(wanted(server, "/good"))
+        find.find(wanted(server, "/good"))
     assert left(cache) == []

@@ -20,14 +20,14 @@ from bilevelbench.core.problem import Problem
 from bilevelbench.core.registry import SOLVERS, build_problem, make_solver
 from bilevelbench.core.solver import Point, require, start
 from bilevelbench.core.traced import Traced
+from bilevelbench.measure.budget import Budget
+from bilevelbench.measure.clock import Stopwatch
+from bilevelbench.measure.judge import Judge
+from bilevelbench.measure.trace import trace
 from bilevelbench.run.batched import trace_together
-from bilevelbench.run.budget import Budget
-from bilevelbench.run.clock import Stopwatch
 from bilevelbench.run.drive import _together as together_jobs
-from bilevelbench.run.judge import Judge
 from bilevelbench.run.plan import expand
 from bilevelbench.run.suite import Block, Suite
-from bilevelbench.run.trace import trace
 from bilevelbench.run.worker import execute, execute_batch
 from bilevelbench.store.journal import read
 

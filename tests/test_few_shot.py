@@ -8,9 +8,9 @@ import torch
 from torch.nn.functional import conv2d, cross_entropy
 
 from bilevelbench import Draw, Oracle, RequestError, build_problem
-from bilevelbench.problems import _data, _drawings
-from bilevelbench.problems._drawings import Body, cosine, drawn, linear, losses
-from bilevelbench.run.judge import Judge
+from bilevelbench.data import drawings, find
+from bilevelbench.data.drawings import Body, cosine, drawn, linear, losses
+from bilevelbench.measure.judge import Judge
 
 needs_omniglot = pytest.mark.skipif(
     not os.path.isdir(os.path.join(os.environ.get("BILEVELBENCH_DATA", ""), "omniglot-py")),
@@ -55,7 +55,7 @@ def test_labels_belong_to_the_images():
     """Each image, turned back, is one of the drawings of its character."""
     rng = Draw(3)
     made, _ = drawn(rng, "planted", 14, 3, 1, 4, 2)
-    images = _drawings._planted(Draw(3), 14)
+    images = drawings._planted(Draw(3), 14)
     for task in range(3):
         for image, label in zip(made.query[task], made.query_labels, strict=True):
             character, turns = divmod(int(made.characters[task, label]), 4)
@@ -212,7 +212,7 @@ def test_impossible_knobs_are_refused(knobs):
 @needs_omniglot
 @pytest.mark.data
 def test_omniglot_has_its_characters():
-    images = _data.omniglot(14)
+    images = find.omniglot(14)
     assert images.shape == (1623, 20, 14, 14)
     assert images.dtype == np.uint8
     assert 10 < images.mean() < 40  # ink is the smaller part

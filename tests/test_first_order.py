@@ -17,10 +17,10 @@ from bilevelbench.contract.certificates import run
 from bilevelbench.contract.theory import quadratic
 from bilevelbench.core.registry import SOLVERS
 from bilevelbench.core.solver import require, start
-from bilevelbench.run.budget import Budget
-from bilevelbench.run.clock import Stopwatch
-from bilevelbench.run.judge import Judge
-from bilevelbench.run.trace import trace
+from bilevelbench.measure.budget import Budget
+from bilevelbench.measure.clock import Stopwatch
+from bilevelbench.measure.judge import Judge
+from bilevelbench.measure.trace import trace
 
 
 def step(text, problem, **state):

@@ -115,11 +115,12 @@ def test_few_shot_sinusoid():
 
 def test_few_shot_network_adapts_as_imaml_does():
     """Accuracy on one test task after 16 steps of 0.1 from x on CE + |w - x|^2, by torch's own gradient."""
-    from bilevelbench.problems import _drawings, _few_shot_images
+    from bilevelbench.data import drawings
+    from bilevelbench.problems import _few_shot_images
 
     problem, _, x, y = build("few_shot(dataset='planted',tasks=2,ways=3,width=4,lower='network')")
-    _, new = _drawings.drawn(Draw(0), "planted", 14, 2, _few_shot_images.TEST_TASKS, 3, 1)
-    body, size = _drawings.Body(14, 4, torch.tanh), _drawings.Body(14, 4, torch.tanh).flat.size
+    _, new = drawings.drawn(Draw(0), "planted", 14, 2, _few_shot_images.TEST_TASKS, 3, 1)
+    body, size = drawings.Body(14, 4, torch.tanh), drawings.Body(14, 4, torch.tanh).flat.size
     hits = []
     for task in range(40):
 

@@ -10,11 +10,11 @@ from scipy.sparse import random_array, vstack
 from sklearn.linear_model import LogisticRegression
 
 from bilevelbench import Draw, Oracle, build_problem
-from bilevelbench.problems import _data
-from bilevelbench.problems._formats import Messages
+from bilevelbench.data import find
+from bilevelbench.data.formats import Messages
+from bilevelbench.measure.memory import LiveBytes
 from bilevelbench.problems._sparse import Rows, product
 from bilevelbench.problems.l2_newsgroups import _halves, _newsgroups, _planted
-from bilevelbench.run.memory import LiveBytes
 
 needs_newsgroups = pytest.mark.skipif(
     not os.path.isdir(os.path.join(os.environ.get("BILEVELBENCH_DATA", ""), "20newsgroups")),
@@ -135,7 +135,7 @@ def test_penalties_per_word_beat_a_single_one():
 
 def test_bags_of_words_are_those_of_scikit_learn():
     messages = Messages(["a", "b"], ["the cat", "a dog dog", ""], np.array([0, 1, 0]), ["Cat new"], np.array([1]))
-    made = _data.counted(messages)
+    made = find.counted(messages)
     assert int(made["words"]) == 3  # cat, dog, the: words of one letter do not count
     np.testing.assert_allclose(made["data"], [0.5**0.5, 0.5**0.5, 1.0])
     assert made["indices"].tolist() == [0, 2, 1] or sorted(made["indices"][:2]) == [0, 2]
@@ -146,7 +146,7 @@ def test_bags_of_words_are_those_of_scikit_learn():
 @needs_newsgroups
 @pytest.mark.data
 def test_20_newsgroups_have_their_published_shape():
-    rows, groups, test, _ = _data.newsgroups()
+    rows, groups, test, _ = find.newsgroups()
     assert rows.shape == (11314, 130107)
     assert test.shape == (7532, 130107)
     assert np.bincount(groups).tolist()[:2] == [480, 584]

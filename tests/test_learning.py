@@ -12,9 +12,9 @@ from sklearn.metrics import pairwise_distances
 
 from bilevelbench import Draw, Oracle, build_problem, make_solver
 from bilevelbench.core.solver import start
-from bilevelbench.problems import _data
+from bilevelbench.data import find
+from bilevelbench.measure.judge import Judge
 from bilevelbench.problems import fair as fair_module
-from bilevelbench.run.judge import Judge
 
 
 def build(text, seed=0):
@@ -315,7 +315,7 @@ needs_a9a = pytest.mark.skipif(
 def test_the_best_penalty_of_a9a_by_scikit_learn_and_a_search_of_its_own():
     """Newton's method of scikit-learn below; above, penalties over the whole range, then Brent's bounded search."""
     problem = build("logistic(data='a9a')")
-    (inputs, labels), (others, targets) = (_data.libsvm(name) for name in ("a9a", "a9a.t"))
+    (inputs, labels), (others, targets) = (find.libsvm(name) for name in ("a9a", "a9a.t"))
     dense = inputs.toarray()
 
     def phi(x):

@@ -14,11 +14,12 @@ from bilevelbench.core.draw import Draw
 from bilevelbench.core.problem import Problem
 from bilevelbench.core.registry import build_problem, make_solver
 from bilevelbench.core.solver import Point
-from bilevelbench.run import clock, worker
-from bilevelbench.run.clock import Stopwatch, self_check
-from bilevelbench.run.memory import LiveBytes, ProcessPeak, peak
+from bilevelbench.measure import clock
+from bilevelbench.measure.clock import Stopwatch, self_check
+from bilevelbench.measure.memory import LiveBytes, ProcessPeak, peak
+from bilevelbench.measure.prices import BLOCK, LIMIT, bare, prices, questions
+from bilevelbench.run import worker
 from bilevelbench.run.plan import expand
-from bilevelbench.run.prices import BLOCK, LIMIT, bare, prices, questions
 from bilevelbench.run.suite import Block, Suite
 from bilevelbench.store.journal import Journal, read
 
@@ -198,7 +199,9 @@ def test_a_clock_at_the_wrong_pace_is_found(monkeypatch, factor):
 def ticking(monkeypatch):
     """The only clock there is for prices; it goes on when it is told to."""
     fake = FakeDevice()
-    monkeypatch.setattr("bilevelbench.run.prices.time", SimpleNamespace(process_time=fake.read, perf_counter=fake.read))
+    monkeypatch.setattr(
+        "bilevelbench.measure.prices.time", SimpleNamespace(process_time=fake.read, perf_counter=fake.read)
+    )
     return fake
 
 
@@ -234,7 +237,7 @@ def test_rows_have_a_price_of_their_own(ticking):
 
 
 def test_measuring_prices_takes_no_longer_than_it_may(ticking, monkeypatch):
-    monkeypatch.setattr("bilevelbench.run.prices.PATIENCE", 0.05)
+    monkeypatch.setattr("bilevelbench.measure.prices.PATIENCE", 0.05)
     found = prices(priced(ticking, f=0.03, g=0.03))
     last = BLOCK * 0.03  # what has begun is ended
     assert ticking.now <= LIMIT + last

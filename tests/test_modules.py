@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from bilevelbench import Draw, Oracle, from_modules, make_solver
 from bilevelbench.contract import check
 from bilevelbench.core.registry import PROBLEMS
-from bilevelbench.run.judge import Judge
+from bilevelbench.measure.judge import Judge
 
 README = Path(__file__).parents[1] / "README.md"
 

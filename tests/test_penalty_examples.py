@@ -17,7 +17,7 @@ from scipy.optimize import minimize
 from bilevelbench import Draw, Oracle, build_problem, make_solver
 from bilevelbench.contract import PROBLEM_CHECKS
 from bilevelbench.core.solver import start
-from bilevelbench.run.judge import Judge
+from bilevelbench.measure.judge import Judge
 
 EXAMPLES = (1, 2, 3, 4)
 SEED = 58  # one matrix for every method: of the first 100 one of the best conditioned, so that few steps say enough

@@ -11,9 +11,9 @@ from sklearn.linear_model import LogisticRegression
 
 from bilevelbench import Draw, Oracle, Unsupported, build_problem
 from bilevelbench.core.registry import PROBLEMS
+from bilevelbench.measure.judge import Judge
 from bilevelbench.problems import logistic
 from bilevelbench.problems._cleaning import PROTOCOLS, split
-from bilevelbench.run.judge import Judge
 
 needs_mnist = pytest.mark.skipif(
     not os.path.exists(os.path.join(os.environ.get("BILEVELBENCH_DATA", ""), "MNIST/raw/train-images-idx3-ubyte.gz")),

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from bilevelbench.core.draw import Draw
 from bilevelbench.core.errors import RequestError
 from bilevelbench.core.registry import build_problem, make_solver
-from bilevelbench.run.budget import Budget, looks
-from bilevelbench.run.clock import Stopwatch
-from bilevelbench.run.judge import Judge
-from bilevelbench.run.memory import LiveBytes, peak
+from bilevelbench.measure.budget import Budget, looks
+from bilevelbench.measure.clock import Stopwatch
+from bilevelbench.measure.judge import Judge
+from bilevelbench.measure.memory import LiveBytes, peak
+from bilevelbench.measure.trace import trace
 from bilevelbench.run.plan import expand
 from bilevelbench.run.suite import Block, Suite, load_suite, parse_seeds, suite_names
-from bilevelbench.run.trace import trace
 
 
 def run(solver="bome", problem="quadratic(d=4)", judge=None, watch=None, iterates=False, **limits):
@@ -246,7 +246,7 @@ class Mine:
     keys = []
     for text in (source, source + "# edited\n"):
         file.write_text(text)
-        from bilevelbench.run.env import source_digest
+        from bilevelbench.measure.env import source_digest
 
         source_digest.cache_clear()
         keys.append(expand(Suite("", "", (Block(("quadratic",), (str(file),), steps=3),)), tmp_path)[0].key)

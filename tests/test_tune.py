@@ -10,11 +10,11 @@ import pytest
 from bilevelbench.core.draw import Draw
 from bilevelbench.core.errors import RequestError
 from bilevelbench.core.registry import build_problem, make_solver
+from bilevelbench.measure.budget import Budget
+from bilevelbench.measure.clock import Stopwatch
+from bilevelbench.measure.trace import trace
 from bilevelbench.run import tune
-from bilevelbench.run.budget import Budget
-from bilevelbench.run.clock import Stopwatch
 from bilevelbench.run.suite import SUITES, load_suite
-from bilevelbench.run.trace import trace
 
 GRIDS = sorted(path.name.removesuffix(".toml") for path in (SUITES / "grids").iterdir())
 GRID = {

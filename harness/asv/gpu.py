@@ -26,12 +26,12 @@ from bilevelbench.core.errors import RequestError, Unsupported
 from bilevelbench.core.oracle import Oracle
 from bilevelbench.core.registry import build_problem, make_solver
 from bilevelbench.core.solver import require, start
-from bilevelbench.run.clock import self_check
-from bilevelbench.run.env import environment
-from bilevelbench.run.memory import peak
+from bilevelbench.measure.clock import self_check
+from bilevelbench.measure.env import environment
+from bilevelbench.measure.memory import peak
+from bilevelbench.measure.prices import prices
+from bilevelbench.measure.ratio import paired
 from bilevelbench.run.plan import check_device
-from bilevelbench.run.prices import prices
-from bilevelbench.run.ratio import paired
 
 LIMIT = 540.0  # seconds; what does not begin before is left out
 SOLVERS = ("bome", "itd", "aid_cg", "f2sa")

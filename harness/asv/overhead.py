@@ -21,10 +21,10 @@ from bilevelbench.core.oracle import Oracle
 from bilevelbench.core.problem import Problem
 from bilevelbench.core.registry import SOLVERS, build_problem, make_solver
 from bilevelbench.core.solver import Point, Solver, require, start
-from bilevelbench.run.budget import Budget
-from bilevelbench.run.clock import Stopwatch
-from bilevelbench.run.prices import Question, answer, questions
-from bilevelbench.run.trace import trace
+from bilevelbench.measure.budget import Budget
+from bilevelbench.measure.clock import Stopwatch
+from bilevelbench.measure.prices import Question, answer, questions
+from bilevelbench.measure.trace import trace
 from bilevelbench.solvers.lower_only import LowerOnly
 
 ROUNDS = 9

@@ -15,13 +15,13 @@ from bilevelbench.core.errors import Unsupported
 from bilevelbench.core.oracle import Oracle, total
 from bilevelbench.core.registry import PROBLEMS, SOLVERS, Spec, build_problem, knobs, make_solver
 from bilevelbench.core.solver import State, require, start
-from bilevelbench.run.budget import Budget
-from bilevelbench.run.clock import Stopwatch, drain
-from bilevelbench.run.judge import Judge
-from bilevelbench.run.memory import peak
-from bilevelbench.run.prices import answer, questions
-from bilevelbench.run.ratio import paired
-from bilevelbench.run.trace import trace
+from bilevelbench.measure.budget import Budget
+from bilevelbench.measure.clock import Stopwatch, drain
+from bilevelbench.measure.judge import Judge
+from bilevelbench.measure.memory import peak
+from bilevelbench.measure.prices import answer, questions
+from bilevelbench.measure.ratio import paired
+from bilevelbench.measure.trace import trace
 
 PROBLEM_NAMES = [
     "quadratic", "coreset", "minimax", "singleton", "logistic", "hyper_cleaning", "few_shot", "penalty_example",

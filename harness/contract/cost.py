@@ -20,7 +20,7 @@ from bilevelbench.core.oracle import WORTH, Oracle
 from bilevelbench.core.problem import Problem
 from bilevelbench.core.registry import SOLVERS, knobs, make_solver, resolve
 from bilevelbench.core.solver import require, start
-from bilevelbench.run.memory import peak
+from bilevelbench.measure.memory import peak
 
 from .theory import finite_sum, quadratic
 

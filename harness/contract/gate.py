@@ -30,9 +30,9 @@ from bilevelbench.core.errors import RequestError
 from bilevelbench.core.problem import Problem
 from bilevelbench.core.registry import make_solver
 from bilevelbench.core.solver import Solver, require
-from bilevelbench.run.counts import counts
-from bilevelbench.run.memory import peak
-from bilevelbench.run.ratio import Ratio, step_over_floor, steps_of
+from bilevelbench.measure.counts import counts
+from bilevelbench.measure.memory import peak
+from bilevelbench.measure.ratio import Ratio, step_over_floor, steps_of
 
 from .cost import asked, declared
 from .theory import finite_sum, quadratic

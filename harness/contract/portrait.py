@@ -18,8 +18,8 @@ from torch import Tensor
 from bilevelbench.core import derive
 from bilevelbench.core.draw import Draw
 from bilevelbench.core.problem import Problem
-from bilevelbench.run.memory import LiveBytes
-from bilevelbench.run.prices import bare, prices
+from bilevelbench.measure.memory import LiveBytes
+from bilevelbench.measure.prices import bare, prices
 
 from .problems import built, probe
 

@@ -1,1 +1,1 @@
-"""Measuring: the one loop, its clock, the judge, memory, worker processes and the plan of what to run."""
+"""Many runs: suites, the plan of what is to be made, worker processes, seeds in one pass, tuning."""

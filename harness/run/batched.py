@@ -25,15 +25,16 @@ from bilevelbench.core.registry import build_problem, make_solver
 from bilevelbench.core.solver import Point, Solver, require, start
 from bilevelbench.core.tape import Drawn
 from bilevelbench.core.traced import Recording, Run, Traced, flatten, record, unflatten
+from bilevelbench.measure.budget import Budget, looks
+from bilevelbench.measure.clock import Stopwatch
+from bilevelbench.measure.env import environment, moment
+from bilevelbench.measure.judge import Judge
+from bilevelbench.measure.trace import Judgement, broken, failed, judged
 from bilevelbench.store.journal import Journal
 from bilevelbench.store.schema import FINAL, Header, Row
 
-from .budget import Budget, looks
-from .clock import Stopwatch
-from .env import environment, moment
-from .judge import Judge
-from .trace import Judgement, failed, judged
-from .worker import MOST_ITERATES, Job, broken, describe_problem, describe_solver
+from .describe import MOST_ITERATES, describe_problem, describe_solver
+from .job import Job
 
 CLOSE = {torch.float64: 1e-6, torch.float32: 1e-3}  # of one step: rounding is far below, wrong data are far above
 

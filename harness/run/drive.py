@@ -16,11 +16,12 @@ from typing import Any
 from pebble import ProcessExpired, ProcessPool
 
 from bilevelbench.core.errors import RequestError
+from bilevelbench.measure.env import environment
 from bilevelbench.store.journal import Journal, read
-from bilevelbench.store.schema import FINAL, Header, RunKey
+from bilevelbench.store.schema import FINAL, Header, Row, RunKey
 
-from .env import environment
-from .worker import Job, execute, execute_batch, prepare, timed_out
+from .job import Job
+from .worker import execute, execute_batch, prepare
 
 Finished = Callable[[Job, str], None]
 
@@ -113,7 +114,7 @@ def _outcome(future: Future[Any], job: Job) -> str:
         record.rows = []
     if record.rows and record.rows[-1]["status"] in FINAL:
         return str(record.rows[-1]["status"])
-    journal.append(timed_out(job, status, reason, record.rows[-1] if record.rows else None))
+    journal.append(_cut(job, status, reason, record.rows[-1] if record.rows else None))
     return status
 
 
@@ -123,3 +124,18 @@ def _death(exitcode: int | None) -> tuple[str, str]:
     if exitcode is not None and exitcode < 0:
         return "error", f"the process crashed with signal {-exitcode}"
     return "error", f"the process ended with exit code {exitcode}"
+
+
+def _cut(job: Job, status: str, reason: str, last: dict[str, Any] | None) -> Row:
+    """The last row of a run whose process had to be ended, at its last good look."""
+    last = last or {}
+    return Row(
+        last.get("step", 0),
+        last.get("seconds"),
+        last.get("cpu_seconds"),
+        last.get("calls", {}),
+        last.get("total_calls", 0),
+        last.get("rows", {}),
+        status=status,
+        reason=reason,
+    )

@@ -11,12 +11,12 @@ import torch
 from bilevelbench.core.draw import Draw
 from bilevelbench.core.errors import RequestError, Unsupported
 from bilevelbench.core.registry import build_problem
+from bilevelbench.measure.env import source_digest
 from bilevelbench.store.journal import read
 from bilevelbench.store.schema import CUT, RunKey
 
-from .env import source_digest
+from .job import Job, full_spec
 from .suite import Block, Suite
-from .worker import Job, full_spec
 
 
 def check_device(device: str) -> None:

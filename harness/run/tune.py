@@ -41,9 +41,8 @@ from bilevelbench.core.oracle import Oracle, total
 from bilevelbench.core.problem import Problem
 from bilevelbench.core.registry import SOLVERS, Spec, build_problem, knobs, make_solver
 from bilevelbench.core.solver import Solver, require, start
-
-from .budget import Budget
-from .judge import Judge
+from bilevelbench.measure.budget import Budget
+from bilevelbench.measure.judge import Judge
 
 Task = tuple[str, str, int, int]  # problem, solver, seed, calls
 

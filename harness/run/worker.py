@@ -7,10 +7,7 @@ import signal
 import sys
 import threading
 import time
-import traceback
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import platformdirs
 import psutil
@@ -18,35 +15,21 @@ import torch
 
 from bilevelbench.core import engines
 from bilevelbench.core.draw import Draw
-from bilevelbench.core.problem import Picture, Problem
-from bilevelbench.core.registry import PROBLEMS, SOLVERS, Spec, build_problem, knobs, make_solver, parse, resolve
+from bilevelbench.core.problem import Problem
+from bilevelbench.core.registry import PROBLEMS, SOLVERS, build_problem, make_solver
 from bilevelbench.core.solver import Solver, require
+from bilevelbench.measure.budget import Budget
+from bilevelbench.measure.clock import Stopwatch, drain, self_check
+from bilevelbench.measure.env import environment, moment
+from bilevelbench.measure.judge import Judge
+from bilevelbench.measure.memory import ProcessPeak, peak
+from bilevelbench.measure.prices import prices
+from bilevelbench.measure.trace import Impure, broken, status_of, trace, warm_up
 from bilevelbench.store.journal import Journal
-from bilevelbench.store.schema import FINAL, Header, Row, RunKey
+from bilevelbench.store.schema import FINAL, Header, RunKey
 
-from .budget import Budget
-from .clock import Stopwatch, drain, self_check
-from .env import environment, moment
-from .judge import Judge
-from .memory import ProcessPeak, peak
-from .prices import prices
-from .trace import Impure, status_of, trace, warm_up
-
-MOST_ITERATES = 1000  # variables; beyond that --iterates keeps none
-GRID = 61  # points along each side of a picture's level sets
-
-
-@dataclass(frozen=True)
-class Job:
-    """A run to be made: its key, how its problem and solver were asked for, and where its file goes."""
-
-    key: RunKey
-    problem: str
-    solver: str
-    path: Path
-    suite: str = ""
-    command: str = ""
-    timeout: float | None = None
+from .describe import MOST_ITERATES, describe_problem, describe_solver
+from .job import Job
 
 
 def prepare(threads: int, limit_memory: bool) -> None:
@@ -159,80 +142,3 @@ def _prices(key: RunKey, problem: Problem) -> dict[str, list[float]]:
         except Exception:  # the run meets it again, where it is said
             return {}
     return _PRICES[place]
-
-
-def broken(error: Exception) -> Row:
-    """The only row of a run that could not begin."""
-    status, reason = status_of(error), str(error).strip().partition("\n")[0][:300] or type(error).__name__
-    story = "" if status == "unsupported" else "".join(traceback.format_exception(error))
-    return Row(0, status=status, reason=reason, traceback=story)
-
-
-def describe_solver(given: str) -> dict[str, Any]:
-    """What a header says of the solver."""
-    entry, spec = resolve(SOLVERS, given)
-    defaults = {name: default for name, (_, default) in knobs(entry).items()}
-    choices = {
-        k: v for k, v in spec.arguments.items() if v != defaults[k] and isinstance(v, str | bool) and v is not None
-    }
-    asked = parse(given).arguments
-    return {
-        "name": entry.name, "given": given, "asked": asked, "knobs": spec.arguments, "choices": choices,
-        "order": getattr(entry.make, "order", None), "about": entry.doc.partition("\n")[0],
-    }  # fmt: skip
-
-
-def describe_problem(given: str, problem: Problem, iterates: bool) -> dict[str, Any]:
-    """What a header says of the problem."""
-    entry, spec = resolve(PROBLEMS, given)
-    references = problem.references() if problem.references else {}
-    return {
-        "name": entry.name, "given": given, "knobs": spec.arguments, "about": entry.doc.partition("\n")[0],
-        "n_x": problem.x0.numel(), "n_y": problem.y0.numel(), "n_f": problem.n_f, "n_g": problem.n_g,
-        "flags": sorted(problem.flags), "phi_star": problem.phi_star, "phi_star_source": problem.phi_star_source,
-        "selection": problem.chosen, "seeded": problem.seeded,
-        "references": {k: dict(v) for k, v in references.items()},
-        "better": dict(problem.better), "bar": problem.bar._asdict() if problem.bar else None,
-        "picture": _drawn(problem.picture) if problem.picture and iterates else None,
-    }  # fmt: skip
-
-
-def _drawn(picture: Picture) -> dict[str, Any]:
-    left, right, bottom, top = picture.box
-    u, v = torch.linspace(left, right, GRID).double(), torch.linspace(bottom, top, GRID).double()
-    vv, uu = torch.meshgrid(v, u, indexing="ij")
-    level = picture.level(uu, vv)
-    return {
-        "axes": [list(axis) for axis in picture.axes], "labels": [f"{name}[{i}]" for name, i in picture.axes],
-        "box": list(picture.box), "label": picture.label, "u": _rounded(u), "v": _rounded(v),
-        "level": [_rounded(line) for line in level], "outline": [list(point) for point in picture.outline],
-        "solution": list(picture.solution) if picture.solution else None,
-    }  # fmt: skip
-
-
-def _rounded(values: torch.Tensor) -> list[float]:
-    return [float(f"{value:.5g}") for value in values.tolist()]
-
-
-def full_spec(text: str, kind: str) -> tuple[Spec, int, Path]:
-    """The spec with every knob spelled out, the version and the source file of what a text names.
-
-    Of a loose file the spec keeps the name alone: the key holds its content (as a digest), not its place.
-    """
-    entry, spec = resolve(SOLVERS if kind == "solver" else PROBLEMS, text)
-    return spec._replace(file=Path(spec.file).name), entry.version, entry.file
-
-
-def timed_out(job: Job, status: str, reason: str, last: dict[str, Any] | None) -> Row:
-    """The last row of a run whose process had to be ended, at its last good look."""
-    last = last or {}
-    return Row(
-        last.get("step", 0),
-        last.get("seconds"),
-        last.get("cpu_seconds"),
-        last.get("calls", {}),
-        last.get("total_calls", 0),
-        last.get("rows", {}),
-        status=status,
-        reason=reason,
-    )

@@ -1,7 +1,7 @@
 """Oracle calls weighed by what they take: gradient equivalents, and the floor of a run.
 
-The prices of a problem are those that its runs measured (see ``run.prices``), the median over their headers: what was
-asked the same costs the same, whichever process measured it.
+The prices of a problem are those that its runs measured (see ``measure.prices``), the median over their headers: what
+was asked the same costs the same, whichever process measured it.
 """
 
 from __future__ import annotations

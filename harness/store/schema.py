@@ -66,7 +66,7 @@ class Header:
         and selection (these three absent from older files), seeded, data_bytes, picture. solver: name, given, knobs,
         choices (non-numeric knobs that differ from the defaults), order. environment: versions, commit, machine, load,
         and a check of the clock. prices: seconds by kind of oracle answer, of a call and of each row of data in it
-        (see ``run.prices``). None of it is needed to read the rows.
+        (see ``measure.prices``). None of it is needed to read the rows.
     """
 
     key: RunKey
@@ -94,7 +94,7 @@ class Row:
     run. judge_seconds, overhead_seconds and, where an engine compiles, compile_seconds: outside the solver's clock,
     since the start. Seconds are None where seeds were run together. The row of step 0 carries
     setup_seconds (building problem and solver), first_seconds (the first step, any compilation included),
-    warmup_seconds (the first two), audit_seconds (memory and prices) and memory (see ``run.memory.peak``). All of
+    warmup_seconds (the first two), audit_seconds (memory and prices) and memory (see ``measure.memory.peak``). All of
     these and seconds sum to the wall time of the run, but first_seconds, which is a part of warmup_seconds. The last
     row carries after: load and clock frequency of the machine then.
     """

@@ -23,8 +23,8 @@ from bilevelbench.core import derive
 from bilevelbench.core.errors import RequestError
 from bilevelbench.core.oracle import Oracle
 from bilevelbench.core.registry import make_solver
-from bilevelbench.run.counts import counts
-from bilevelbench.run.ratio import paired
+from bilevelbench.measure.counts import counts
+from bilevelbench.measure.ratio import paired
 from tests.perf.frozen_oracle import FrozenOracle
 from tests.perf.test_calls import NAMES
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ._formats import read_idx, read_newsgroups, read_omniglot, read_svmlight
+from .formats import read_idx, read_newsgroups, read_omniglot, read_svmlight
 
 
 @dataclass(frozen=True)

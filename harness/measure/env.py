@@ -118,12 +118,13 @@ def _commit() -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=1024)
 def source_digest(*files: Path) -> str:
-    """Digest of the source that a run executes: the kernel, the measuring code, shared pieces and the given files.
+    """Digest of the source that a run executes: kernel, measuring and running, data, shared pieces, the given files.
 
     Part of the RunKey: a change of code is another experiment, and nothing measured with the old code stands for it.
     """
     paths: set[Path] = {*files}
-    paths.update((HOME / "core").glob("*.py"), (HOME / "run").glob("*.py"))
+    for room in ("core", "measure", "run", "data"):
+        paths.update((HOME / room).glob("*.py"))
     for folder in {path.parent for path in files}:
         paths.update(folder.glob("_[!_]*.py"))
     return _digest(sorted(paths, key=lambda path: (path.name, str(path))))

@@ -9,7 +9,7 @@ from sklearn.datasets import load_digits
 
 from bilevelbench import Draw
 
-from . import _data
+from . import find
 
 
 class Part(NamedTuple):
@@ -27,7 +27,7 @@ def parts(rng: Draw, data: str, sizes: tuple[int, ...], classes: tuple[int, ...]
     if data == "digits":
         pixels, labels = load_digits(return_X_y=True)
         return _cut(rng.child("split"), pixels / 16.0, labels, sizes, classes)
-    pixels, labels, test, test_labels = _data.mnist()
+    pixels, labels, test, test_labels = find.mnist()
     return [
         *_cut(rng.child("split"), pixels, labels, sizes[:-1], classes, 255.0),
         *_cut(rng.child("test"), test, test_labels, sizes[-1:], classes, 255.0),

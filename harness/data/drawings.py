@@ -15,7 +15,7 @@ from torch.nn.functional import conv2d, cross_entropy, normalize
 
 from bilevelbench import Draw, Flat
 
-from . import _data
+from . import find
 
 QUERY, DRAWINGS = 15, 20  # images of a class that judge a head (at most), and all that there are
 TRAINING = {"omniglot": 1200, "planted": 40}  # characters that train; the rest (423, 20) makes the test tasks
@@ -37,7 +37,7 @@ def drawn(
     rng: Draw, dataset: Literal["planted", "omniglot"], side: int, tasks: int, test: int, ways: int, shots: int
 ) -> tuple[Tasks, Tasks]:
     """Training tasks and test tasks on other characters. A class is a character turned by 0, 90, 180 or 270 degrees."""
-    images = _data.omniglot(side) if dataset == "omniglot" else _planted(rng, side)
+    images = find.omniglot(side) if dataset == "omniglot" else _planted(rng, side)
     order = rng.child("characters").permutation(len(images)).numpy()
     train, rest = order[: TRAINING[dataset]], order[TRAINING[dataset] :]
     made = _tasks(rng.child("tasks"), images, train, tasks, ways, shots)

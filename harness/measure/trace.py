@@ -107,6 +107,13 @@ def failed(last: Row, error: Exception) -> Row:
     return row
 
 
+def broken(error: Exception) -> Row:
+    """The only row of a run that could not begin."""
+    status, reason = status_of(error), str(error).strip().partition("\n")[0][:300] or type(error).__name__
+    story = "" if status == "unsupported" else "".join(traceback.format_exception(error))
+    return Row(0, status=status, reason=reason, traceback=story)
+
+
 def status_of(error: BaseException) -> str:
     """The final status that an exception stands for."""
     if isinstance(error, Diverged):

@@ -20,9 +20,9 @@ from sklearn.preprocessing import normalize
 from bilevelbench import RequestError, Unsupported
 from bilevelbench.core.registry import suggest
 
-from . import _cache
-from ._formats import Messages, Resized, read_idx
-from ._sources import SOURCES, File
+from . import cache
+from .formats import Messages, Resized, read_idx
+from .sources import SOURCES, File
 
 TIMEOUT = 30  # seconds without an answer, after which a host is given up
 
@@ -32,7 +32,7 @@ TIMEOUT = 30  # seconds without an answer, after which a host is given up
 def places() -> list[Path]:
     """The folders that hold data, in the order in which they are searched; downloads go to the last."""
     own = os.environ.get("BILEVELBENCH_DATA")
-    return [*([Path(own)] if own else []), _cache.root()]
+    return [*([Path(own)] if own else []), cache.root()]
 
 
 def local(file: File) -> Path | None:
@@ -177,7 +177,7 @@ def omniglot(side: int = 28) -> np.ndarray:
     """All drawings, the background set's characters first, shape (1623, 20, side, side), uint8, ink 255."""
     paths = [find(file) for file in SOURCES["omniglot"].files]
     resize = Resized(side)
-    made = _cache.arrays(
+    made = cache.arrays(
         "omniglot", [side, *map(digest, paths)],
         lambda: {"images": np.concatenate([
             file.read(path, make=resize) for file, path in zip(SOURCES["omniglot"].files, paths, strict=True)  # type: ignore[call-arg]
@@ -194,7 +194,7 @@ def newsgroups() -> tuple[csr_matrix, np.ndarray, csr_matrix, np.ndarray]:
     """
     (file,) = SOURCES["newsgroups"].files
     path = find(file)
-    made = _cache.arrays("newsgroups", digest(path), lambda: counted(file.read(path)))  # type: ignore[arg-type]
+    made = cache.arrays("newsgroups", digest(path), lambda: counted(file.read(path)))  # type: ignore[arg-type]
     size = (len(made["groups"]), int(made["words"]))
     rows, test = (
         csr_matrix((made[f"{part}data"], made[f"{part}indices"], made[f"{part}indptr"]), (n, size[1]))

@@ -1,0 +1,1 @@
+"""One run: the loop, its clock and budget, the judge, memory, prices and exact counts."""
