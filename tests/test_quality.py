@@ -136,6 +136,32 @@ def test_top_level():
     assert {name for name in found if not name.startswith(".")} <= TOP
 
 
+def drawn():
+    """The folders in the README's drawing, each with its depth."""
+    text = (ROOT / "README.md").read_text()
+    lines = text.partition("## Layout\n\n")[2].partition("\n\n`harness/`")[0].splitlines()
+    return [(len(match[1]), match[2]) for line in lines if (match := re.match(r"( +)(\w+)/ +\w", line))]
+
+
+def test_the_drawing_is_the_tree():
+    folders = {Path(name).parts[:-1] for name in tracked()}
+    rooms = {parts[1] for parts in folders if len(parts) > 1 and parts[0] == "harness"}
+    (top, *_), (inner, *_) = (sorted({depth for depth, _ in drawn()})[i:] for i in (0, 1))
+    assert sorted(name for depth, name in drawn() if depth == inner) == sorted(rooms)
+    ours = {parts[0] for parts in folders if parts and not parts[0].startswith(".")}
+    assert sorted(name for depth, name in drawn() if depth == top) == sorted(ours)
+
+
+def test_the_drawn_layers_are_those_of_the_contracts():
+    """Every room of harness/ stands in CONTRIBUTING's list of layers, and nothing else does."""
+    text = (ROOT / "CONTRIBUTING.md").read_text().partition("downwards only:\n\n")[2].partition("\n\n")[0]
+    named = set(re.findall(r"\w+", text)) - {"everything", "torch"}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    (layers,) = [c["layers"] for c in project["tool"]["importlinter"]["contracts"] if c["id"] == "layers"]
+    known = {name for layer in layers for name in layer.split(" | ")}
+    assert named == known - {"__main__", "catalogue", "progress", "suites"}
+
+
 def test_links_for_type_checkers():
     """.typings/bilevelbench mirrors the mapping: one relative link for each entry of harness/, solvers and problems."""
     links = ROOT / ".typings" / "bilevelbench"

@@ -1,0 +1,48 @@
+"""The command line, a file per group of commands.
+
+Imports are inside the commands, so that ``--help`` and ``--version`` do not wait for torch.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from ..core.errors import RequestError
+from .data import data
+from .hold import check, gate
+from .list import list_
+from .report import report
+from .run import run
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="bilevelbench", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Compare bilevel solvers honestly: wall-clock, oracle calls, memory and convergence.
+
+    `bilevelbench run` makes the default comparison and writes a report.
+    """
+
+
+for command in (run, report, list_, check, gate, data):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """The console command. Wrong requests are one sentence and exit code 2."""
+    try:
+        cli.main(standalone_mode=False)
+    except RequestError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        sys.exit(0)
+    except click.ClickException as error:
+        click.echo(f"error: {error.format_message()}", err=True)
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        sys.exit(130)

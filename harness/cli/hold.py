@@ -1,0 +1,53 @@
+"""`bilevelbench check` and `bilevelbench gate`: solvers and problems held to what they say, and to what they cost."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("name")
+def check(name: str) -> None:
+    """Hold a solver or a problem to the contract and to what it says of itself. Exit code 1 when a check fails.
+
+    NAME is a name, a file.py or file.py:name; 'solvers' and 'problems' are all that there are.
+    """
+    from ..contract import verdicts
+
+    passed = True
+    for ok, line in verdicts(name):
+        passed &= ok
+        click.echo(line)
+    sys.exit(0 if passed else 1)
+
+
+@click.command()
+@click.argument("solvers", nargs=-1)
+@click.option("--baseline", type=click.Path(path_type=Path), required=True, help="The file to be held to.")
+@click.option("--update", is_flag=True, help="Write what is found into the file instead.")
+@click.option("--markdown", type=click.Path(path_type=Path), metavar="FILE", help="Write the table for a pull request.")
+def gate(solvers: tuple[str, ...], baseline: Path, update: bool, markdown: Path | None) -> None:
+    """Hold what solvers cost to a baseline: calls, operations, bytes, steps over floor. Exit code 1 when one fails.
+
+    SOLVERS are names or files; without any, all that come with the package.
+    """
+    from ..contract import gate as gates
+    from ..core.registry import SOLVERS
+
+    names = list(solvers) or SOLVERS.names()
+    if update:
+        gates.update(baseline, names)
+        click.echo(f"{len(names)} solver{'s' if len(names) != 1 else ''} in {baseline}, for {gates.VERSION}")
+        return
+    known = gates.read(baseline)
+    found = []
+    for name in names:
+        for layer in gates.LAYERS:
+            found.append(gates.verdict(name, layer, known))
+            click.echo(gates.line(found[-1]))
+    if markdown is not None:
+        markdown.write_text(gates.table(found), encoding="utf-8")
+    sys.exit(0 if all(verdict.passed for verdict in found) else 1)

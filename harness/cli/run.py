@@ -1,0 +1,106 @@
+"""`bilevelbench run`: make the runs of a suite and write their report."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..core.errors import RequestError
+from .report import written
+
+if TYPE_CHECKING:
+    from ..run.suite import Suite
+
+
+class Number(click.ParamType):
+    """A number of a kind that is at least ``low``."""
+
+    name = "number"
+
+    def __init__(self, kind: type, low: float, above: bool = False) -> None:
+        self.kind, self.low, self.above = kind, low, above
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        words = (
+            f"{'a whole number' if self.kind is int else 'a number'} {'above' if self.above else 'from'} {self.low:g}"
+        )
+        try:
+            number = self.kind(value)
+        except ValueError:
+            number = None
+        if number is None or not self.low <= number < 1e15 or (self.above and number == self.low):
+            raise RequestError(f"{param.opts[0]} {value} is not valid; it takes {words}{'' if self.above else ' on'}")
+        return number
+
+
+WHOLE, POSITIVE = Number(int, 1), Number(float, 0, above=True)
+
+
+@click.command()
+@click.argument("suite", required=False)
+@click.option(
+    "-p", "--problem", "problems", multiple=True, metavar="SPEC", help="A problem, e.g. 'quadratic(kappa=100)'."
+)
+@click.option("-s", "--solver", "solvers", multiple=True, metavar="SPEC", help="A solver, or a file that defines one.")
+@click.option("--seeds", metavar="SEEDS", help="0-4, or 0,2,5, or 3.")
+@click.option("--steps", type=WHOLE, metavar="N", help="Limit of outer steps.")
+@click.option("--seconds", type=POSITIVE, metavar="S", help="Limit of solver seconds.")
+@click.option("--calls", type=WHOLE, metavar="N", help="Limit of oracle calls.")
+@click.option("--device", metavar="cpu|cuda")
+@click.option("--dtype", metavar="float32|float64")
+@click.option(
+    "--engine", metavar="NAME", help="eager (default), functional, compiled, compiled_oracle, cuda_graph, batched."
+)
+@click.option("--batch-seeds", is_flag=True, help="All seeds of a solver in one pass (--engine batched); no seconds.")
+@click.option("--threads", type=WHOLE, metavar="N", help="Threads of each run (1 unless a suite says else).")
+@click.option("--iterates", is_flag=True, default=None, help="Keep x and y at every look (up to 1000 variables).")
+@click.option("--jobs", type=WHOLE, default=1, metavar="N", help="Runs at a time; more than 1 spoils the seconds.")
+@click.option("--timeout", type=POSITIVE, default=600.0, metavar="S", help="Hard limit of a run, in seconds (600).")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("results"), help="Folder of the results.")
+def run(
+    suite: str | None, problems: tuple[str, ...], solvers: tuple[str, ...], jobs: int, timeout: float, out: Path,
+    **options: Any,
+) -> None:  # fmt: skip
+    """Run a suite (default: `default`), or problems (-p) with solvers (-s), and write a report.
+
+    With -s alone the solvers join a suite's own; with -p alone every solver runs with its defaults. Runs that are
+    already finished in --out are not made again: an interrupted command is resumed by repeating it.
+    """
+    from ..run.drive import make_folder
+    from ..run.plan import expand, unfinished
+    from ..run.request import requested
+
+    chosen = requested(suite, problems, solvers, **options)
+    plan = expand(chosen, out, "bilevelbench " + shlex.join(sys.argv[1:]), timeout)
+    make_folder(out)
+    todo = unfinished(plan)
+    click.echo(_opening(chosen, len(plan), len(todo), out))
+    _make(todo, jobs, out)
+    written(out, out / "report", [job.path.name for job in plan])
+    from ..store.journal import read
+    from ..store.schema import GOOD
+
+    sys.exit(0 if all(read(job.path).status in GOOD for job in plan) else 1)
+
+
+def _opening(suite: Suite, total: int, todo: int, out: Path) -> str:
+    done = f"; {total - todo} of them are finished already" if todo < total else ""
+    about = f"{suite.name}: {suite.about}\n" if suite.about else ""
+    return f"{about}{total} run{'s' if total != 1 else ''} into {out}{done}"
+
+
+def _make(todo: list[Any], jobs: int, out: Path) -> None:
+    from ..progress import Progress
+    from ..run.drive import run_all
+
+    with Progress(len(todo)) as progress:
+        try:
+            run_all(todo, jobs, progress.started, progress.finished)
+        except KeyboardInterrupt:
+            progress.stop()
+            click.echo(f"interrupted: {progress.done} finished in {out}; the same command resumes", err=True)
+            sys.exit(130)
