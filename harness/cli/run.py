@@ -59,10 +59,11 @@ WHOLE, POSITIVE = Number(int, 1), Number(float, 0, above=True)
 @click.option("--threads", type=WHOLE, metavar="N", help="Threads of each run (1 unless a suite says else).")
 @click.option("--iterates", is_flag=True, default=None, help="Keep x and y at every look (up to 1000 variables).")
 @click.option("--jobs", type=WHOLE, default=1, metavar="N", help="Runs at a time; more than 1 spoils the seconds.")
-@click.option("--timeout", type=POSITIVE, default=600.0, metavar="S", help="Hard limit of a run, in seconds (600).")
+@click.option("--timeout", type=POSITIVE, default=600.0, metavar="S", help="Limit of a solver's seconds in a run (600).")
+@click.option("--here", is_flag=True, help="Results of another machine do not stand in for those of this one.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("results"), help="Folder of the results.")
 def run(
-    suite: str | None, problems: tuple[str, ...], solvers: tuple[str, ...], jobs: int, timeout: float, out: Path,
+    suite: str | None, problems: tuple[str, ...], solvers: tuple[str, ...], jobs: int, timeout: float, here: bool, out: Path,
     **options: Any,
 ) -> None:  # fmt: skip
     """Run a suite (default: `default`), or problems (-p) with solvers (-s), and write a report.
@@ -70,21 +71,25 @@ def run(
     With -s alone the solvers join a suite's own; with -p alone every solver runs with its defaults. Runs that are
     already finished in --out are not made again: an interrupted command is resumed by repeating it.
     """
+    from ..run.child import processes
     from ..run.drive import make_folder
-    from ..run.plan import expand, unfinished
+    from ..run.plan import Elsewhere, expand, unfinished
     from ..run.request import requested
+    from ..store.schema import good
 
-    chosen = requested(suite, problems, solvers, **options)
-    plan = expand(chosen, out, "bilevelbench " + shlex.join(sys.argv[1:]), timeout)
-    make_folder(out)
-    todo = unfinished(plan)
-    click.echo(_opening(chosen, len(plan), len(todo), out))
-    _make(todo, jobs, out)
-    written(out, out / "report", [job.path.name for job in plan])
-    from ..store.journal import read
-    from ..store.schema import GOOD
-
-    sys.exit(0 if all(read(job.path).status in GOOD for job in plan) else 1)
+    with processes() as started:
+        ask = Elsewhere(started)
+        chosen = requested(suite, problems, solvers, ask.solvers, **options)
+        ask.prepare(chosen)
+        make_folder(out)
+        command = "bilevelbench " + shlex.join(sys.argv[1:])
+        plan = expand(chosen, out, command, timeout, ask.environment["place"] if here else "", ask)
+        todo = unfinished(plan)
+        click.echo(_opening(chosen, len(plan), len(todo), out))
+        _make(todo, jobs, out, started, ask.environment)
+    records = [job.record() for job in plan]
+    written(out, out / "report", [record.path.name for record in records])
+    sys.exit(0 if all(good(record) for record in records) else 1)
 
 
 def _opening(suite: Suite, total: int, todo: int, out: Path) -> str:
@@ -93,13 +98,13 @@ def _opening(suite: Suite, total: int, todo: int, out: Path) -> str:
     return f"{about}{total} run{'s' if total != 1 else ''} into {out}{done}"
 
 
-def _make(todo: list[Any], jobs: int, out: Path) -> None:
+def _make(todo: list[Any], jobs: int, out: Path, started: Any, environment: dict[str, Any]) -> None:
     from ..progress import Progress
-    from ..run.drive import run_all
+    from ..run.drive import Driver
 
     with Progress(len(todo)) as progress:
         try:
-            run_all(todo, jobs, progress.started, progress.finished)
+            Driver(out, started, environment, jobs, progress.started, progress.finished).run(todo)
         except KeyboardInterrupt:
             progress.stop()
             click.echo(f"interrupted: {progress.done} finished in {out}; the same command resumes", err=True)

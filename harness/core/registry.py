@@ -83,7 +83,7 @@ class Registry:
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self.entries: dict[str, Entry] = {}
-        self._loaded = False
+        self._loaded = 0  # 1: those of this package, 2: those of others
 
     def add(self, entry: Entry) -> None:
         """Register; a second registration of a name by another file is an error."""
@@ -94,16 +94,21 @@ class Registry:
             raise RequestError(f"the {self.kind} name {entry.name!r} is not valid; use letters, digits and '_'")
         self.entries[entry.name] = entry
 
+    def load_own(self) -> None:
+        """Import the folder's modules, once."""
+        if self._loaded < 1:
+            self._loaded = 1
+            package = importlib.import_module(f"bilevelbench.{self.kind}s")
+            for module in pkgutil.iter_modules(package.__path__):
+                importlib.import_module(f"{package.__name__}.{module.name}")
+
     def load(self) -> None:
         """Import the folder's modules and other packages' entry points, once."""
-        if self._loaded:
-            return
-        self._loaded = True
-        package = importlib.import_module(f"bilevelbench.{self.kind}s")
-        for module in pkgutil.iter_modules(package.__path__):
-            importlib.import_module(f"{package.__name__}.{module.name}")
-        for point in importlib.metadata.entry_points(group=f"bilevelbench.{self.kind}s"):
-            point.load()
+        self.load_own()
+        if self._loaded < 2:
+            self._loaded = 2
+            for point in importlib.metadata.entry_points(group=f"bilevelbench.{self.kind}s"):
+                point.load()
 
     def names(self) -> list[str]:
         """All names, sorted."""

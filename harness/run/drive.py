@@ -1,29 +1,38 @@
-"""Making the runs: worker processes that are reused, with a hard limit outside each run.
+"""Making the runs: a process for each, supervised; what comes of it is one file, published once it is final.
 
-pebble keeps the pool; a run that crashes, hangs or exhausts memory takes its own process with it and nothing else.
+The driver itself runs nothing foreign. It claims a run, starts its process and watches it (``supervise``), has a window
+of the run made again by another process (``measure.audit``), and publishes the file. A run whose process was killed
+from outside is ``lost`` and made again, at most twice.
 """
 
 from __future__ import annotations
 
-import multiprocessing
+import contextlib
 import os
+import secrets
+import tempfile
+import time
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, TimeoutError, wait
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pebble import ProcessExpired, ProcessPool
-
 from bilevelbench.core.errors import RequestError
-from bilevelbench.measure.env import environment
+from bilevelbench.store.claims import Claim, Claims
 from bilevelbench.store.journal import Journal, read
 from bilevelbench.store.schema import FINAL, Header, Row, RunKey
+from bilevelbench.store.schema import End as LastLine
 
-from .job import Job
-from .worker import execute, execute_batch, prepare
+from . import supervise
+from .child import ForkServer, Interpreters
+from .job import Job, Order
+from .supervise import Watch
+from .worker import audit_pass, make_pass
 
 Finished = Callable[[Job, str], None]
+
+TRIES = 3  # of a run that is lost
+AGAIN = 1.0  # seconds between two looks at what other commands are making
 
 
 def make_folder(out: Path) -> None:
@@ -43,51 +52,184 @@ def make_folder(out: Path) -> None:
             raise RequestError(record.trouble)
 
 
-def run_all(jobs: list[Job], workers: int, started: Callable[[Job], None], finished: Finished) -> None:
-    """Make all runs, ``workers`` at a time. ``started`` and ``finished`` are told as runs begin and end.
+@dataclass
+class Pass:
+    """What one process makes: a run, or the runs of several seeds together."""
 
-    One worker at a time is the default elsewhere, because runs are timed. Interrupting stops at once; what is
-    finished is on disk.
+    jobs: list[Job]
+    claims: list[Claim] = field(default_factory=list)
+    parts: list[Job] = field(default_factory=list)  # the jobs with the private files that are being written
+    states: Path = Path()  # where the process keeps the states from which it can be audited
+    tries: int = 1
+    auditing: bool = False
+    marks: int = 0  # how many windows there are to choose from
+    manifest: dict[str, str] = field(default_factory=dict)
+    audit: dict[str, Any] | None = None
+    watch: Watch | None = None
+
+    @property
+    def together(self) -> tuple[Any, ...]:
+        """What prices depend on: a seed changes the data and not what an answer takes."""
+        key = self.jobs[0].key
+        return key.problem, key.problem_version, key.device, key.dtype, key.engine, key.threads
+
+
+class Driver:
+    """Makes runs, ``workers`` processes at a time, into a folder that other commands may be writing to as well.
+
+    ``started`` and ``finished`` are told as runs begin and end. One process at a time is the default elsewhere,
+    because runs are timed.
     """
-    if not jobs:
-        return
-    threads = max(job.key.threads for job in jobs)
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[name] = str(threads)  # the workers' libraries read these when they are loaded
-    on_cpu = all(job.key.device == "cpu" for job in jobs)
-    pool: Any = ProcessPool(
-        max_workers=workers,
-        context=multiprocessing.get_context("spawn"),
-        initializer=prepare,
-        initargs=(threads, on_cpu),
-    )
-    try:
-        _feed(pool, jobs, workers, started, finished)
-        pool.close()
-    except BaseException:
-        pool.stop()
-        raise
-    finally:
-        pool.join()
+
+    def __init__(
+        self, out: Path, processes: ForkServer | Interpreters, environment: dict[str, Any], workers: int,
+        started: Callable[[Job], None], finished: Finished,
+    ) -> None:  # fmt: skip
+        self._out, self._processes, self._environment, self._workers = out, processes, environment, workers
+        self._started, self._finished = started, finished
+        self._prices: dict[tuple[Any, ...], dict[str, list[float]]] = {}
+        self._running: list[Pass] = []
+        self._elsewhere: list[Pass] = []  # what other commands are making
+
+    def run(self, jobs: list[Job]) -> None:
+        """Make all runs. Interrupting stops at once; what is finished is on disk."""
+        waiting = [Pass(batch) for batch in reversed(together(jobs))]
+        with Claims(self._out) as self._claims, tempfile.TemporaryDirectory(prefix="bilevelbench-") as kept:
+            self._kept = Path(kept)
+            looked = time.monotonic()
+            while waiting or self._running or self._elsewhere:
+                while waiting and len(self._running) < self._workers:
+                    self._begin(waiting.pop())
+                if self._elsewhere and time.monotonic() > looked + AGAIN and len(self._running) < self._workers:
+                    again, self._elsewhere = self._elsewhere, []
+                    waiting = again[::-1]
+                    looked = time.monotonic()
+                    continue
+                self._listen()
+
+    def _begin(self, made: Pass) -> None:
+        """Start a pass, unless its runs have been made, or are being made, by another command."""
+        if all(job.satisfied() for job in made.jobs):
+            self._close(made)
+            return
+        claims = [self._claims.take(job.key.stem) for job in made.jobs]
+        made.claims = [claim for claim in claims if claim is not None]
+        if len(made.claims) < len(claims):
+            self._release(made)
+            self._elsewhere.append(made)
+        elif all(job.satisfied() for job in made.jobs):  # published between the question and the claim
+            self._close(made)
+        else:
+            self._started(made.jobs[0])
+            self._make(made)
+
+    def _make(self, made: Pass) -> None:
+        """Start the process of a pass, for the first time or once more."""
+        names = [job.key.filename(self._environment["place"]) for job in made.jobs]
+        made.parts = [
+            replace(job, path=claim.part(name)) for job, claim, name in zip(made.jobs, made.claims, names, strict=True)
+        ]
+        for job in made.parts:  # a header, before anything can fail
+            given = {"given": job.problem}, {"given": job.solver}
+            Journal(job.path).begin(Header(job.key, *given, self._environment, job.suite, job.command, now(), job.timeout))
+        made.states, made.auditing, made.marks = self._kept / secrets.token_hex(8), False, 0
+        prices = self._prices.get(made.together)
+        order = Order(made.parts, self._environment, prices, made.states, created=now())
+        self._start(made, make_pass, order)
+
+    def _audit(self, made: Pass) -> None:
+        """Have a window that nobody could foresee made again, by a process that has not seen the run."""
+        made.auditing, made.audit = True, None
+        order = Order(made.parts, self._environment, {}, made.states, window=secrets.randbelow(made.marks))
+        self._start(made, audit_pass, order)
+
+    def _start(self, made: Pass, call: Callable[..., None], order: Order) -> None:
+        def hear(message: dict[str, Any]) -> None:
+            self._hear(made, message)
+
+        made.watch = Watch(self._processes.start(call, order), made.jobs[0].timeout, hear)
+        self._running.append(made)
+
+    def _hear(self, made: Pass, message: dict[str, Any]) -> None:
+        if "prices" in message:
+            self._prices[made.together] = message["prices"]
+        if "files" in message:
+            made.manifest |= message["files"]
+        if "marks" in message:
+            made.marks = int(message["marks"])
+        if "audit" in message:
+            made.audit = message["audit"]
+
+    def _listen(self) -> None:
+        """Hear what the processes say, until one has ended or has to be ended, or some time has passed."""
+        watches = [made.watch for made in self._running if made.watch]
+        patience = min([AGAIN if self._elsewhere else 60.0, *(watch.deadline - time.monotonic() for watch in watches)])
+        self._processes.wait(max(0.0, patience))
+        for made in list(self._running):
+            assert made.watch is not None
+            made.watch.listen()
+            if made.watch.task.status is not None:
+                made.watch.task.close()
+                self._running.remove(made)
+                self._ended(made, made.watch.end())
+            else:
+                made.watch.end_late()
+
+    def _ended(self, made: Pass, end: supervise.End | None) -> None:
+        """A process has ended: make its run again, have it audited, or close it."""
+        if end is not None and end.status == "lost" and made.tries < TRIES:
+            made.tries += 1
+            (self._audit if made.auditing else self._make)(made)
+            return
+        if made.auditing:
+            self._judge_audit(made, end)
+        else:
+            for job in made.parts:
+                _finish(job, end)
+            if made.marks and all(read(job.path).status in ("done", "diverged", "timeout") for job in made.parts):
+                made.tries = 1
+                self._audit(made)
+                return
+        self._publish(made)
+
+    def _judge_audit(self, made: Pass, end: supervise.End | None) -> None:
+        """What the audit found wrong is the run's last row."""
+        found = made.audit or {}
+        if end is not None and end.status == "lost":
+            bad = supervise.End(end.status, end.reason, end.fault)
+        elif end is not None:
+            bad = supervise.End("error", f"its audit failed: {end.reason}", end.fault)
+        elif not found:
+            bad = supervise.End("error", "its audit ended without a word", "harness")
+        elif not found["ok"]:
+            bad = supervise.End("error", str(found["reason"]), str(found.get("fault", "solver")))
+        else:
+            return
+        for job in made.parts:
+            rows = read(job.path).rows
+            Journal(job.path).append(_last(rows[-1] if rows else {}, bad))
+
+    def _publish(self, made: Pass) -> None:
+        for job, claim in zip(made.parts, made.claims, strict=True):
+            journal = Journal(job.path)
+            journal.end(LastLine(attempts=made.tries, manifest=made.manifest, audit=made.audit or {}))
+            job.discard_outdated()
+            claim.publish(job.key.filename(self._environment["place"]))
+        made.states.unlink(missing_ok=True)
+        self._close(made)
+
+    def _close(self, made: Pass) -> None:
+        self._release(made)
+        for job in made.jobs:
+            self._finished(job, job.record().status)
+
+    def _release(self, made: Pass) -> None:
+        for claim in made.claims:
+            claim.release()
+        made.claims = []
 
 
-def _feed(pool: Any, jobs: list[Job], workers: int, started: Callable[[Job], None], finished: Finished) -> None:
-    """Keep as many runs under way as there are workers, so that a run that was handed out is a run that has begun."""
-    waiting = list(reversed(_together(jobs)))
-    running: dict[Future[Any], list[Job]] = {}
-    while waiting or running:
-        while waiting and len(running) < workers:
-            batch = waiting.pop()
-            started(batch[0])
-            work, argument = (execute_batch, batch) if batch[0].key.engine == "batched" else (execute, batch[0])
-            running[pool.schedule(work, args=(argument,), timeout=batch[0].timeout)] = batch
-        done, _ = wait(running, return_when=FIRST_COMPLETED)
-        for future in done:
-            for job in running.pop(future):
-                finished(job, _outcome(future, job))
-
-
-def _together(jobs: list[Job]) -> list[list[Job]]:
+def together(jobs: list[Job]) -> list[list[Job]]:
     """The jobs that are made in one pass: those whose seeds are batched and that differ in nothing else."""
     passes: dict[RunKey, list[Job]] = {}
     for job in jobs:
@@ -95,47 +237,21 @@ def _together(jobs: list[Job]) -> list[list[Job]]:
     return list(passes.values())
 
 
-def _outcome(future: Future[Any], job: Job) -> str:
-    """The final status of a run; where its process could not write one, it is written here."""
-    try:
-        status = future.result()
-        return status if isinstance(status, str) else read(job.path).status  # of a batch each file says its own
-    except CancelledError:
-        raise KeyboardInterrupt from None
-    except TimeoutError:
-        status, reason = "timeout", f"stopped after the time limit of {job.timeout:g} s"
-    except ProcessExpired as error:
-        status, reason = _death(error.exitcode)
-    except Exception as error:
-        status, reason = "error", f"{type(error).__name__}: {error}"
-    journal, record = Journal(job.path), read(job.path)
-    if record.header is None:
-        journal.begin(Header(job.key, {"given": job.problem}, {"given": job.solver}, environment("cpu"), job.suite))
-        record.rows = []
+def _finish(job: Job, end: supervise.End | None) -> None:
+    """The last row of a run whose process could not write it."""
+    record = read(job.path)
     if record.rows and record.rows[-1]["status"] in FINAL:
-        return str(record.rows[-1]["status"])
-    journal.append(_cut(job, status, reason, record.rows[-1] if record.rows else None))
-    return status
+        return
+    end = end or supervise.End("error", "the process left no last row", "harness")
+    Journal(job.path).append(_last(record.rows[-1] if record.rows else {}, end))
 
 
-def _death(exitcode: int | None) -> tuple[str, str]:
-    if exitcode == -9:
-        return "oom", "the system killed the process (signal 9), as it does when memory runs out"
-    if exitcode is not None and exitcode < 0:
-        return "error", f"the process crashed with signal {-exitcode}"
-    return "error", f"the process ended with exit code {exitcode}"
+def _last(row: dict[str, Any], end: supervise.End) -> Row:
+    """A last row at the last good look."""
+    kept = {name: row[name] for name in ("seconds", "cpu_seconds", "calls", "total_calls", "rows") if name in row}
+    return Row(row.get("step", 0), **kept, status=end.status, reason=end.reason, fault=end.fault)
 
 
-def _cut(job: Job, status: str, reason: str, last: dict[str, Any] | None) -> Row:
-    """The last row of a run whose process had to be ended, at its last good look."""
-    last = last or {}
-    return Row(
-        last.get("step", 0),
-        last.get("seconds"),
-        last.get("cpu_seconds"),
-        last.get("calls", {}),
-        last.get("total_calls", 0),
-        last.get("rows", {}),
-        status=status,
-        reason=reason,
-    )
+def now() -> str:
+    """The time, in UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -1,22 +1,45 @@
-"""From suites to jobs: everything that can be known to be wrong is said before anything is measured."""
+"""From suites to jobs: everything that can be known to be wrong is said before anything is measured.
+
+What a text names is looked up by ``ask``: in this process, or, for a command that must not run anything foreign, by
+processes of their own (``elsewhere``).
+"""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from bilevelbench.core.draw import Draw
 from bilevelbench.core.errors import RequestError, Unsupported
-from bilevelbench.core.registry import build_problem
-from bilevelbench.measure.env import source_digest
-from bilevelbench.store.journal import read
-from bilevelbench.store.schema import CUT, RunKey
+from bilevelbench.core.registry import SOLVERS, build_problem
+from bilevelbench.core.spec import parse
+from bilevelbench.measure.clock import self_check
+from bilevelbench.measure.env import environment, source_digest
+from bilevelbench.store.schema import RunKey, place
 
-from .job import Job, full_spec
+from .child import ForkServer, Interpreters, Teller
+from .job import Job, full_spec, identity
 from .suite import Block, Suite
+
+PATIENCE = 60.0  # seconds for looking up a name or trying to build a problem; what takes longer is left to its run
+
+
+@dataclass(frozen=True)
+class Named:
+    """What a text names: its spec with every knob spelled out, its version, and the file that it is in."""
+
+    spec: str
+    version: int
+    file: Path
+
+
+Ask = Callable[[str, str, int], Named]  # (kind, text, seed) -> what it names; RequestError where that is impossible
 
 
 def check_device(device: str) -> None:
@@ -28,49 +51,129 @@ def check_device(device: str) -> None:
         raise RequestError("--device cuda: this machine has no CUDA device; use --device cpu")
 
 
-def expand(suite: Suite, out: Path, command: str = "", timeout: float | None = None) -> list[Job]:
+def look_up(kind: str, text: str, seed: int) -> Named:
+    """What a text names, in this process. A problem is built once: that refuses impossible values."""
+    spec, version, file = full_spec(text, kind)
+    if kind == "problem":
+        with contextlib.suppress(Unsupported):  # a row will say so
+            build_problem(text, Draw(seed))
+    return Named(str(spec), version, file)
+
+
+def expand(
+    suite: Suite, out: Path, command: str = "", timeout: float | None = None, here: str = "", ask: Ask = look_up
+) -> list[Job]:
     """All jobs of a suite, in an order that interleaves the solvers. Wrong requests raise a ``RequestError``.
 
     A run asked for twice is made once.
     """
     jobs: dict[str, Job] = {}
     for block in suite.blocks:
-        check_device(block.device)
-        for job in _jobs(block, suite.name, out, command, timeout):
-            jobs.setdefault(job.key.digest, job)
+        for job in _jobs(block, suite.name, out, ask):
+            jobs.setdefault(job.key.digest, replace(job, command=command, timeout=timeout, here=here))
     return list(jobs.values())
 
 
-def _jobs(block: Block, suite: str, out: Path, command: str, timeout: float | None) -> Iterator[Job]:
-    solvers = [(given, *full_spec(given, "solver")) for given in block.solvers]
-    for problem in block.problems:
-        spec, version, file = full_spec(problem, "problem")
-        with contextlib.suppress(Unsupported):  # a row will say so
-            build_problem(problem, Draw(block.seeds[0]))  # refuses impossible values
+def _jobs(block: Block, suite: str, out: Path, ask: Ask) -> Iterator[Job]:
+    solvers = [(given, ask("solver", given, 0)) for given in block.solvers]
+    for given_problem in block.problems:
+        problem = ask("problem", given_problem, block.seeds[0])
         for seed in block.seeds:
-            for given, solver, _, solver_file in solvers:
+            for given, solver in solvers:
                 key = RunKey(
-                    str(spec), version, str(solver), seed, block.device, block.dtype, block.engine, block.threads,
-                    block.steps, block.seconds, block.calls, block.iterates, source_digest(file, solver_file),
+                    problem.spec, problem.version, solver.spec, seed, block.device, block.dtype, block.engine,
+                    block.threads, block.steps, block.seconds, block.calls, block.iterates,
+                    source_digest(problem.file, solver.file),
                 )  # fmt: skip
-                yield Job(key, problem, given, out / key.filename, suite, command, timeout)
+                yield Job(key, given_problem, given, out / f"{key.stem}.jsonl", suite)
 
 
 def unfinished(jobs: list[Job]) -> list[Job]:
-    """The jobs whose run has no final status yet.
+    """The jobs whose runs have to be made; a finished file that does not stand is to be replaced."""
+    todo = []
+    for job in jobs:
+        path = job.final
+        if path is None:
+            todo.append(job)
+        elif not job.stands():
+            todo.append(replace(job, outdated=identity(path)))
+    return todo
 
-    A run that was unsupported is tried again (data may have come), and so is one that ran out of time when it is now
-    given more of it.
-    """
-    return [job for job in jobs if not _finished(job)]
+
+class Elsewhere:
+    """Looks names up in processes of their own. ``environment``: what those processes run on."""
+
+    def __init__(self, processes: ForkServer | Interpreters) -> None:
+        self._processes = processes
+        self._known: dict[tuple[str, str], Named] = {}
+        self.environment: dict[str, Any] = {}
+
+    def solvers(self) -> list[str]:
+        """The names of all solvers, those of other packages included."""
+        return list(self._run(describe_solvers, None).get("solvers", []))
+
+    def prepare(self, suite: Suite) -> None:
+        """Devices and the machine, once."""
+        devices = tuple(dict.fromkeys(block.device for block in suite.blocks))
+        said = self._run(describe_machine, devices)
+        self.environment = said["environment"]
+
+    def __call__(self, kind: str, text: str, seed: int) -> Named:
+        """What a text names.
+
+        Where its file crashes or hangs, or builds for too long, the run is to say so: it is named as it was given.
+        """
+        if (kind, text) not in self._known:
+            said = self._run(describe, (kind, text, seed))
+            spec = parse(text)
+            unknown = Named(str(spec._replace(file=Path(spec.file).name)), 0, Path(spec.file or "."))
+            named = said.get("named")
+            self._known[kind, text] = Named(named[0], named[1], Path(named[2])) if named else unknown
+        return self._known[kind, text]
+
+    def _run(self, call: Callable[[Any, Teller], None], argument: Any) -> dict[str, Any]:
+        """Everything that a process said. A request that it refused is refused here."""
+        task, said = self._processes.start(call, argument), dict[str, Any]()
+        end = time.monotonic() + PATIENCE
+        while task.status is None:
+            self._processes.wait(max(0.1, end - time.monotonic()))
+            for message in task.heard():
+                said |= message
+            if time.monotonic() >= end:
+                task.kill()
+        for message in task.heard():
+            said |= message
+        task.close()
+        if "refused" in said:
+            raise RequestError(said["refused"])
+        return said
 
 
-def _finished(job: Job) -> bool:
-    if not job.path.exists():
-        return False
-    record = read(job.path)
-    if record.header is None or record.status in (CUT, "unsupported"):
-        return False
-    earlier = record.header.get("timeout")
-    more = earlier is not None and (job.timeout is None or job.timeout > earlier)
-    return not (record.status == "timeout" and more)
+def describe_machine(devices: tuple[str, ...], tell: Teller) -> None:
+    """A task: whether the devices are there, and what the machine is."""
+    try:
+        for device in devices:
+            check_device(device)
+    except RequestError as error:
+        tell(refused=str(error))
+        return
+    found = environment(devices[0])
+    tell(environment=found | {"clock": self_check(devices[0]), "place": place(found)})
+
+
+def describe_solvers(_: None, tell: Teller) -> None:
+    """A task: the names of all solvers."""
+    tell(solvers=SOLVERS.names())
+
+
+def describe(asked: tuple[str, str, int], tell: Teller) -> None:
+    """A task: what a text names. It is told before the problem is built, which may fail in ways of its own."""
+    kind, text, seed = asked
+    try:
+        spec, version, file = full_spec(text, kind)
+        tell(named=[str(spec), version, str(file)])
+        look_up(kind, text, seed)
+    except RequestError as error:
+        tell(refused=str(error))
+    except BaseException:
+        return  # the run meets it again, where it is said

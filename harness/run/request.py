@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from bilevelbench.core.errors import RequestError
-from bilevelbench.core.registry import SOLVERS
 
 from .suite import Block, Suite, load_suite, parse_seeds
 
@@ -15,13 +14,13 @@ DEFAULT_STEPS = 1000
 
 
 def requested(
-    name: str | None, problems: Sequence[str], solvers: Sequence[str], *, seeds: str | None = None,
+    name: str | None, problems: Sequence[str], solvers: Sequence[str], every: Callable[[], Sequence[str]], *, seeds: str | None = None,
     steps: int | None = None, seconds: float | None = None, calls: int | None = None, batch_seeds: bool = False,
     **options: Any,
 ) -> Suite:  # fmt: skip
     """A suite by name, or problems with solvers, with the given options in every block.
 
-    Limits that are given replace a suite's own, all of them. ``RequestError`` for what cannot be read or does not go
+    ``every`` gives the names of all solvers, for problems without one. Limits that are given replace a suite's own, all of them. ``RequestError`` for what cannot be read or does not go
     together.
     """
     if problems and name:
@@ -34,7 +33,7 @@ def requested(
     limited = any(limit is not None for limit in limits.values())
     if problems:
         limits = limits if limited else {"steps": DEFAULT_STEPS}
-        suite = Suite("", "", (Block(tuple(problems), tuple(solvers or SOLVERS.names()), **limits),))
+        suite = Suite("", "", (Block(tuple(problems), tuple(solvers or every()), **limits),))
     else:
         suite = load_suite(name or "default")
         blocks = [replace(block, **limits) for block in suite.blocks] if limited else suite.blocks

@@ -1,13 +1,16 @@
-"""One run, inside a worker process: build, warm up, measure memory, trace. A row is on disk before the next step."""
+"""One run, in a process of its own: build, try, warm up, measure memory, trace. A row is on disk before the next step.
+
+Each phase is told to the driver before it begins, so that it knows whose code was running when a process ends.
+"""
 
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import threading
-import time
+import traceback
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 import psutil
@@ -16,37 +19,55 @@ import torch
 from bilevelbench.core import engines
 from bilevelbench.core.draw import Draw
 from bilevelbench.core.problem import Problem
-from bilevelbench.core.registry import PROBLEMS, SOLVERS, build_problem, make_solver
+from bilevelbench.core.registry import PROBLEMS, SOLVERS, build_problem, make_solver, resolve
 from bilevelbench.core.solver import Solver, require
 from bilevelbench.measure.budget import Budget
-from bilevelbench.measure.clock import Stopwatch, drain, self_check
-from bilevelbench.measure.env import environment, moment
+from bilevelbench.measure.clock import Stopwatch, drain
+from bilevelbench.measure.env import environment, moment, repository
+from bilevelbench.measure.guards import guard
 from bilevelbench.measure.judge import Judge
+from bilevelbench.measure.manifest import Manifest
 from bilevelbench.measure.memory import ProcessPeak, peak
 from bilevelbench.measure.prices import prices
 from bilevelbench.measure.trace import Impure, broken, status_of, trace, warm_up
 from bilevelbench.store.journal import Journal
-from bilevelbench.store.schema import FINAL, Header, RunKey
+from bilevelbench.store.schema import FINAL, Header, Row, RunKey
 
 from .describe import MOST_ITERATES, describe_problem, describe_solver
-from .job import Job
+from .job import Job, Order
+from .supervise import FAULTS, THROUGH
+
+Tell = Callable[..., None]  # keywords: what to say to the driver
 
 
-def prepare(threads: int, limit_memory: bool) -> None:
-    """Set up a worker process, imports included, so that no run's time limit pays for them.
+def silent(**_: Any) -> None:
+    """Says nothing: there is no driver."""
 
-    An interrupt is the parent's affair; a worker whose parent is gone ends.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = os.getppid()
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+def make_pass(order: Order, tell: Tell) -> None:
+    """A task: make a run, or the runs of several seeds in one pass."""
+    first = order.jobs[0]
+    manifest = Manifest()
+    settle(first.key.threads, limit_memory=first.key.device == "cpu")
+    if first.key.engine == "batched":
+        from .batched import execute_together  # recording needs parts of torch that take seconds to import
+
+        execute_together(order.jobs, tell)
+    else:
+        execute(first, order, tell)
+    files = list(manifest.files().items())
+    for i in range(0, len(files), 200):  # a message has to be small
+        tell(files=dict(files[i : i + 200]))
+    tell(phase=THROUGH)
+
+
+def settle(threads: int, limit_memory: bool) -> None:
+    """Set up a process that makes one run."""
     torch.set_num_threads(threads)
     # what was compiled once, for any seed, is loaded the next time
     os.environ.setdefault(
         "TORCHINDUCTOR_CACHE_DIR", str(Path(platformdirs.user_cache_dir("bilevelbench")) / "inductor")
     )
-    SOLVERS.load()
-    PROBLEMS.load()
     if limit_memory and sys.platform == "linux":
         # An allocation beyond what is there fails in this run (status oom) instead of making the machine swap.
         import resource
@@ -55,51 +76,77 @@ def prepare(threads: int, limit_memory: bool) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (room, resource.getrlimit(resource.RLIMIT_DATA)[1]))
 
 
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
-
-
-def execute(job: Job) -> str:
-    """Make one run and write its file. Returns the final status."""
-    journal, key = Journal(job.path), job.key
+def execute(job: Job, order: Order | None = None, tell: Tell = silent) -> str:
+    """Make one run and write its file. Returns the final status. Without an order all is measured here."""
+    order = order or Order([job])
+    key, journal, stage = job.key, Journal(job.path), Stage(tell)
     torch.set_num_threads(key.threads)
-    watch = Stopwatch(drain(key.device))
-    header = Header(
-        key, {"given": job.problem}, {"given": job.solver}, environment(key.device) | {"clock": self_check(key.device)},
-        job.suite, job.command, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), job.timeout,
-    )  # fmt: skip
+    watch = Stopwatch(drain(key.device), tell=lambda account: tell(phase=account))
+    given = {"given": job.problem}, {"given": job.solver}
+    header = Header(key, *given, machine(order, key.device), job.suite, job.command, now(), job.timeout)
     try:
+        stage("solver")
         header.solver = describe_solver(job.solver)
+        header.solver["repository"] = repository(resolve(SOLVERS, job.solver)[0].file)
+        solver = make_solver(job.solver)
+        stage("problem")
+        resolve(PROBLEMS, job.problem)
         rng = Draw(key.seed, key.device, getattr(torch, key.dtype))
         with watch.account("setup"):
-            problem, solver = build_problem(job.problem, rng), make_solver(job.solver)
-        exact = build_problem(job.problem, Draw(key.seed, key.device, torch.float64))
+            problem = build_problem(job.problem, rng)
+        stage("setup")
+        exact_rng = Draw(key.seed, key.device, torch.float64)
+        exact = build_problem(job.problem, exact_rng)
+        stage("references")
         small = problem.x0.numel() + problem.y0.numel() <= MOST_ITERATES
         header.problem = describe_problem(job.problem, exact, key.iterates and small)
         header.problem["data_bytes"] = sum({t.data_ptr(): t.numel() * t.element_size() for t in rng.data}.values())
+        stage("guards")
         require(solver, problem)
+        header.problem |= guard(problem, rng, exact, exact_rng, solver)
+        stage("prices")
         with watch.account("audit"):
-            header.prices = _prices(key, problem)
-    except Exception as error:
+            header.prices = order.prices or _prices(key, problem)
+        tell(prices=header.prices)
+    except BaseException as error:
         journal.begin(header)
-        journal.append(broken(error))
-        return status_of(error)
+        return _refused(journal, error, stage.name)
     journal.begin(header)
-    return _measure(job, journal, problem, solver, exact, watch, key.iterates and small)
+    return _measure(job, order, journal, problem, solver, exact, watch, key.iterates and small, tell)
 
 
-def execute_batch(jobs: list[Job]) -> None:
-    """Make the runs of several seeds in one pass and write their files."""
-    from .batched import execute_together  # recording needs parts of torch that take seconds to import
+class Stage:
+    """The phase under way, told to the driver as it begins."""
 
-    execute_together(jobs)
+    def __init__(self, tell: Tell) -> None:
+        self._tell, self.name = tell, ""
+
+    def __call__(self, name: str) -> None:
+        """A phase begins."""
+        self.name = name
+        self._tell(phase=name)
+
+
+def machine(order: Order, device: str) -> dict[str, Any]:
+    """What the machine is, as the driver had it measured, and what this moment is like."""
+    if order.environment:
+        return order.environment | moment()
+    found = environment(device)
+    return found | {"clock": self_check(device), "place": place(found)}
+
+
+def _refused(journal: Journal, error: BaseException, stage: str) -> str:
+    """The only row of a run that could not begin."""
+    row = broken(error)
+    row.fault = getattr(error, "fault", "") or ("" if row.status == "unsupported" else FAULTS.get(stage, "harness"))
+    journal.append(row)
+    return row.status
 
 
 def _measure(
-    job: Job, journal: Journal, problem: Problem, solver: Solver, exact: Problem, watch: Stopwatch, iterates: bool
-) -> str:
+    job: Job, order: Order, journal: Journal, problem: Problem, solver: Solver, exact: Problem, watch: Stopwatch,
+    iterates: bool, tell: Tell,
+) -> str:  # fmt: skip
     key = job.key
     resident = ProcessPeak()
     derivatives, driven, memory = engines.derivatives(key.engine, watch), solver, None
@@ -108,37 +155,23 @@ def _measure(
         with watch.account("warmup"):
             first = warm_up(problem, driven, key.seed, drain(key.device), derivatives)
         if key.engine == "eager":  # compiled kernels allocate where nobody can count
-            with watch.account("audit"):
+            with watch.account("memory"):
                 memory = peak(problem, solver, key.seed) | resident.read()
     except Exception as error:  # the loop will meet it again and say where
         first, memory = None, None
         if isinstance(error, Impure) or status_of(error) in ("oom", "unsupported"):
-            journal.append(broken(error))
-            return status_of(error)
+            return _refused(journal, error, "warmup")
     budget = Budget(key.steps, key.seconds, key.calls)
     status = ""
-    for row in trace(problem, driven, key.seed, budget, Judge(exact), watch, iterates, derivatives):
+    marks = Marks(order.states) if order.states else None
+    for row in trace(problem, driven, key.seed, budget, Judge(exact), watch, iterates, derivatives, marks=marks):
         if row.step == 0:
             row.first_seconds, row.memory = first, memory
-            row.setup_seconds, row.warmup_seconds, row.audit_seconds = (
-                watch.accounts[name] for name in ("setup", "warmup", "audit")
-            )
-        if row.status in FINAL:
-            row.after = moment()
+            accounts = watch.accounts
+            row.setup_seconds, row.warmup_seconds = accounts["setup"], accounts["warmup"]
+            row.audit_seconds = accounts["audit"] + accounts["memory"]
         journal.append(row)
         status = row.status
+    if marks is not None:
+        tell(marks=marks.count)
     return status
-
-
-_PRICES: dict[tuple[object, ...], dict[str, list[float]]] = {}
-
-
-def _prices(key: RunKey, problem: Problem) -> dict[str, list[float]]:
-    """Oracle prices, measured once per process: a seed changes the data and not what an answer takes."""
-    place = (key.problem, key.problem_version, key.device, key.dtype, key.engine, key.threads)
-    if place not in _PRICES:
-        try:
-            _PRICES[place] = prices(problem, key.device, engines.derivatives(key.engine))
-        except Exception:  # the run meets it again, where it is said
-            return {}
-    return _PRICES[place]

@@ -1,0 +1,207 @@
+"""Tasks in processes of their own, as the driver sees them: started, heard, ended.
+
+On Linux a task is a fork of a server (``run.server``); elsewhere it is a fresh interpreter. What that lacks on macOS
+and Windows: a task's own children are not ended with it, and a task that holds the interpreter lock outlives a driver
+that was killed until it lets go of the lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import multiprocessing.connection
+import os
+import pickle
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+LARGEST = 1 << 20  # bytes of a message
+# Read when the libraries are loaded: a server must not have threads. A run that is given some sets them itself.
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+Call = Callable[[Any, "Teller"], None]
+
+
+class Teller:
+    """A task's way to say something to the driver: small JSON messages that come whole or not at all."""
+
+    def __init__(self, send: Callable[[bytes], Any]) -> None:
+        self._send = send
+
+    def __call__(self, **message: Any) -> None:
+        with contextlib.suppress(OSError):  # the driver is gone, and so will this process be
+            self._send(json.dumps(message).encode())
+
+
+class Task:
+    """One task under way. ``status`` is its wait status once it has ended, else None."""
+
+    def __init__(self, ear: Any, receive: Callable[[], bytes | None], kill: Callable[[], None]) -> None:
+        self.ear, self._receive, self.kill = ear, receive, kill
+        self.status: int | None = None
+        self.mute = False  # it has closed its mouth, and is still there
+
+    def heard(self) -> Iterator[dict[str, Any]]:
+        """The messages that have come."""
+        while (message := self._receive()) is not None:
+            if not message:
+                self.mute = True
+                return
+            with contextlib.suppress(ValueError):  # a task can say what it likes
+                said = json.loads(message)
+                if isinstance(said, dict):
+                    yield said
+
+    def close(self) -> None:
+        """Hear no more."""
+        self.ear.close()
+
+
+class ForkServer:
+    """Starts tasks by asking a server to fork. A context manager; leaving it ends whatever still runs."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[int, Task] = {}
+        self._count = 0
+        self._open()
+
+    def _open(self) -> None:
+        self._door, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "bilevelbench.run.server", str(theirs.fileno())],
+            pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True,
+            env={**os.environ, **dict.fromkeys(THREADS, "1")},
+        )  # fmt: skip
+        theirs.close()
+
+    def __enter__(self) -> ForkServer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._door.close()  # the server ends its tasks
+        try:
+            self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def start(self, call: Call, argument: Any) -> Task:
+        """Start ``call(argument, tell)`` in a process of its own."""
+        if self._process.poll() is not None:  # killed from outside: its tasks are, too
+            self._lost()
+            self._door.close()
+            self._open()
+        self._count += 1
+        ear, mouth = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        task = Task(ear, partial(_message, ear), partial(self._say, self._count))
+        self._tasks[self._count] = task
+        with contextlib.suppress(ConnectionError):  # found at the next ``wait``
+            socket.send_fds(self._door, [pickle.dumps((self._count, call, argument))], [mouth.fileno()])
+        mouth.close()
+        return task
+
+    def _say(self, message: int) -> None:
+        with contextlib.suppress(ConnectionError):
+            self._door.send(pickle.dumps(message))
+
+    def wait(self, seconds: float | None = None) -> None:
+        """Wait until a task says something or ends, or for so many seconds. Sets ``status`` of those that ended."""
+        ready, _, _ = select.select([self._door, *(task.ear for task in self._tasks.values() if not task.mute)], [], [], seconds)
+        if self._door not in ready:
+            return
+        while True:
+            message = _message(self._door)
+            if message is None:
+                return
+            if not message:
+                self._lost()
+                return
+            number, status = json.loads(message)
+            if number in self._tasks:
+                self._tasks.pop(number).status = status
+
+    def _lost(self) -> None:
+        """The server is gone, and with it every task, as if each had been killed."""
+        self._process.wait()
+        for task in self._tasks.values():
+            task.status = signal.SIGKILL
+        self._tasks.clear()
+
+
+def _message(ear: socket.socket) -> bytes | None:
+    """A message that has come, empty where nobody is left to say one; None where none has come yet."""
+    try:
+        return ear.recv(LARGEST, socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return None
+    except ConnectionError:
+        return b""
+
+
+class Interpreters:
+    """Starts each task in a fresh interpreter, where there is no fork to be had. Used like ``ForkServer``."""
+
+    def __init__(self) -> None:
+        self._context = multiprocessing.get_context("spawn")
+        self._running: list[tuple[Any, Task]] = []
+        os.environ |= dict.fromkeys(THREADS, "1")
+
+    def __enter__(self) -> Interpreters:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process, _ in self._running:
+            process.kill()
+            process.join()
+
+    def start(self, call: Call, argument: Any) -> Task:
+        """Start ``call(argument, tell)`` in a process of its own."""
+        ear, mouth = self._context.Pipe(duplex=False)
+        process = self._context.Process(target=_speak, args=(call, argument, mouth), daemon=True)
+        process.start()
+        mouth.close()
+        task = Task(ear, partial(_said, ear), process.kill)
+        self._running.append((process, task))
+        return task
+
+    def wait(self, seconds: float | None = None) -> None:
+        """Wait until a task says something or ends, or for so many seconds. Sets ``status`` of those that ended."""
+        watched = [thing for process, task in self._running for thing in ((process.sentinel,) if task.mute else (process.sentinel, task.ear))]
+        multiprocessing.connection.wait(watched, seconds)
+        for process, task in list(self._running):
+            if not process.is_alive():
+                process.join()
+                code = process.exitcode
+                task.status = -code if code < 0 else code << 8
+                self._running.remove((process, task))
+
+
+def _speak(call: Call, argument: Any, mouth: Any) -> None:
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    call(argument, Teller(mouth.send_bytes))
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+def _said(ear: Any) -> bytes | None:
+    try:
+        return ear.recv_bytes() if ear.poll() else None  # type: ignore[no-any-return]
+    except (OSError, EOFError):
+        return b""
+
+
+def processes() -> ForkServer | Interpreters:
+    """How tasks are started on this system."""
+    return ForkServer() if sys.platform == "linux" else Interpreters()
