@@ -35,7 +35,7 @@ from bilevelbench.measure.memory import peak
 from bilevelbench.measure.ratio import Ratio, step_over_floor, steps_of
 
 from .cost import asked, declared
-from .theory import finite_sum, quadratic
+from .quadratic import finite_sum, quadratic
 
 SCHEMA = 1
 LAYERS = ("calls", "operations", "bytes", "floor")
