@@ -130,7 +130,7 @@ def solver_markdown() -> str:
 
 def claim_markdown() -> str:
     """The table of certificates for solvers/README.md."""
-    from .contract.certificates import CLAIMS
+    from .contract.claims import CLAIMS
 
     rows = [f"| `{name}` | {claim.words} |".replace("|dg/dy|", "\\|dg/dy\\|") for name, claim in CLAIMS.items()]
     return "\n".join(["| certificate | where x ends |", "| --- | --- |", *rows])

@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves
 from bilevelbench.asv import engines as asv_engines
 from bilevelbench.asv.engines import over_eager
 from bilevelbench.cli import cli
-from bilevelbench.contract.theory import finite_sum, quadratic
+from bilevelbench.contract.quadratic import finite_sum, quadratic
 from bilevelbench.core import derive, engines, functional
 from bilevelbench.core.answers import Answers
 from bilevelbench.core.draw import Draw

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bilevelbench import Oracle, make_solver
-from bilevelbench.contract.theory import quadratic
+from bilevelbench.contract.quadratic import quadratic
 from bilevelbench.core.solver import start
 
 

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from bilevelbench import Oracle, make_solver
+from bilevelbench.contract import limits
 from bilevelbench.contract.certificates import SIZES, run
 from bilevelbench.contract.cost import copies
 from bilevelbench.contract.enumerate import mean
-from bilevelbench.contract.theory import finite_sum, quadratic
+from bilevelbench.contract.quadratic import finite_sum, quadratic
 from bilevelbench.core.solver import start
 
 STEPS = 30
@@ -338,7 +339,7 @@ def test_variance_reduction_reaches_the_solution_where_soba_stalls(noisy):
 def errors_and_distances(text, q, problem, n):
     """Along a run: the error of the estimate that moved x, and the distance from the limit with all rows."""
     solver, errors, distances = make_solver(text), [], []
-    limit = q.penalised(q.A, 3.0) if solver.name == "f3sa" else q.W(q.truncated(0.3, 3))
+    limit = limits.penalised(q, q.A, 3.0) if solver.name == "f3sa" else limits.W(q, q.truncated(0.3, 3))
     for before, after in itertools.pairwise(steps(text, problem, n)):
         if solver.name == "f3sa":
             o, (f_x, g_xy, g_xz) = Oracle(problem), after.h[3:]

@@ -22,7 +22,7 @@ from bilevelbench.core.registry import SOLVERS, knobs, make_solver, resolve
 from bilevelbench.core.solver import require, start
 from bilevelbench.measure.memory import peak
 
-from .theory import finite_sum, quadratic
+from .quadratic import finite_sum, quadratic
 
 Range = tuple[int, int]
 

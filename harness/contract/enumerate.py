@@ -20,7 +20,7 @@ from bilevelbench.core.problem import Problem
 from bilevelbench.core.registry import SOLVERS, knobs, resolve
 from bilevelbench.core.solver import Solver, require, start
 
-from .theory import finite_sum, quadratic
+from .quadratic import finite_sum, quadratic
 
 MOST = 20000  # outcomes; more than a test should wait for
 UNBIASED = 1e-9  # a mean that is off by no more, in units of the step, is off by rounding

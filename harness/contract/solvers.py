@@ -16,7 +16,7 @@ from bilevelbench.core.registry import make_solver
 from bilevelbench.core.solver import require, start
 
 from .cost import asked, declared
-from .theory import finite_sum, quadratic
+from .quadratic import finite_sum, quadratic
 
 STEPS = 4
 

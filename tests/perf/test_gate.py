@@ -87,6 +87,33 @@ def test_hidden_work_is_found_by_its_operations():
     assert gates.verdict("bome", "calls", gates.read(BASELINE), slowed("bome", step=hidden)).passed
 
 
+def test_a_solver_through_all_layers_is_measured_once(monkeypatch):
+    """Each room is passed once, and only by the layer that needs it; a changed solver of the same name anew."""
+    made = []
+
+    def watched(work):
+        def watch(*arguments):
+            made.append(work.__name__)
+            return work(*arguments)
+
+        return watch
+
+    for work in (gates.asked, gates.counts, gates.peak, gates.step_over_floor):
+        monkeypatch.setattr(gates, work.__name__, watched(work))
+    baseline, rooms = gates.read(BASELINE), ["asked", "counts", "peak", "step_over_floor"]
+    for solver in (None, None, slowed("bome", step=hidden)):  # the second is no memory of the first
+        made.clear()
+        found = [gates.verdict("bome", layer, baseline, solver) for layer in LAYERS]
+        assert made == rooms
+        assert found[1].passed == (solver is None)
+    made.clear()
+    with pytest.raises(RequestError, match="no layer 'seconds'; choose from calls"):
+        gates.verdict("bome", "seconds", baseline)
+    with pytest.raises(RequestError, match="add it with"):
+        gates.verdict("bome", "floor", {**baseline, "solvers": {}})
+    assert not made, "a wrong request is refused before anything is measured"
+
+
 def test_python_overhead_is_found_by_its_calls():
     def step(self, o, s):
         for number in range(7):
