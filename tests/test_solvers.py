@@ -14,8 +14,9 @@ from bilevelbench import Oracle, Problem, Unsupported, make_solver
 from bilevelbench.catalogue import FAMILIES, regenerated
 from bilevelbench.contract import SOLVER_CHECKS
 from bilevelbench.contract.theory import quadratic
-from bilevelbench.core.registry import SOLVERS, parse
+from bilevelbench.core.registry import SOLVERS
 from bilevelbench.core.solver import start
+from bilevelbench.core.spec import parse
 
 # Ours only: other tests and other people's packages register solvers too.
 NAMES = [name for name in SOLVERS.names() if SOLVERS.entries[name].make.__module__.startswith("bilevelbench.solvers.")]
