@@ -18,7 +18,9 @@ from typing import Any
 from .core.draw import Draw
 from .core.errors import RequestError, Unsupported
 from .core.problem import FLAGS
-from .core.registry import PROBLEMS, SOLVERS, Entry, build_problem, knobs, parse, suggest
+from .core.registry import PROBLEMS, SOLVERS, Entry
+from .core.resolve import build_problem, knobs
+from .core.spec import parse, suggest
 
 KINDS = ("problems", "solvers", "suites")
 

@@ -16,7 +16,8 @@ from bilevelbench.contract.enumerate import mean, minibatches_are_unbiased, outc
 from bilevelbench.contract.quadratic import finite_sum, quadratic
 from bilevelbench.core.errors import Unsupported
 from bilevelbench.core.oracle import Oracle
-from bilevelbench.core.registry import SOLVERS, knobs
+from bilevelbench.core.registry import SOLVERS
+from bilevelbench.core.resolve import knobs
 
 
 class Seen(NamedTuple):

@@ -8,7 +8,7 @@ import torch
 
 from bilevelbench.asv import gpu
 from bilevelbench.core.draw import Draw
-from bilevelbench.core.registry import build_problem
+from bilevelbench.core.resolve import build_problem
 
 
 def test_every_measurement_has_a_result_or_a_reason(monkeypatch):

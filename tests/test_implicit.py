@@ -251,9 +251,9 @@ class Tilted(Oracle):
         self.at, self.by, self.asked = k, by, 0
         return self
 
-    def dg_y(self, x, y, *rows):
+    def dg_y(self, x, y, rows=None):
         self.asked += 1
-        return super().dg_y(x, y, *rows) + (self.by if self.asked == self.at else 0.0)
+        return super().dg_y(x, y, rows) + (self.by if self.asked == self.at else 0.0)
 
 
 def test_sama_s_preconditioner_is_the_derivative_of_adam_s_last_step():
@@ -393,13 +393,13 @@ class OneMinibatchForTheChain:
         return Twice(x, y)
 
     def step(self, o, s):
-        rows = () if self.batch is None else (o.draw_g(self.batch),)
+        rows = o.draw_g(self.batch)
         fx, term = o.df(s.x, s.y)
         terms = term
         for _ in range(2):
-            term = term - 0.5 * o.d2g_yy(s.x, s.y, term, *rows)
+            term = term - 0.5 * o.d2g_yy(s.x, s.y, term, rows)
             terms = terms + term
-        return Twice(s.x - self.lr * (fx - o.d2g_xy(s.x, s.y, 0.5 * terms, *rows)), s.y)
+        return Twice(s.x - self.lr * (fx - o.d2g_xy(s.x, s.y, 0.5 * terms, rows)), s.y)
 
 
 def test_one_minibatch_for_the_whole_chain_is_biased_so_that_the_test_above_can_fail():

@@ -13,9 +13,10 @@ from torch.utils._pytree import tree_leaves
 from bilevelbench import Oracle, Problem, Unsupported, make_solver
 from bilevelbench.catalogue import FAMILIES, regenerated
 from bilevelbench.contract import SOLVER_CHECKS
-from bilevelbench.contract.quadratic import quadratic
-from bilevelbench.core.registry import SOLVERS, parse
+from bilevelbench.contract.theory import quadratic
+from bilevelbench.core.registry import SOLVERS
 from bilevelbench.core.solver import start
+from bilevelbench.core.spec import parse
 
 # Ours only: other tests and other people's packages register solvers too.
 NAMES = [name for name in SOLVERS.names() if SOLVERS.entries[name].make.__module__.startswith("bilevelbench.solvers.")]

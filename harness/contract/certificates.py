@@ -17,7 +17,7 @@ from bilevelbench.core.errors import Unsupported
 from bilevelbench.core.oracle import Oracle
 from bilevelbench.core.problem import Problem
 from bilevelbench.core.registry import SOLVERS as REGISTRY
-from bilevelbench.core.registry import knobs, make_solver, resolve
+from bilevelbench.core.resolve import knobs, make_solver, resolve
 from bilevelbench.core.solver import Solver, require, start
 
 from .claims import CLAIMS, Claim

@@ -17,7 +17,8 @@ from torch import Tensor
 from bilevelbench.core.errors import Unsupported
 from bilevelbench.core.oracle import Oracle
 from bilevelbench.core.problem import Problem
-from bilevelbench.core.registry import SOLVERS, knobs, resolve
+from bilevelbench.core.registry import SOLVERS
+from bilevelbench.core.resolve import knobs, resolve
 from bilevelbench.core.solver import Solver, require, start
 
 from .quadratic import finite_sum, quadratic

@@ -29,7 +29,7 @@ import torch
 
 from bilevelbench.core.errors import RequestError
 from bilevelbench.core.problem import Problem
-from bilevelbench.core.registry import make_solver
+from bilevelbench.core.resolve import make_solver
 from bilevelbench.core.solver import Solver, require
 from bilevelbench.measure.counts import counts
 from bilevelbench.measure.memory import peak

@@ -10,7 +10,8 @@ from torch import Tensor
 from bilevelbench.core.draw import Draw
 from bilevelbench.core.oracle import Oracle
 from bilevelbench.core.problem import Problem
-from bilevelbench.core.registry import PROBLEMS, build_problem, resolve
+from bilevelbench.core.registry import PROBLEMS
+from bilevelbench.core.resolve import build_problem, resolve
 
 
 def built(target: str, seed: int = 0, dtype: torch.dtype = torch.float64) -> Problem:

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from bilevelbench.core.oracle import Oracle
 from bilevelbench.core.problem import Problem, box
-from bilevelbench.core.registry import make_solver
+from bilevelbench.core.resolve import make_solver
 from bilevelbench.core.solver import require, start
 
 from .cost import asked, declared
@@ -144,7 +144,7 @@ class _Watched(Oracle):
         if name not in {"f", "g", "df", "df_x", "df_y", "dg", "dg_x", "dg_y", "d2g", "d2g_xy", "d2g_yy"}:
             return method
 
-        def watched(x: Tensor, y: Tensor, *rest: Tensor) -> Any:
+        def watched(x: Tensor, y: Tensor, *rest: Any) -> Any:
             self.asked.append((x, y))
             return method(x, y, *rest)
 

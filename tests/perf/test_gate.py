@@ -22,7 +22,7 @@ from bilevelbench.contract.gate import LAYERS, gate
 from bilevelbench.core import derive
 from bilevelbench.core.errors import RequestError
 from bilevelbench.core.oracle import Oracle
-from bilevelbench.core.registry import make_solver
+from bilevelbench.core.resolve import make_solver
 from bilevelbench.measure.counts import counts
 from bilevelbench.measure.ratio import paired
 from tests.perf.frozen_oracle import FrozenOracle
