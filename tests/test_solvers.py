@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 from bilevelbench import Oracle, Problem, Unsupported, make_solver
 from bilevelbench.catalogue import FAMILIES, regenerated
 from bilevelbench.contract import SOLVER_CHECKS
-from bilevelbench.contract.theory import quadratic
+from bilevelbench.contract.quadratic import quadratic
 from bilevelbench.core.registry import SOLVERS
 from bilevelbench.core.solver import start
 from bilevelbench.core.spec import parse
