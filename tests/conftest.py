@@ -1,4 +1,5 @@
-"""One thread, no deadlines (the machine may be busy, and no test here judges seconds), and a cache of their own.
+"""One thread where the environment names no number, no deadlines (the machine may be busy, and no test here judges
+seconds), and a cache of their own.
 
 ``--cpu N`` lists the N tests that took the most CPU seconds, their children's included: a busy machine spoils the wall
 seconds of ``--durations``. What is over 15 of them belongs to a slower tier (CONTRIBUTING, "Tests in tiers").
@@ -10,7 +11,7 @@ import shutil
 import tempfile
 
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ[name] = "1"
+    os.environ.setdefault(name, "1")
 
 os.environ["BILEVELBENCH_CACHE"] = tempfile.mkdtemp(prefix="bilevelbench-")  # what earlier code made does not count
 atexit.register(shutil.rmtree, os.environ["BILEVELBENCH_CACHE"], ignore_errors=True)
@@ -19,7 +20,7 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
-torch.set_num_threads(1)
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 settings.register_profile("steady", deadline=None, derandomize=True)
 settings.load_profile("steady")
 

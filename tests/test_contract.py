@@ -94,6 +94,7 @@ def test_the_contract_catches_what_breaks_it(name, words):
         ("wrong_y_star", "at y*(x)"),
         ("detached", "the gradient of f"),
         ("unseeded", "seeded=True"),
+        ("draws_anew", "other numbers the second time"),
         ("stays_float64", "float32"),
     ],
 )
