@@ -10,11 +10,14 @@ import os
 import torch
 
 from bilevelbench.core import derive, engines
+from bilevelbench.core.door import total
 from bilevelbench.core.draw import Draw
 from bilevelbench.core.errors import Unsupported
-from bilevelbench.core.oracle import Oracle, total
-from bilevelbench.core.registry import PROBLEMS, SOLVERS, Spec, build_problem, knobs, make_solver
+from bilevelbench.core.oracle import Oracle
+from bilevelbench.core.registry import PROBLEMS, SOLVERS
+from bilevelbench.core.resolve import build_problem, knobs, make_solver
 from bilevelbench.core.solver import State, require, start
+from bilevelbench.core.spec import Spec
 from bilevelbench.measure.budget import Budget
 from bilevelbench.measure.clock import Stopwatch, drain
 from bilevelbench.measure.judge import Judge
@@ -64,10 +67,11 @@ SOLVERS.names(), PROBLEMS.names()
 class _Limited(Oracle):
     """Refuses to answer a step to its end that takes too long to be followed."""
 
-    def _count(self, kind: str, n: int, rows: tuple[torch.Tensor, ...]) -> None:
-        super()._count(kind, n, rows)
+    def _count(self, kind: str, n: int, rows: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
+        given = super()._count(kind, n, rows)
         if total(self.calls) > MOST_CALLS:
             raise Unsupported(f"a step asks more than {MOST_CALLS} calls")
+        return given
 
 
 class _Step:

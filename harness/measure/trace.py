@@ -13,8 +13,9 @@ from torch.utils._pytree import tree_leaves
 
 from bilevelbench.core import derive
 from bilevelbench.core.derive import Derivatives
+from bilevelbench.core.door import total
 from bilevelbench.core.errors import Unsupported
-from bilevelbench.core.oracle import Oracle, total
+from bilevelbench.core.oracle import Oracle
 from bilevelbench.core.problem import Problem
 from bilevelbench.core.solver import Solver, State, start
 from bilevelbench.store.schema import Row

@@ -17,11 +17,12 @@ import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from bilevelbench.core.door import total
 from bilevelbench.core.draw import Draw
 from bilevelbench.core.errors import Unsupported
-from bilevelbench.core.oracle import Oracle, total
+from bilevelbench.core.oracle import Oracle
 from bilevelbench.core.problem import Problem
-from bilevelbench.core.registry import build_problem, make_solver
+from bilevelbench.core.resolve import build_problem, make_solver
 from bilevelbench.core.solver import Point, Solver, require, start
 from bilevelbench.core.tape import Drawn
 from bilevelbench.core.traced import Recording, Run, Traced, flatten, record, unflatten
@@ -56,13 +57,8 @@ class Oracles(Oracle):
         self.calls[method] += 1
         return torch.stack([getattr(oracle, method)(argument) for oracle in self.each])
 
-    def draw_f(self, size: int) -> Tensor:
-        """A minibatch of f for each seed."""
-        return self._stacked("draw_f", size)
-
-    def draw_g(self, size: int) -> Tensor:
-        """A minibatch of g for each seed."""
-        return self._stacked("draw_g", size)
+    def _draw(self, stream: str, n: int, size: int, device: torch.device) -> Tensor:
+        return self._stacked(f"draw_{stream}", size)
 
     def normal(self, n: int) -> Tensor:
         """A normal vector for each seed."""

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bilevelbench.core.registry import PROBLEMS, SOLVERS, Spec, resolve
+from bilevelbench.core.registry import PROBLEMS, SOLVERS
+from bilevelbench.core.resolve import resolve
+from bilevelbench.core.spec import Spec
 from bilevelbench.measure.manifest import changed
 from bilevelbench.store.journal import Record, final, read
 from bilevelbench.store.schema import CUT, RunKey

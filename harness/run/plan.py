@@ -17,7 +17,8 @@ import torch
 
 from bilevelbench.core.draw import Draw
 from bilevelbench.core.errors import RequestError, Unsupported
-from bilevelbench.core.registry import SOLVERS, build_problem
+from bilevelbench.core.registry import SOLVERS
+from bilevelbench.core.resolve import build_problem
 from bilevelbench.core.spec import parse
 from bilevelbench.measure.clock import self_check
 from bilevelbench.measure.env import environment, source_digest

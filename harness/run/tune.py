@@ -35,12 +35,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bilevelbench.core.door import total
 from bilevelbench.core.draw import Draw
 from bilevelbench.core.errors import RequestError
-from bilevelbench.core.oracle import Oracle, total
+from bilevelbench.core.oracle import Oracle
 from bilevelbench.core.problem import Problem
-from bilevelbench.core.registry import SOLVERS, Spec, build_problem, knobs, make_solver
+from bilevelbench.core.registry import SOLVERS
+from bilevelbench.core.resolve import build_problem, knobs, make_solver
 from bilevelbench.core.solver import Solver, require, start
+from bilevelbench.core.spec import Spec
 from bilevelbench.measure.budget import Budget
 from bilevelbench.measure.judge import Judge
 
