@@ -40,7 +40,7 @@ def make_folder(out: Path) -> None:
     for path in sorted(out.glob("*.jsonl")):
         record = read(path)
         if record.header is None and path.stat().st_size > 0:
-            raise RequestError(record.trouble)
+            raise RequestError(record.troubles[0])
 
 
 def run_all(jobs: list[Job], workers: int, started: Callable[[Job], None], finished: Finished) -> None:

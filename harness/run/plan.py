@@ -11,7 +11,8 @@ import torch
 from bilevelbench.core.draw import Draw
 from bilevelbench.core.errors import RequestError, Unsupported
 from bilevelbench.core.registry import build_problem
-from bilevelbench.measure.env import source_digest
+from bilevelbench.measure.env import environment, source_digest
+from bilevelbench.store.files import final_name, place
 from bilevelbench.store.journal import read
 from bilevelbench.store.schema import CUT, RunKey
 
@@ -53,7 +54,9 @@ def _jobs(block: Block, suite: str, out: Path, command: str, timeout: float | No
                     str(spec), version, str(solver), seed, block.device, block.dtype, block.engine, block.threads,
                     block.steps, block.seconds, block.calls, block.iterates, source_digest(file, solver_file),
                 )  # fmt: skip
-                yield Job(key, problem, given, out / key.filename, suite, command, timeout)
+                yield Job(
+                    key, problem, given, out / final_name(key, place(environment(key.device))), suite, command, timeout
+                )
 
 
 def unfinished(jobs: list[Job]) -> list[Job]:

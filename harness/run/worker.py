@@ -26,7 +26,7 @@ from bilevelbench.measure.memory import ProcessPeak, peak
 from bilevelbench.measure.prices import prices
 from bilevelbench.measure.trace import Impure, broken, status_of, trace, warm_up
 from bilevelbench.store.journal import Journal
-from bilevelbench.store.schema import FINAL, Header, RunKey
+from bilevelbench.store.schema import End, Header, RunKey
 
 from .describe import MOST_ITERATES, describe_problem, describe_solver
 from .job import Job
@@ -123,10 +123,9 @@ def _measure(
             row.setup_seconds, row.warmup_seconds, row.audit_seconds = (
                 watch.accounts[name] for name in ("setup", "warmup", "audit")
             )
-        if row.status in FINAL:
-            row.after = moment()
         journal.append(row)
         status = row.status
+    journal.end(End(after=moment()))
     return status
 
 
