@@ -21,7 +21,7 @@ def write_run(
 ):  # fmt: skip
     """One run whose looks at steps 0, 1, 2, ... have the given values of a metric. Returns its path."""
     made = key(problem, f"{solver}{knobs or ''}{choices or ''}", seed)
-    journal = Journal(folder / made.filename)
+    journal = Journal(folder / f"{made.stem}.jsonl")
     about = {
         "name": problem.partition("(")[0], "given": problem, "about": "A problem.", "n_x": 2, "n_y": 2, "n_f": 1,
         "n_g": 1, "flags": ["strongly_convex"], "phi_star": 0.0, "phi_star_source": "by construction", "seeded": True,

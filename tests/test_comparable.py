@@ -67,10 +67,10 @@ def test_results_of_one_machine_and_version_are_in_one_ratio(tmp_path):
 def test_another_schema_is_refused_and_said(tmp_path):
     write_run(tmp_path, solver="bome")
     path = write_run(tmp_path, solver="itd")
-    path.write_text(path.read_text().replace('"schema":1', '"schema":2', 1))
+    path.write_text(path.read_text().replace('"schema":2', '"schema":99', 1))
     data = load(tmp_path)
     assert list(data.runs["solver"]) == ["bome"]
-    assert "schema 2" in data.troubles[0]
+    assert "schema 99" in data.troubles[0]
 
 
 def test_a_clock_that_failed_its_check_is_said(tmp_path):

@@ -54,7 +54,7 @@ def test_each_fault_has_its_status_and_keeps_its_rows(faults, name):
     _, records, _ = faults
     record = records[name]
     assert record.status == EXPECTED[name]
-    assert record.trouble == ""
+    assert not record.troubles
     looks = [row["step"] for row in record.rows]
     assert looks[:3] == [0, 1, 2], "the looks before the fault are kept"
     assert all(row["metrics"]["phi"] is not None for row in record.rows[:3])

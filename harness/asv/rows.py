@@ -51,7 +51,7 @@ def _run(folder: Path, problem: str, solver: str, seed: int, rate: float) -> Non
         if k == LOOKS - 1:
             row.status, row.ended_by = "done", "steps"
         lines.append(dumps(row))
-    (folder / key.filename).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (folder / f"{key.stem}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

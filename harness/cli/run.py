@@ -75,7 +75,7 @@ def run(
     from ..run.drive import make_folder
     from ..run.plan import Elsewhere, expand, unfinished
     from ..run.request import requested
-    from ..store.schema import good
+    from ..store.schema import GOOD
 
     with processes() as started:
         ask = Elsewhere(started)
@@ -83,13 +83,13 @@ def run(
         ask.prepare(chosen)
         make_folder(out)
         command = "bilevelbench " + shlex.join(sys.argv[1:])
-        plan = expand(chosen, out, command, timeout, ask.environment["place"] if here else "", ask)
+        plan = expand(chosen, out, command, timeout, ask.environment["place"], here, ask)
         todo = unfinished(plan)
         click.echo(_opening(chosen, len(plan), len(todo), out))
         _make(todo, jobs, out, started, ask.environment)
     records = [job.record() for job in plan]
     written(out, out / "report", [record.path.name for record in records])
-    sys.exit(0 if all(good(record) for record in records) else 1)
+    sys.exit(0 if all(record.status in GOOD and record.fault != "problem" for record in records) else 1)
 
 
 def _opening(suite: Suite, total: int, todo: int, out: Path) -> str:

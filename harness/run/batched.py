@@ -32,7 +32,7 @@ from bilevelbench.measure.env import environment, moment
 from bilevelbench.measure.judge import Judge
 from bilevelbench.measure.trace import Judgement, broken, failed, judged
 from bilevelbench.store.journal import Journal
-from bilevelbench.store.schema import FINAL, Header, Row
+from bilevelbench.store.schema import FINAL, End, Header, Row
 
 from .describe import MOST_ITERATES, describe_problem, describe_solver
 from .job import Job
@@ -219,5 +219,6 @@ def execute_together(jobs: Sequence[Job]) -> None:
     for rows in trace_together(problems, data, solver, [job.key.seed for job in jobs], budget, judges, iterates):
         for journal, row in zip(journals, rows, strict=True):
             if row is not None:
-                row.after = moment() if row.status in FINAL else None
                 journal.append(row)
+                if row.status in FINAL:
+                    journal.end(End(after=moment()))

@@ -49,7 +49,7 @@ def make_folder(out: Path) -> None:
     for path in sorted(out.glob("*.jsonl")):
         record = read(path)
         if record.header is None and path.stat().st_size > 0:
-            raise RequestError(record.trouble)
+            raise RequestError(record.troubles[0])
 
 
 @dataclass
@@ -125,9 +125,8 @@ class Driver:
 
     def _make(self, made: Pass) -> None:
         """Start the process of a pass, for the first time or once more."""
-        names = [job.key.filename(self._environment["place"]) for job in made.jobs]
         made.parts = [
-            replace(job, path=claim.part(name)) for job, claim, name in zip(made.jobs, made.claims, names, strict=True)
+            replace(job, path=claim.part(job.name)) for job, claim in zip(made.jobs, made.claims, strict=True)
         ]
         for job in made.parts:  # a header, before anything can fail
             given = {"given": job.problem}, {"given": job.solver}
@@ -213,8 +212,8 @@ class Driver:
         for job, claim in zip(made.parts, made.claims, strict=True):
             journal = Journal(job.path)
             journal.end(LastLine(attempts=made.tries, manifest=made.manifest, audit=made.audit or {}))
-            job.discard_outdated()
-            claim.publish(job.key.filename(self._environment["place"]))
+            journal.close()
+            claim.publish(job.name, job.replaced())
         made.states.unlink(missing_ok=True)
         self._close(made)
 

@@ -10,18 +10,17 @@ from bilevelbench.core.registry import PROBLEMS, SOLVERS
 from bilevelbench.core.resolve import resolve
 from bilevelbench.core.spec import Spec
 from bilevelbench.measure.manifest import changed
-from bilevelbench.store.journal import Record, final, read
+from bilevelbench.store.files import final_name, finals, mark
+from bilevelbench.store.journal import Record, read
 from bilevelbench.store.schema import CUT, RunKey
-
-Identity = tuple[str, int, int]  # of a file as it was: its path, its inode, when it was written in ns
 
 
 @dataclass(frozen=True)
 class Job:
     """A run to be made: its key, how its problem and solver were asked for, and where its file goes.
 
-    path: the file that is written while the run is made. here: the place (see ``store.schema.place``) whose results
-    alone count, or "" for those of any machine. outdated: a finished file that this run replaces.
+    path: the file that is written while the run is made. place: of this machine (see ``store.files.place``); with
+    ``here`` its results alone count, else those of any. outdated: the mark of a finished file that this run replaces.
     """
 
     key: RunKey
@@ -31,49 +30,48 @@ class Job:
     suite: str = ""
     command: str = ""
     timeout: float | None = None
-    here: str = ""
-    outdated: Identity | None = None
+    place: str = ""
+    here: bool = False
+    outdated: tuple[int, ...] = ()
 
     @property
-    def final(self) -> Path | None:
-        """The file of this run, made by this command or by any other; None where there is none."""
-        return final(self.path.parent, self.key, self.here or None)
+    def name(self) -> str:
+        """What the finished file is called."""
+        return final_name(self.key, self.place)
+
+    def finished(self, there: dict[str, list[Path]] | None = None) -> list[Path]:
+        """The finished files of this run, that of this machine first. ``there``: what ``finals`` has found."""
+        found = (finals(self.path.parent) if there is None else there).get(self.key.stem, [])
+        own = [path for path in found if path.name == self.name]
+        return own if self.here else own + [path for path in found if path not in own]
 
     def record(self) -> Record:
         """What there is of this run."""
-        return read(self.final or self.path)
+        return read(next(iter(self.finished()), self.path))
 
     def satisfied(self) -> bool:
         """Whether this run need not be made: its file is there, and it is not the one that is to be replaced."""
-        path = self.final
-        return path is not None and identity(path) != self.outdated
+        return any(mark(path) != self.outdated for path in self.finished())
 
-    def stands(self) -> bool:
+    def replaced(self) -> Record | None:
+        """The finished file that this run replaces, if it is still there as it was seen."""
+        records = [read(path) for path in self.finished() if path.name == self.name]
+        return next((record for record in records if record.mark == self.outdated), None)
+
+    def stands(self, record: Record) -> bool:
         """Whether a finished run stands: with code and data as they are now it would be the same.
 
         A run that was unsupported or lost is tried again (data may have come), and so is one that ran out of time when
         it is now given more of it.
         """
-        record = self.record()
         if record.header is None or record.status in (CUT, "unsupported", "lost"):
             return False
         earlier = record.header.get("timeout")
         more = earlier is not None and (self.timeout is None or self.timeout > earlier)
         if record.status == "timeout" and more:
             return False
-        return not changed((record.end or {}).get("manifest") or {})
-
-    def discard_outdated(self) -> None:
-        """Remove the finished file that this run replaces, if it still is the one that was seen."""
-        path = self.final
-        if path is not None and identity(path) == self.outdated:
-            path.unlink(missing_ok=True)
-
-
-def identity(path: Path) -> Identity:
-    """Tells a file from whatever takes its place."""
-    found = path.stat(follow_symlinks=False)
-    return str(path), found.st_ino, found.st_mtime_ns
+        elsewhere = record.header.get("environment", {}).get("place") != self.place
+        return not changed(record.end.get("manifest", {}), elsewhere)
 
 
 @dataclass(frozen=True)

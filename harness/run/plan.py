@@ -22,10 +22,13 @@ from bilevelbench.core.resolve import build_problem
 from bilevelbench.core.spec import parse
 from bilevelbench.measure.clock import self_check
 from bilevelbench.measure.env import environment, source_digest
-from bilevelbench.store.schema import RunKey, place
+from bilevelbench.store.files import finals, mark
+from bilevelbench.store.files import place as place_of
+from bilevelbench.store.journal import read
+from bilevelbench.store.schema import RunKey
 
 from .child import ForkServer, Interpreters, Teller
-from .job import Job, full_spec, identity
+from .job import Job, full_spec
 from .suite import Block, Suite
 
 PATIENCE = 60.0  # seconds for looking up a name or trying to build a problem; what takes longer is left to its run
@@ -62,7 +65,8 @@ def look_up(kind: str, text: str, seed: int) -> Named:
 
 
 def expand(
-    suite: Suite, out: Path, command: str = "", timeout: float | None = None, here: str = "", ask: Ask = look_up
+    suite: Suite, out: Path, command: str = "", timeout: float | None = None, place: str = "", here: bool = False,
+    ask: Ask = look_up,
 ) -> list[Job]:
     """All jobs of a suite, in an order that interleaves the solvers. Wrong requests raise a ``RequestError``.
 
@@ -71,7 +75,7 @@ def expand(
     jobs: dict[str, Job] = {}
     for block in suite.blocks:
         for job in _jobs(block, suite.name, out, ask):
-            jobs.setdefault(job.key.digest, replace(job, command=command, timeout=timeout, here=here))
+            jobs.setdefault(job.key.digest, replace(job, command=command, timeout=timeout, place=place, here=here))
     return list(jobs.values())
 
 
@@ -91,13 +95,12 @@ def _jobs(block: Block, suite: str, out: Path, ask: Ask) -> Iterator[Job]:
 
 def unfinished(jobs: list[Job]) -> list[Job]:
     """The jobs whose runs have to be made; a finished file that does not stand is to be replaced."""
+    there = {folder: finals(folder) for folder in {job.path.parent for job in jobs}}
     todo = []
     for job in jobs:
-        path = job.final
-        if path is None:
-            todo.append(job)
-        elif not job.stands():
-            todo.append(replace(job, outdated=identity(path)))
+        paths = job.finished(there[job.path.parent])
+        if not any(job.stands(read(path)) for path in paths):
+            todo.append(replace(job, outdated=mark(paths[0]) if paths else ()))
     return todo
 
 
@@ -159,7 +162,7 @@ def describe_machine(devices: tuple[str, ...], tell: Teller) -> None:
         tell(refused=str(error))
         return
     found = environment(devices[0])
-    tell(environment=found | {"clock": self_check(devices[0]), "place": place(found)})
+    tell(environment=found | {"clock": self_check(devices[0]), "place": place_of(found)})
 
 
 def describe_solvers(_: None, tell: Teller) -> None:

@@ -52,7 +52,7 @@ def load(folder: Path, only: list[str] | None = None) -> Results:
                 columns[path] = _columns(record)
                 record.rows = _kept(record.rows)  # a million rows as dictionaries are gigabytes
                 records.append(record)
-    troubles = [record.trouble for record in records if record.trouble]
+    troubles = [trouble for record in records for trouble in record.troubles]
     complete = [record for record in records if record.header is not None]
     whole = _latest(complete)
     if not whole:

@@ -3,110 +3,235 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
-import orjson
+import msgspec
 
-from .schema import CUT, FINAL, SCHEMA, Header, Row, dumps
+from . import files
+from .order import chain, in_order
+from .schema import CUT, FINAL, KNOWN_SCHEMAS, End, Header, Row, dumps
+from .shapes import ROW, EndShape, HeaderShape, RowShape, shaped
 
-NEEDED = {"step", "status", "metrics", "calls"}  # of a row
+MOST_LINES = 2_000_000  # of a file that is read
+TORN = 2**16  # bytes in which the last newline is sought first
 
 
 class Journal:
-    """Writes one run's file: the header first, then each row as it comes, flushed to the system at once."""
+    """Writes one run's file, each line with one write and on its way to the disk before the caller goes on.
+
+    One writer a file: nothing that is in it is read again, but for a last line that a killed process left half-written.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._handle: int | None = None
 
     def begin(self, header: Header) -> None:
         """Start the file with its header; a file of an earlier, unfinished try is replaced."""
+        self.close()
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_text(dumps(header) + "\n", encoding="utf-8")
+        self.path.unlink(missing_ok=True)
+        self._handle = files.create(self.path, os.O_APPEND)
+        self._write(header)
 
     def append(self, row: Row) -> None:
-        """Add a row. A line that a killed process left half-written is dropped first."""
-        with self.path.open("r+b") as file:
-            content = file.read()
-            file.seek(content.rfind(b"\n") + 1)
-            file.write((dumps(row) + "\n").encode())
-            file.truncate()
+        """Add a row."""
+        self._write(row)
+
+    def end(self, end: End) -> None:
+        """Add the last line, and wait until all is on the disk."""
+        self._write(end)
+        os.fsync(self._opened())
+
+    def close(self) -> None:
+        """Let go of the file; appending opens it again."""
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+    def _write(self, record: Header | Row | End) -> None:
+        line, handle = (dumps(record) + "\n").encode(), self._opened()
+        written = os.write(handle, line)
+        if written != len(line):  # a full disk; what is half there is not to be continued
+            os.ftruncate(handle, os.fstat(handle).st_size - written)
+            raise OSError(28, "no space left on the device", str(self.path))
+
+    def _opened(self) -> int:
+        if self._handle is None:
+            self._handle = os.open(self.path, os.O_RDWR | os.O_APPEND | files.NOFOLLOW)
+            _drop_half_line(self._handle)
+        return self._handle
+
+
+def _drop_half_line(handle: int) -> None:
+    size = end = os.fstat(handle).st_size
+    while end:
+        start = max(0, end - TORN)
+        newline = os.pread(handle, end - start, start).rfind(b"\n")
+        if newline >= 0:
+            end = start + newline + 1
+            break
+        end = start
+    if end < size:
+        os.ftruncate(handle, end)
 
 
 @dataclass
 class Record:
-    """One run's file as read: header and rows as dictionaries; ``trouble`` is one sentence about what is not whole."""
+    """One run's file as read: its lines as dictionaries; ``troubles`` has a sentence for each thing that is not whole.
+
+    ``header`` is None where the file is none of ours; ``end`` is empty where nothing was published. ``mark``: the file
+    that was read, see ``files.mark``.
+    """
 
     path: Path
     header: dict[str, Any] | None = None
     rows: list[dict[str, Any]] = field(default_factory=list)
-    trouble: str = ""
+    end: dict[str, Any] = field(default_factory=dict)
+    troubles: list[str] = field(default_factory=list)
+    mark: tuple[int, ...] = ()
+
+    @property
+    def ended(self) -> str:
+        """The final status that the rows say, published or not; '' where they say none."""
+        last = self.rows[-1]["status"] if self.rows else ""
+        return last if last in FINAL else ""
 
     @property
     def status(self) -> str:
-        """The run's last status; ``cut off`` where it has no final one."""
-        last = self.rows[-1]["status"] if self.rows else ""
-        return last if last in FINAL else CUT
+        """The run's last status; ``cut off`` where it has no final one, or was not published."""
+        return CUT if self.path.suffix == files.PART else self.ended or CUT
+
+    @property
+    def fault(self) -> str:
+        """Whose it is that the run did not end well. The first schema did not ask: all was the solver's."""
+        if self.header is not None and self.header["schema"] == 1:
+            return "" if self.status in ("done", "unsupported") else "solver"
+        return str(self.rows[-1].get("fault", "")) if self.status != CUT else ""
 
 
 def read(path: Path) -> Record:
-    """Read one file. Never raises on content: a foreign or half-written file has ``trouble``."""
+    """Read one file. Never raises on content: a foreign or damaged file has ``troubles``, and what is whole of it."""
     record = Record(path)
     try:
-        first, _, rest = path.read_text(encoding="utf-8").partition("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        record.trouble = f"{path} cannot be read ({type(error).__name__}); move it out of the results folder"
+        record.mark, data = files.content(path)
+        first, _, rest = data.partition(b"\n")
+        if len(rest) > MOST_LINES and rest.count(b"\n") > MOST_LINES:
+            raise files.Unreadable(f"has more than {MOST_LINES} lines")
+        record.header = _header(first)
+    except files.Unreadable as error:
+        record.troubles.append(f"{shown(path)} {error}; move it out of the results folder")
         return record
-    header = _parse(first)
-    if header is None or header.get("kind") != "header" or not {"key", "problem", "solver"} <= set(header):
-        record.trouble = f"{path} is no bilevelbench result (no header in line 1); move it out of the results folder"
-        return record
-    if header.get("schema") != SCHEMA:
-        record.trouble = (
-            f"{path} has schema {header.get('schema')!r}, this version reads {SCHEMA}; "
-            "read it with the bilevelbench that wrote it"
+    last = rest.rfind(b"\n", 0, -1) + 1
+    end = _parse(rest[last:]) if rest.startswith(b'{"kind":"end"', last) else None
+    whole = _whole(rest[:last] if end else rest)
+    if whole is not None and (not end or not shaped(end, EndShape)):
+        record.rows, record.end = whole, end or {}
+    else:
+        _salvage(record, rest.split(b"\n"))
+    if record.header["schema"] == 1 and record.rows and record.rows[-1].get("after"):
+        record.end = {"kind": "end", "after": record.rows[-1].pop("after")}
+    if record.status == CUT:
+        again = (
+            "the same run command makes it again" if path.suffix == files.PART else "the same run command resumes it"
         )
-        return record
-    record.header = header
-    record.rows = _all_rows(rest) or []
-    if not record.rows:
-        for number, line in enumerate(rest.split("\n"), start=2):
-            if line and not _is_row(row := _parse(line)):
-                record.trouble = f"{path} is half-written: line {number} is not whole; the lines before it are kept"
-                break
-            if line and row is not None:
-                record.rows.append(row)
-    if not record.trouble and record.status == CUT:
-        record.trouble = f"{path} is half-written: its run was cut off; the same run command resumes it"
+        record.troubles.append(f"{shown(path)} is half-written: its run was cut off; {again}")
     return record
 
 
-def _all_rows(text: str) -> list[dict[str, Any]] | None:
-    """The rows of a file of which every line is whole, parsed at once; None for any other."""
-    lines = text.removesuffix("\n")
+def read_folder(folder: Path) -> list[Record]:
+    """The runs of a folder and of its sub-folders, by name: see ``files.records``."""
+    return [read(path) for path in files.records(folder)]
+
+
+def shown(path: Path) -> str:
+    """A path as text that can be printed, whatever a stranger has called it."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in str(path))
+
+
+def _header(line: bytes) -> dict[str, Any]:
+    header = _parse(line)
+    if header is None or header.get("kind") != "header" or not {"key", "problem", "solver"} <= set(header):
+        raise files.Unreadable("is no bilevelbench result (no header in line 1)")
+    schema = header.get("schema")
+    if schema not in KNOWN_SCHEMAS or isinstance(schema, bool):
+        known = " and ".join(map(str, KNOWN_SCHEMAS))
+        raise files.Unreadable(
+            f"has schema {str(schema)[:20]}, this version reads {known}: read it with the bilevelbench that wrote it"
+        )
+    if wrong := shaped(header, HeaderShape):
+        raise files.Unreadable(f"has a damaged header ({wrong})")
+    return header
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    """A line as a dictionary; None for any other."""
     try:
-        values = orjson.loads(f"[{lines.replace(chr(10), ',')}]")
-    except ValueError:
-        return None
-    return values if len(values) == lines.count("\n") + 1 and all(map(_is_row, values)) else None
-
-
-def _is_row(value: Any) -> bool:
-    return isinstance(value, dict) and value.get("kind") == "row" and value.keys() >= NEEDED
-
-
-def _parse(line: str) -> dict[str, Any] | None:
-    try:
-        value = orjson.loads(line)
-    except ValueError:
+        value = msgspec.json.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         try:
-            value = json.loads(line)  # it takes more, as half a surrogate pair in the name of a file
-        except ValueError:
+            value = json.loads(line, parse_constant=_refuse)  # it takes more, as half a surrogate pair in a file's name
+        except (ValueError, RecursionError):
             return None
     return value if isinstance(value, dict) else None
 
 
-def read_folder(folder: Path) -> list[Record]:
-    """All ``*.jsonl`` files of a folder, sorted by name."""
-    return [read(path) for path in sorted(folder.glob("*.jsonl"))]
+def _refuse(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _whole(lines: bytes) -> list[dict[str, Any]] | None:
+    """The rows of a file that is whole and in order, parsed at once; None for any other."""
+    try:
+        rows: list[dict[str, Any]] = ROW.decode_lines(lines)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return rows if in_order(rows) else None
+
+
+def _salvage(record: Record, lines: list[bytes]) -> None:
+    """The rows of a damaged file that can be read and are in order, and a sentence for the others."""
+    rows: dict[int, dict[str, Any]] = {}
+    bad: list[int] = []
+    for number, line in enumerate(lines, start=2):
+        if not line.strip():
+            continue
+        value = _parse(line)
+        kind = value.get("kind") if value else None
+        if value and kind == "row" and not shaped(value, RowShape):
+            rows[number] = msgspec.convert(value, RowShape)
+        elif value and kind == "end" and not record.end and not shaped(value, EndShape):
+            record.end = value
+        else:
+            bad.append(number)
+    kept = chain(list(rows.values()))
+    apart = [number for k, number in enumerate(rows) if k not in kept]
+    record.rows = [row for k, row in enumerate(rows.values()) if k in kept]
+    where = shown(record.path)
+    if bad:
+        torn = bad == [len(lines) + 1]  # without a newline: the writer was killed
+        record.troubles.append(f"{where}: {_lines(bad)} {'half-written' if torn else 'damaged'} and left out")
+    if apart:
+        record.troubles.append(
+            f"{where}: {_lines(apart)} out of order (steps must rise, seconds and counts must not fall) and left out"
+        )
+
+
+def _lines(numbers: Iterable[int]) -> str:
+    few, more = list(numbers)[:5], len(list(numbers)) - 5
+    names = ", ".join(map(str, few)) + (f" and {more} more" if more > 0 else "")
+    return f"line {names} is" if len(few) == 1 else f"lines {names} are"

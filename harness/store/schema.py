@@ -1,4 +1,4 @@
-"""The record of a run. One file per run; the first line is the header, then one row per look.
+"""The record of a run. One file per run: a header, then one row per look, then how it was made.
 
 A file whose last row has no final status is a run that was cut off.
 """
@@ -9,15 +9,26 @@ import hashlib
 import json
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
-SCHEMA = 1
+from msgspec import Meta
+
+SCHEMA = 2
+KNOWN_SCHEMAS = (1, 2)  # that are read
 
 RUNNING = "running"
-FINAL = ("done", "diverged", "error", "timeout", "oom", "unsupported")
+FINAL = ("done", "diverged", "error", "timeout", "oom", "unsupported", "lost")
 CUT = "cut off"  # what a reader calls a run without a final status; never written
 GOOD = ("done", "unsupported")  # statuses that leave the exit code at 0
+FAULTS = ("solver", "problem", "machine", "harness")  # whose a status other than done is
+
+READABLE = 80  # characters of a file's name that say what is in it
+
+# What a reader holds the numbers to. Whole numbers stay exact as floats.
+Count = Annotated[int, Meta(ge=0, le=2**53)]
+Seconds = Annotated[float, Meta(ge=0, le=1e12)]
 
 
 @dataclass(frozen=True)
@@ -49,13 +60,13 @@ class RunKey:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
-    def filename(self) -> str:
-        """problem-solver-seed-digest.jsonl, readable in a directory listing."""
+    def stem(self) -> str:
+        """problem-solver-s{seed}-digest, readable in a directory listing; the digest tells runs apart."""
         names = (
             re.sub(r".*[/\\]", "", spec.split("(")[0]).replace(".py:", "-") for spec in (self.problem, self.solver)
         )
-        stem = re.sub(r"[^A-Za-z0-9_.-]", "_", "-".join(names))
-        return f"{stem}-s{self.seed}-{self.digest}.jsonl"
+        readable = re.sub(r"[^A-Za-z0-9_.-]", "_", "-".join(names)).lstrip(".")
+        return f"{readable[:READABLE]}-s{self.seed}-{self.digest}"
 
 
 @dataclass
@@ -63,8 +74,10 @@ class Header:
     """The first line of a run's file.
 
     problem: name, given (as asked for), n_x, n_y, n_f, n_g, flags, phi_star, phi_star_source, references, better, bar
-        and selection (these three absent from older files), seeded, data_bytes, picture. solver: name, given, knobs,
-        choices (non-numeric knobs that differ from the defaults), order. environment: versions, commit, machine, load,
+        and selection (these three absent from older files), seeded, data_bytes, picture, guards (what they found, by
+        name), digest: what the run saw, ``drawn`` and ``computed`` as hexadecimal digits and ``numbers`` of the start.
+        solver: name, given, knobs, choices (non-numeric knobs that differ from the defaults), order as declared,
+        repository (commit and dirty, of the solver's own file). environment: versions, commit, machine, place, load,
         and a check of the clock. prices: seconds by kind of oracle answer, of a call and of each row of data in it
         (see ``measure.prices``). None of it is needed to read the rows.
     """
@@ -90,37 +103,37 @@ class Row:
 
     calls, rows: by kind. total_calls: on one axis, each value, gradient and second-order product counting one.
 
-    metrics: None stands for a value that could not be had or is not finite. ended_by names the limit that ended the
-    run. judge_seconds, overhead_seconds and, where an engine compiles, compile_seconds: outside the solver's clock,
-    since the start. Seconds are None where seeds were run together. The row of step 0 carries
-    setup_seconds (building problem and solver), first_seconds (the first step, any compilation included),
-    warmup_seconds (the first two), audit_seconds (memory and prices) and memory (see ``measure.memory.peak``). All of
-    these and seconds sum to the wall time of the run, but first_seconds, which is a part of warmup_seconds. The last
-    row carries after: load and clock frequency of the machine then.
+    metrics: None stands for a value that could not be had or is not finite. fault: whose it is that the run did not end
+    well, of FAULTS. ended_by names the limit that ended the run. judge_seconds, overhead_seconds and, where an engine
+    compiles, compile_seconds: outside the solver's clock, since the start. Seconds are None where seeds were run
+    together. The row of step 0 has what the solver's ``init`` took and asked, and carries setup_seconds (building
+    problem and solver), first_seconds (the first step, any compilation included), warmup_seconds (the first two),
+    audit_seconds (memory and prices) and memory (see ``measure.memory``). All of these and seconds sum to the wall time
+    of the run, but first_seconds, which is a part of warmup_seconds.
     """
 
-    step: int
-    seconds: float | None = None
-    cpu_seconds: float | None = None
-    calls: dict[str, int] = field(default_factory=dict)
-    total_calls: int = 0
-    rows: dict[str, int] = field(default_factory=dict)
+    step: Count
+    seconds: Seconds | None = None
+    cpu_seconds: Seconds | None = None
+    calls: dict[str, Count] = field(default_factory=dict)
+    total_calls: Count = 0
+    rows: dict[str, Count] = field(default_factory=dict)
     metrics: dict[str, float | None] = field(default_factory=dict)
     status: str = RUNNING
+    fault: str = ""
     ended_by: str = ""
     reason: str = ""
     traceback: str = ""
     x: list[float] | None = None
     y: list[float] | None = None
-    judge_seconds: float | None = None
-    overhead_seconds: float | None = None
-    compile_seconds: float | None = None
-    setup_seconds: float | None = None
-    first_seconds: float | None = None
-    warmup_seconds: float | None = None
-    audit_seconds: float | None = None
-    memory: dict[str, int] | None = None
-    after: dict[str, Any] | None = None
+    judge_seconds: Seconds | None = None
+    overhead_seconds: Seconds | None = None
+    compile_seconds: Seconds | None = None
+    setup_seconds: Seconds | None = None
+    first_seconds: Seconds | None = None
+    warmup_seconds: Seconds | None = None
+    audit_seconds: Seconds | None = None
+    memory: Mapping[str, float] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The line as a dictionary: the fields of every look, and of the optional ones those that are set."""
@@ -128,7 +141,25 @@ class Row:
         return {"kind": "row"} | {k: v for k, v in asdict(self).items() if k in always or v not in (None, "")}
 
 
-def dumps(record: Header | Row) -> str:
+@dataclass
+class End:
+    """The last line, written before a run is published.
+
+    attempts: how often it was begun until it ended. manifest: digest by path of every module and data file that it
+    read. audit: what its replay found. after: load and clock frequency of the machine then.
+    """
+
+    attempts: Annotated[int, Meta(ge=1, le=1000)] = 1
+    manifest: dict[str, str] = field(default_factory=dict)
+    audit: dict[str, Any] = field(default_factory=dict)
+    after: dict[str, Any] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """The line as a dictionary."""
+        return {"kind": "end", **asdict(self)}
+
+
+def dumps(record: Header | Row | End) -> str:
     """One line of strict JSON (NaN and infinities become null)."""
     return json.dumps(_finite(record.as_json()), allow_nan=False, separators=(",", ":"))
 

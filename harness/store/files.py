@@ -1,0 +1,149 @@
+"""The files of a results folder: what they are called, and how a stranger's are opened and written.
+
+What lies in a folder is never followed where it is a symbolic link, and is opened only where it is a plain file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import secrets
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from .schema import RunKey
+
+FINAL, PART = ".jsonl", ".part"
+MOST_BYTES = 256 * 2**20  # of a file that is read
+NOFOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+_STEM = re.compile(r"(.+-s\d+-[0-9a-f]{16})(-[0-9a-f]{8})?\.")
+
+
+class Unreadable(Exception):
+    """A file that is not read, with the reason."""
+
+
+def place(environment: dict[str, Any]) -> str:
+    """8 hexadecimal digits of what a run was made on: processor, architecture, torch, Python and BLAS; GPU and CUDA
+    where it used them."""
+    architecture = str(environment.get("system") or "").rpartition(" ")[2]
+    names = ("cpu", "torch", "python", "blas", "gpu", "cuda")
+    text = repr([architecture, *(str(environment.get(name) or "") for name in names)])
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def final_name(key: RunKey, place: str) -> str:
+    """What the finished run of a key is called, made at a place."""
+    return f"{key.stem}-{place}{FINAL}"
+
+
+def stem_of(name: str) -> str:
+    """The stem of the key in the name of a final file, of a part or of one set aside; '' for any other name."""
+    found = _STEM.match(name)
+    return found[1] if found and name.endswith((FINAL, PART)) else ""
+
+
+def finals(folder: Path) -> dict[str, list[Path]]:
+    """The final files of a folder by the stem of their key, in the order of their names. One look at the folder."""
+    found: dict[str, list[Path]] = {}
+    for entry in _entries(folder):
+        if entry.name.endswith(FINAL) and (stem := stem_of(entry.name)) and entry.is_file(follow_symlinks=False):
+            found.setdefault(stem, []).append(Path(entry.path))
+    return found
+
+
+def final(folder: Path, key: RunKey, place: str | None = None) -> Path | None:
+    """The final file of a key, made at any place or at this one; None where there is none."""
+    if place is None:
+        return next(iter(finals(folder).get(key.stem, [])), None)
+    path = folder / final_name(key, place)
+    return path if is_plain(path) else None
+
+
+def is_plain(path: Path) -> bool:
+    """Whether it is a file, and no link to one."""
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except OSError:
+        return False
+
+
+def mark(path: Path) -> tuple[int, ...]:
+    """What tells a file from one that took its place; it stays through a renaming."""
+    return _mark(os.lstat(path))
+
+
+def _mark(found: os.stat_result) -> tuple[int, ...]:
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def records(folder: Path) -> list[Path]:
+    """The files of runs in a folder and in its sub-folders (one for each machine), by name: the final ones, and parts
+    for which there is no final one."""
+    entries = _entries(folder)
+    inner = [Path(e.path) for e in entries if e.is_dir(follow_symlinks=False) and not e.name.startswith(".")]
+    found = _here(folder, [entry.name for entry in entries])
+    for sub in inner:
+        found += _here(sub, [entry.name for entry in _entries(sub)])
+    return found
+
+
+def _here(folder: Path, names: list[str]) -> list[Path]:
+    final = {name for name in names if name.endswith(FINAL)}
+    parts = [n for n in names if n.endswith(PART) and f"{n.removesuffix(PART).rpartition('.')[0]}{FINAL}" not in final]
+    return [folder / name for name in sorted(final) + sorted(parts)]
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except OSError:  # a folder that is gone, or that may not be read, holds nothing for us
+        return []
+
+
+def content(path: Path, most: int = MOST_BYTES) -> tuple[tuple[int, ...], bytes]:
+    """The mark and the bytes of a plain file. ``Unreadable`` for anything else; nothing here waits."""
+    try:
+        handle = os.open(path, os.O_RDONLY | NOFOLLOW | getattr(os, "O_NONBLOCK", 0))
+    except OSError as error:
+        raise Unreadable("is a symbolic link" if path.is_symlink() else f"cannot be read ({error.strerror})") from None
+    with os.fdopen(handle, "rb") as file:
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode):
+            raise Unreadable("is no plain file")
+        if found.st_size > most:
+            raise Unreadable(f"is larger than {most // 2**20} MiB")
+        try:
+            return _mark(found), file.read(found.st_size)
+        except OSError as error:
+            raise Unreadable(f"cannot be read ({error.strerror})") from None
+
+
+def create(path: Path, flags: int = 0) -> int:
+    """Open a file that was not there, for writing. ``FileExistsError`` where there is one, or a link."""
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | NOFOLLOW | flags, 0o666)
+
+
+@contextlib.contextmanager
+def written(path: Path) -> Iterator[Path]:
+    """The path of a private file that takes the place of ``path`` at the end, whatever was there; a link is replaced
+    and not followed."""
+    private = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    os.close(create(private))
+    try:
+        yield private
+        os.replace(private, path)
+    finally:
+        private.unlink(missing_ok=True)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder to write into. ``OSError`` where it cannot be had or is a symbolic link."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if folder.is_symlink():
+        raise OSError(20, "it is a symbolic link, and none is followed", str(folder))
