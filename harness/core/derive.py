@@ -51,7 +51,7 @@ def refuse_once(error: RuntimeError) -> None:
     if not lacking and "differentiate twice" not in str(error):
         return
     name = lacking[1].strip("_").removesuffix("_backward") if lacking else "one of its functions"
-    remedy = ATTENTION if "attention" in name else OTHERS
+    name, remedy = ("its fused attention", ATTENTION) if "attention" in name else (name, OTHERS)
     raise Unsupported(f"the problem cannot be differentiated twice, torch has no second derivative of {name}; {remedy}")
 
 

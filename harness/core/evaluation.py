@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
-import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
@@ -46,12 +45,10 @@ def _keeps(layer: nn.Module) -> bool:
 
 
 def _is_fresh(layer: nn.Module) -> bool:
-    if not _keeps(layer) or (layer.num_batches_tracked is not None and int(layer.num_batches_tracked)):  # type: ignore[call-overload]
+    if not _keeps(layer):
         return False
-    mean, variance = layer.running_mean, layer.running_var
-    assert isinstance(mean, torch.Tensor)
-    assert isinstance(variance, torch.Tensor)
-    return bool((mean == 0).all() and (variance == 1).all())
+    mean, variance, batches = (getattr(layer, key) for key in ("running_mean", "running_var", "num_batches_tracked"))
+    return not batches and bool((mean == 0).all() and (variance == 1).all())
 
 
 def _is_random(layer: nn.Module) -> bool:

@@ -155,7 +155,7 @@ def second_derivatives(problem: Problem) -> str:
         return f"{OF_G}: {_first(error)}"
     size, other = float(product.norm()), float(_slope_of_gradient(problem).norm())
     if "nonsmooth" not in problem.flags and abs(size - other) > WRONG * max(size, other):
-        return f"doubtful: a product with that of g has the norm {size:.3g}, by differences of gradients it is {other:.3g}"
+        return f"doubtful: a product with that of g has norm {size:.3g}, by differences of gradients {other:.3g}"
     return "there"
 
 
@@ -174,12 +174,13 @@ def _slope_of_gradient(problem: Problem) -> Tensor:
     """The product of g's Hessian in y with ``_direction`` by central differences of gradients."""
     x, y, v = problem.x0, problem.y0, _direction(problem)
     h = 1e-6 * (1 + float(y.norm()))
-    return (derive.grad_y(problem.g, x, y + h * v) - derive.grad_y(problem.g, x, y - h * v)) / (2 * h)
+    ahead, behind = derive.grad_y(problem.g, x, y + h * v), derive.grad_y(problem.g, x, y - h * v)
+    return (ahead - behind) / (2 * h)
 
 
 def _direction(problem: Problem) -> Tensor:
-    v = Draw(0).normal(problem.y0.numel()).to(problem.y0)
-    return v / v.norm()
+    v = Draw(0).normal(problem.y0.numel())
+    return (v / v.norm()).to(problem.y0)
 
 
 def _first(error: Exception) -> str:
@@ -191,8 +192,8 @@ def _bytes(tensor: Tensor) -> list[Any]:
     tensor = tensor.detach()
     if tensor.layout == torch.sparse_coo:
         return [part for each in (tensor._indices(), tensor._values()) for part in _bytes(each)]
-    if tensor.layout != torch.strided:
-        return _bytes(tensor.to_sparse_coo())
+    if tensor.layout == torch.sparse_csr:
+        return [p for each in (tensor.crow_indices(), tensor.col_indices(), tensor.values()) for p in _bytes(each)]
     if tensor.is_complex():
         tensor = torch.view_as_real(tensor)
     return [tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy()]
