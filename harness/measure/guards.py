@@ -179,8 +179,8 @@ def _slope_of_gradient(problem: Problem) -> Tensor:
 
 
 def _direction(problem: Problem) -> Tensor:
-    v = Draw(0).normal(problem.y0.numel())
-    return (v / v.norm()).to(problem.y0)
+    v: Tensor = torch.nn.functional.normalize(Draw(0).normal(problem.y0.numel()), dim=0)
+    return v.to(problem.y0)
 
 
 def _first(error: Exception) -> str:

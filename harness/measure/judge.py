@@ -28,10 +28,10 @@ class Judge:
     """Metrics of a point (x, y).
 
     phi: f(x, y*(x)) with y* re-solved. phi_gap: phi - phi_star. gap: g(x, y) - g(x, y*(x)). grad_phi: norm of the true
-    hypergradient, for a closed form or a strongly convex lower level with second derivatives. stationarity: BOME's measure
-    |grad f + lambda* grad q|^2 + q. f: f(x, y). lower_residual: |grad_y g| at the re-solved lower level where it is
-    solved numerically (by L-BFGS from the better of y and the last solution, then Newton steps). Then the problem's
-    own. Points outside the bounds are judged at their projection.
+    hypergradient, for a closed form or a strongly convex lower level that has second derivatives. stationarity: BOME's
+    measure |grad f + lambda* grad q|^2 + q. f: f(x, y). lower_residual: |grad_y g| at the re-solved lower level where
+    it is solved numerically (by L-BFGS from the better of y and the last solution, then Newton steps). Then the
+    problem's own. Points outside the bounds are judged at their projection.
 
     violation: the largest violation of the lower level's constraints at (x, y) or the upper level's at (x, y*(x)).
     Where the upper level's are violated Phi may lie below phi_star: phi_gap is then at least their violation. BOME's
