@@ -59,12 +59,14 @@ WHOLE, POSITIVE = Number(int, 1), Number(float, 0, above=True)
 @click.option("--threads", type=WHOLE, metavar="N", help="Threads of each run (1 unless a suite says else).")
 @click.option("--iterates", is_flag=True, default=None, help="Keep x and y at every look (up to 1000 variables).")
 @click.option("--jobs", type=WHOLE, default=1, metavar="N", help="Runs at a time; more than 1 spoils the seconds.")
-@click.option("--timeout", type=POSITIVE, default=600.0, metavar="S", help="Limit of a solver's seconds in a run (600).")
+@click.option(
+    "--timeout", type=POSITIVE, default=600.0, metavar="S", help="Limit of a solver's seconds in a run (600)."
+)
 @click.option("--here", is_flag=True, help="Results of another machine do not stand in for those of this one.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("results"), help="Folder of the results.")
 def run(
-    suite: str | None, problems: tuple[str, ...], solvers: tuple[str, ...], jobs: int, timeout: float, here: bool, out: Path,
-    **options: Any,
+    suite: str | None, problems: tuple[str, ...], solvers: tuple[str, ...], jobs: int, timeout: float, here: bool,
+    out: Path, **options: Any,
 ) -> None:  # fmt: skip
     """Run a suite (default: `default`), or problems (-p) with solvers (-s), and write a report.
 

@@ -113,7 +113,9 @@ class ForkServer:
 
     def wait(self, seconds: float | None = None) -> None:
         """Wait until a task says something or ends, or for so many seconds. Sets ``status`` of those that ended."""
-        ready, _, _ = select.select([self._door, *(task.ear for task in self._tasks.values() if not task.mute)], [], [], seconds)
+        ready, _, _ = select.select(
+            [self._door, *(task.ear for task in self._tasks.values() if not task.mute)], [], [], seconds
+        )
         if self._door not in ready:
             return
         while True:
@@ -173,7 +175,8 @@ class Interpreters:
 
     def wait(self, seconds: float | None = None) -> None:
         """Wait until a task says something or ends, or for so many seconds. Sets ``status`` of those that ended."""
-        watched = [thing for process, task in self._running for thing in ((process.sentinel,) if task.mute else (process.sentinel, task.ear))]
+        watched = [process.sentinel for process, _ in self._running]
+        watched += [task.ear for _, task in self._running if not task.mute]
         multiprocessing.connection.wait(watched, seconds)
         for process, task in list(self._running):
             if not process.is_alive():

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 import tempfile
 import time
 from collections.abc import Callable
@@ -18,10 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from bilevelbench.core.errors import RequestError
+from bilevelbench.measure.marks import draw
 from bilevelbench.store.claims import Claim, Claims
+from bilevelbench.store.files import records
 from bilevelbench.store.journal import Journal, read
-from bilevelbench.store.schema import FINAL, Header, Row, RunKey
 from bilevelbench.store.schema import End as LastLine
+from bilevelbench.store.schema import Header, Row, RunKey
 
 from . import supervise
 from .child import ForkServer, Interpreters
@@ -46,7 +49,7 @@ def make_folder(out: Path) -> None:
         raise RequestError(
             f"--out {out} cannot be written ({error.strerror}); name a folder that you can write"
         ) from None
-    for path in sorted(out.glob("*.jsonl")):
+    for path in records(out):
         record = read(path)
         if record.header is None and path.stat().st_size > 0:
             raise RequestError(record.troubles[0])
@@ -59,12 +62,11 @@ class Pass:
     jobs: list[Job]
     claims: list[Claim] = field(default_factory=list)
     parts: list[Job] = field(default_factory=list)  # the jobs with the private files that are being written
-    states: Path = Path()  # where the process keeps the states from which it can be audited
+    states: Path = Path()  # the folder of the states from which a window of it can be made again
     tries: int = 1
-    auditing: bool = False
-    marks: int = 0  # how many windows there are to choose from
+    auditing: tuple[int, int] | None = None  # the window
     manifest: dict[str, str] = field(default_factory=dict)
-    audit: dict[str, Any] | None = None
+    audit: dict[str, Any] = field(default_factory=dict)
     watch: Watch | None = None
 
     @property
@@ -130,17 +132,18 @@ class Driver:
         ]
         for job in made.parts:  # a header, before anything can fail
             given = {"given": job.problem}, {"given": job.solver}
-            Journal(job.path).begin(Header(job.key, *given, self._environment, job.suite, job.command, now(), job.timeout))
-        made.states, made.auditing, made.marks = self._kept / secrets.token_hex(8), False, 0
+            Journal(job.path).begin(
+                Header(job.key, *given, self._environment, job.suite, job.command, now(), job.timeout)
+            )
+        made.states, made.auditing, made.manifest = self._kept / secrets.token_hex(8), False, {}
         prices = self._prices.get(made.together)
-        order = Order(made.parts, self._environment, prices, made.states, created=now())
+        order = Order(made.parts, self._environment, prices, made.states)
         self._start(made, make_pass, order)
 
-    def _audit(self, made: Pass) -> None:
+    def _audit(self, made: Pass, window: tuple[int, int]) -> None:
         """Have a window that nobody could foresee made again, by a process that has not seen the run."""
-        made.auditing, made.audit = True, None
-        order = Order(made.parts, self._environment, {}, made.states, window=secrets.randbelow(made.marks))
-        self._start(made, audit_pass, order)
+        made.auditing, made.audit = window, {}
+        self._start(made, audit_pass, Order(made.parts, self._environment, {}, made.states, window))
 
     def _start(self, made: Pass, call: Callable[..., None], order: Order) -> None:
         def hear(message: dict[str, Any]) -> None:
@@ -154,8 +157,6 @@ class Driver:
             self._prices[made.together] = message["prices"]
         if "files" in message:
             made.manifest |= message["files"]
-        if "marks" in message:
-            made.marks = int(message["marks"])
         if "audit" in message:
             made.audit = message["audit"]
 
@@ -178,22 +179,23 @@ class Driver:
         """A process has ended: make its run again, have it audited, or close it."""
         if end is not None and end.status == "lost" and made.tries < TRIES:
             made.tries += 1
-            (self._audit if made.auditing else self._make)(made)
+            self._make(made) if made.auditing is None else self._audit(made, made.auditing)
             return
-        if made.auditing:
+        if made.auditing is not None:
             self._judge_audit(made, end)
         else:
             for job in made.parts:
                 _finish(job, end)
-            if made.marks and all(read(job.path).status in ("done", "diverged", "timeout") for job in made.parts):
-                made.tries = 1
-                self._audit(made)
-                return
+            ended = {read(job.path).ended for job in made.parts}
+            with contextlib.suppress(LookupError):  # no steps were made
+                if ended <= {"done", "diverged", "timeout"}:
+                    self._audit(made, draw(made.states))
+                    return
         self._publish(made)
 
     def _judge_audit(self, made: Pass, end: supervise.End | None) -> None:
         """What the audit found wrong is the run's last row."""
-        found = made.audit or {}
+        found = made.audit
         if end is not None and end.status == "lost":
             bad = supervise.End(end.status, end.reason, end.fault)
         elif end is not None:
@@ -206,15 +208,15 @@ class Driver:
             return
         for job in made.parts:
             rows = read(job.path).rows
-            Journal(job.path).append(_last(rows[-1] if rows else {}, bad))
+            with Journal(job.path) as journal:
+                journal.append(_last(rows[-1] if rows else {}, bad))
 
     def _publish(self, made: Pass) -> None:
         for job, claim in zip(made.parts, made.claims, strict=True):
-            journal = Journal(job.path)
-            journal.end(LastLine(attempts=made.tries, manifest=made.manifest, audit=made.audit or {}))
-            journal.close()
+            with Journal(job.path) as journal:
+                journal.end(LastLine(made.tries, made.manifest, made.audit))
             claim.publish(job.name, job.replaced())
-        made.states.unlink(missing_ok=True)
+        shutil.rmtree(made.states, ignore_errors=True)
         self._close(made)
 
     def _close(self, made: Pass) -> None:
@@ -239,10 +241,11 @@ def together(jobs: list[Job]) -> list[list[Job]]:
 def _finish(job: Job, end: supervise.End | None) -> None:
     """The last row of a run whose process could not write it."""
     record = read(job.path)
-    if record.rows and record.rows[-1]["status"] in FINAL:
+    if record.ended:
         return
     end = end or supervise.End("error", "the process left no last row", "harness")
-    Journal(job.path).append(_last(record.rows[-1] if record.rows else {}, end))
+    with Journal(job.path) as journal:
+        journal.append(_last(record.rows[-1] if record.rows else {}, end))
 
 
 def _last(row: dict[str, Any], end: supervise.End) -> Row:

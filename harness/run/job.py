@@ -79,14 +79,14 @@ class Order:
     """What a process is asked to do: runs to be made, or (``window``) a part of one to be made again.
 
     environment: what the machine is, measured once. prices: those of this problem, where another process has measured
-    them. states: the file for the states from which a window can be made again.
+    them. states: the folder for the states from which a window can be made again.
     """
 
     jobs: list[Job]
     environment: dict[str, Any] = field(default_factory=dict)
     prices: dict[str, list[float]] | None = None
     states: Path | None = None
-    window: int | None = None
+    window: tuple[int, int] | None = None
 
 
 def full_spec(text: str, kind: str) -> tuple[Spec, int, Path]:

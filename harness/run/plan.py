@@ -65,7 +65,12 @@ def look_up(kind: str, text: str, seed: int) -> Named:
 
 
 def expand(
-    suite: Suite, out: Path, command: str = "", timeout: float | None = None, place: str = "", here: bool = False,
+    suite: Suite,
+    out: Path,
+    command: str = "",
+    timeout: float | None = None,
+    place: str = "",
+    here: bool = False,
     ask: Ask = look_up,
 ) -> list[Job]:
     """All jobs of a suite, in an order that interleaves the solvers. Wrong requests raise a ``RequestError``.

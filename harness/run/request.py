@@ -14,14 +14,14 @@ DEFAULT_STEPS = 1000
 
 
 def requested(
-    name: str | None, problems: Sequence[str], solvers: Sequence[str], every: Callable[[], Sequence[str]], *, seeds: str | None = None,
-    steps: int | None = None, seconds: float | None = None, calls: int | None = None, batch_seeds: bool = False,
-    **options: Any,
+    name: str | None, problems: Sequence[str], solvers: Sequence[str], every: Callable[[], Sequence[str]], *,
+    seeds: str | None = None, steps: int | None = None, seconds: float | None = None, calls: int | None = None,
+    batch_seeds: bool = False, **options: Any,
 ) -> Suite:  # fmt: skip
     """A suite by name, or problems with solvers, with the given options in every block.
 
-    ``every`` gives the names of all solvers, for problems without one. Limits that are given replace a suite's own, all of them. ``RequestError`` for what cannot be read or does not go
-    together.
+    ``every`` gives the names of all solvers, for problems without one. Limits that are given replace a suite's own,
+    all of them. ``RequestError`` for what cannot be read or does not go together.
     """
     if problems and name:
         raise RequestError(f"both the suite {name!r} and -p were given; give a suite, or problems with -p")

@@ -27,9 +27,9 @@ FAULTS = {
 WORDS = {
     "solver": "while the solver was imported", "problem": "while the problem was imported",
     "setup": "while the problem was built", "references": "while its reference lines were made",
-    "guards": "while f and g were tried", "prices": "while its oracle answers were timed", "judge": "while it was judged",
-    "init": "in the solver's init", "warmup": "in its first two steps", "memory": "while its memory was measured",
-    "steps": "in its steps",
+    "guards": "while f and g were tried", "prices": "while its oracle answers were timed",
+    "judge": "while it was judged", "init": "in the solver's init", "warmup": "in its first two steps",
+    "memory": "while its memory was measured", "steps": "in its steps",
 }  # fmt: skip
 THROUGH = "through"  # the phase of a process that has done all it had to do
 TIMED = ("init", "warmup", "steps")  # phases that the time limit of a run is for: the solver's own

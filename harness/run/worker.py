@@ -5,10 +5,12 @@ Each phase is told to the driver before it begins, so that it knows whose code w
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-import traceback
+import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +25,17 @@ from bilevelbench.core.registry import PROBLEMS, SOLVERS
 from bilevelbench.core.resolve import build_problem, make_solver, resolve
 from bilevelbench.core.solver import Solver, require
 from bilevelbench.measure.budget import Budget
-from bilevelbench.measure.clock import Stopwatch, drain
-from bilevelbench.measure.env import environment, moment, repository
+from bilevelbench.measure.clock import Stopwatch, drain, self_check
+from bilevelbench.measure.env import environment, moment
 from bilevelbench.measure.guards import guard
 from bilevelbench.measure.judge import Judge
 from bilevelbench.measure.manifest import Manifest
 from bilevelbench.measure.memory import ProcessPeak, peak
 from bilevelbench.measure.prices import prices
 from bilevelbench.measure.trace import Impure, broken, status_of, trace, warm_up
+from bilevelbench.store.files import place
 from bilevelbench.store.journal import Journal
-from bilevelbench.store.schema import FINAL, Header, Row, RunKey
+from bilevelbench.store.schema import Header
 
 from .describe import MOST_ITERATES, describe_problem, describe_solver
 from .job import Job, Order
@@ -53,13 +56,21 @@ def make_pass(order: Order, tell: Tell) -> None:
     if first.key.engine == "batched":
         from .batched import execute_together  # recording needs parts of torch that take seconds to import
 
-        execute_together(order.jobs, tell)
+        execute_together(order.jobs, order, tell)
     else:
         execute(first, order, tell)
-    files = list(manifest.files().items())
+    tell(phase="manifest")
+    files = list(manifest.files(*_own(first)).items())
     for i in range(0, len(files), 200):  # a message has to be small
         tell(files=dict(files[i : i + 200]))
     tell(phase=THROUGH)
+
+
+def _own(job: Job) -> list[Path]:
+    """The files of a run's solver and problem, where they can be had."""
+    with contextlib.suppress(Exception):
+        return [resolve(SOLVERS, job.solver)[0].file, resolve(PROBLEMS, job.problem)[0].file]
+    return []
 
 
 def settle(threads: int, limit_memory: bool) -> None:
@@ -88,26 +99,26 @@ def execute(job: Job, order: Order | None = None, tell: Tell = silent) -> str:
     try:
         stage("solver")
         header.solver = describe_solver(job.solver)
-        header.solver["repository"] = repository(resolve(SOLVERS, job.solver)[0].file)
         solver = make_solver(job.solver)
         stage("problem")
         resolve(PROBLEMS, job.problem)
-        rng = Draw(key.seed, key.device, getattr(torch, key.dtype))
+        rng, exact_rng = (Draw(key.seed, key.device, dtype) for dtype in (getattr(torch, key.dtype), torch.float64))
         with watch.account("setup"):
             problem = build_problem(job.problem, rng)
         stage("setup")
-        exact_rng = Draw(key.seed, key.device, torch.float64)
         exact = build_problem(job.problem, exact_rng)
-        stage("references")
         small = problem.x0.numel() + problem.y0.numel() <= MOST_ITERATES
+        stage("references")
         header.problem = describe_problem(job.problem, exact, key.iterates and small)
         header.problem["data_bytes"] = sum({t.data_ptr(): t.numel() * t.element_size() for t in rng.data}.values())
         stage("guards")
         require(solver, problem)
-        header.problem |= guard(problem, rng, exact, exact_rng, solver)
+        with watch.account("audit"):
+            build = partial(build_problem, job.problem)
+            header.problem |= guard(build, problem, rng, exact, exact_rng, solver)
         stage("prices")
         with watch.account("audit"):
-            header.prices = order.prices or _prices(key, problem)
+            header.prices = order.prices or prices(problem, key.device, engines.derivatives(key.engine))
         tell(prices=header.prices)
     except BaseException as error:
         journal.begin(header)
@@ -176,3 +187,8 @@ def _measure(
     if marks is not None:
         tell(marks=marks.count)
     return status
+
+
+def now() -> str:
+    """The time, in UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
