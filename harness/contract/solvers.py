@@ -145,9 +145,9 @@ class _Watched(Oracle):
         if name not in {"f", "g", "df", "df_x", "df_y", "dg", "dg_x", "dg_y", "d2g", "d2g_xy", "d2g_yy"}:
             return method
 
-        def watched(x: Tensor, y: Tensor, *rest: Any) -> Any:
+        def watched(x: Tensor, y: Tensor, *rest: Any, **named: Any) -> Any:
             self.asked.append((x, y))
-            return method(x, y, *rest)
+            return method(x, y, *rest, **named)
 
         return watched
 
