@@ -15,6 +15,7 @@ import pickle
 import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -24,6 +25,7 @@ from functools import partial
 from typing import Any
 
 LARGEST = 1 << 20  # bytes of a message
+NUMBER = struct.Struct("<q")
 # Read when the libraries are loaded: a server must not have threads. A run that is given some sets them itself.
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 Call = Callable[[Any, "Teller"], None]
@@ -102,14 +104,15 @@ class ForkServer:
         ear, mouth = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         task = Task(ear, partial(_message, ear), partial(self._say, self._count))
         self._tasks[self._count] = task
+        work = pickle.dumps((call, argument))
         with contextlib.suppress(ConnectionError):  # found at the next ``wait``
-            socket.send_fds(self._door, [pickle.dumps((self._count, call, argument))], [mouth.fileno()])
+            socket.send_fds(self._door, [NUMBER.pack(self._count) + work], [mouth.fileno()])
         mouth.close()
         return task
 
     def _say(self, message: int) -> None:
         with contextlib.suppress(ConnectionError):
-            self._door.send(pickle.dumps(message))
+            self._door.send(NUMBER.pack(message))
 
     def wait(self, seconds: float | None = None) -> None:
         """Wait until a task says something or ends, or for so many seconds. Sets ``status`` of those that ended."""

@@ -8,8 +8,9 @@ threads, globals) never reaches the next. The server itself runs nothing foreign
 * When its door closes, because the driver has ended or was killed, it ends every task by SIGKILL, which a task that
   holds the interpreter lock cannot put off. When the server itself is killed the kernel does that (PR_SET_PDEATHSIG).
 
-What is said over the door: in, a pickled ``(number, call, argument)`` with the descriptor by which the task speaks, or
-a number whose task is to be killed; out, JSON ``[number, wait status]``. Messages keep their boundaries.
+What is said over the door: in, a task's number and its pickled ``(call, argument)``, which only the fork unpickles, with
+the descriptor by which the task speaks; or a number alone, whose task is to be killed. Out, JSON ``[number, wait
+status]``. Messages keep their boundaries.
 """
 
 from __future__ import annotations
@@ -28,9 +29,8 @@ import sys
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
-from .child import LARGEST, Teller
+from .child import LARGEST, NUMBER, Teller
 
 PDEATHSIG, SUBREAPER = 1, 36  # of prctl(2)
 # What torch would otherwise import within the first second-order product, for seconds, and what a run needs of ours.
@@ -93,17 +93,16 @@ class Server:
             return False
         if not message:
             return False
-        asked = pickle.loads(message)  # from the driver, which runs nothing foreign
-        if isinstance(asked, int):
-            for process, number in self._running.items():
-                if number == asked:
+        (number,), work = NUMBER.unpack_from(message), message[NUMBER.size :]
+        if not work:
+            for process, other in self._running.items():
+                if other == number:
                     _end(process)
             return True
-        number, call, argument = asked
         process = os.fork()
         if process == 0:
             self._door.close()
-            _become(call, argument, Teller(socket.socket(fileno=descriptors[0]).send))
+            _become(work, Teller(socket.socket(fileno=descriptors[0]).send))
         os.close(descriptors[0])
         self._running[process] = number
         return True
@@ -143,11 +142,12 @@ def _children() -> list[int]:
         return []
 
 
-def _become(call: Any, argument: Any, tell: Teller) -> None:
+def _become(work: bytes, tell: Teller) -> None:
     """Be the task, in the forked process. Never returns."""
     code = 1
     try:
         lone(os.getppid())
+        call, argument = pickle.loads(work)  # from the driver, which runs nothing foreign
         call(argument, tell)
         code = 0
     except BaseException:

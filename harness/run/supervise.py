@@ -46,10 +46,15 @@ class End(NamedTuple):
 
 
 class Watch:
-    """Follows a task by what it says. ``limit``: seconds for the solver's own phases, None for no limit."""
+    """Follows a task by what it says.
 
-    def __init__(self, task: Task, limit: float | None, hear: Callable[[dict[str, Any]], None]) -> None:
-        self.task, self._limit, self._hear = task, limit, hear
+    ``limit``: seconds for the solver's own phases together, None for no limit. ``others``: for each of the other ones.
+    """
+
+    def __init__(
+        self, task: Task, limit: float | None, hear: Callable[[dict[str, Any]], None], others: float = OTHERS
+    ) -> None:
+        self.task, self._limit, self._others, self._hear = task, limit, others, hear
         self.phase = ""
         self._spent: defaultdict[str, float] = defaultdict(float)
         self._since = time.monotonic()
@@ -70,9 +75,9 @@ class Watch:
     def deadline(self) -> float:
         """When, on the monotonic clock, the phase under way will have taken longer than it may."""
         if self._late:
-            return time.monotonic() + OTHERS  # it is being killed
+            return float("inf")  # it is being killed
         if self.phase not in TIMED:
-            return self._since + OTHERS - self._spent[self.phase]
+            return self._since + self._others - self._spent[self.phase]
         if self._limit is None:
             return float("inf")
         return self._since + self._limit - sum(self._spent[phase] for phase in TIMED)
@@ -80,7 +85,7 @@ class Watch:
     def end_late(self) -> None:
         """Kill the task if its phase has taken too long."""
         if not self._late and time.monotonic() >= self.deadline:
-            limit = self._limit if self.phase in TIMED else OTHERS
+            limit = self._limit if self.phase in TIMED else self._others
             self._late = f"stopped after the time limit of {limit:g} s {WORDS.get(self.phase, '')}".rstrip()
             self.task.kill()
 
