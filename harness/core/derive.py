@@ -44,8 +44,8 @@ def _grad(
 
 def value(fn: Function, x: Tensor, y: Tensor, *rows: Tensor) -> Tensor:
     """fn(x, y), a scalar."""
-    with torch.no_grad():
-        return fn(x, y, *rows)
+    with torch.no_grad():  # it does not hold off forward derivatives; detached points do
+        return fn(x.detach(), y.detach(), *rows)
 
 
 def grad(fn: Function, x: Tensor, y: Tensor, *rows: Tensor) -> tuple[Tensor, Tensor]:

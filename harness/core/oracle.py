@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import derive
+from . import derive, meter
 from .batches import generator, minibatch
 from .errors import Unsupported
+from .meter import Tally
 from .problem import Problem
 
 # What one answer counts on the axis "calls": one for a value, a gradient (joint or partial) or a second-order product,
@@ -43,23 +44,35 @@ class Oracle:
     Shapes: x (n_x,), y and v (n_y,); values are scalars, gradients have the shape of their variable. ``rows`` is an
     optional minibatch, a tensor of row indices from ``draw_f`` or ``draw_g``; without it, all rows.
 
-    calls: answers by kind. rows: data rows behind them, by kind. ``begin(step)`` is the harness's, not the solver's:
-    it says which step comes, so that minibatches depend on (seed, stream, step) and on nothing else.
+    Answers are counted in a ``Tally``, which is not a solver's to write. ``begin(step)`` is the harness's, not the
+    solver's: it says which step comes, so that minibatches depend on (seed, stream, step) and on nothing else.
     """
 
-    def __init__(self, problem: Problem, seed: int = 0, engine: derive.Derivatives = derive) -> None:
+    def __init__(
+        self, problem: Problem, seed: int = 0, engine: derive.Derivatives = derive, tally: Tally | None = None
+    ) -> None:
         self._problem = problem
         self._seed = seed
         self._engine = engine
         self._step = 0
         self._drawn: Counter[str] = Counter()
-        self.calls: Counter[str] = Counter()
-        self.rows: Counter[str] = Counter()
+        self._tally = tally or Tally()
+        self._ticks = self._tally.ticks
 
     def begin(self, step: int) -> None:
         """Say which step comes next (the harness does)."""
         self._step = step
         self._drawn.clear()
+
+    @property
+    def calls(self) -> Counter[str]:
+        """Answers so far by kind, a copy."""
+        return meter.calls(self._tally.read())
+
+    @property
+    def rows(self) -> Counter[str]:
+        """Rows of data behind the answers so far by kind, a copy."""
+        return meter.rows(self._tally.read())
 
     @property
     def seed(self) -> int:
@@ -82,8 +95,7 @@ class Oracle:
         return self._problem.n_g
 
     def _count(self, kind: str, n: int, rows: tuple[Tensor, ...]) -> None:
-        self.calls[kind] += 1
-        self.rows[kind] += rows[0].numel() if rows else n
+        next(self._ticks[kind, rows[0].numel() if rows else n, 1])
 
     # -- the upper objective
 
@@ -186,7 +198,7 @@ class Oracle:
     def _rng(self, stream: str) -> np.random.Generator:
         k = self._drawn[stream]
         self._drawn[stream] += 1
-        self.calls[stream] += 1
+        next(self._ticks[stream, None, 0])
         return generator(self._seed, stream, self._step, k)
 
     def _draw(self, stream: str, n: int, size: int, device: torch.device) -> Tensor:
@@ -194,7 +206,7 @@ class Oracle:
             raise Unsupported(f"{stream} is no finite sum on this problem, so there are no minibatches to draw")
         k = self._drawn[stream]
         self._drawn[stream] += 1
-        self.calls[f"draw_{stream}"] += 1
+        next(self._ticks[f"draw_{stream}", None, 0])
         return minibatch(self._seed, stream, self._step, k, n, min(size, n)).to(device)
 
     # -- bounds: one rule for all. Every update of a point in X or Y goes through these.
@@ -203,21 +215,21 @@ class Oracle:
         """The projection of x on X; x itself where the problem has no bounds."""
         if self._problem.project_x is None:
             return x
-        self.calls["project_x"] += 1
+        next(self._ticks["project_x", None, 1])
         return self._problem.project_x(x)
 
     def project_y(self, y: Tensor) -> Tensor:
         """The projection of y on Y; y itself where the problem has no bounds."""
         if self._problem.project_y is None:
             return y
-        self.calls["project_y"] += 1
+        next(self._ticks["project_y", None, 1])
         return self._problem.project_y(y)
 
     def project_y_back(self, y: Tensor, v: Tensor) -> Tensor:
         """v times the Jacobian of ``project_y`` at the point y (before projection), for methods that unroll."""
         if self._problem.project_y is None:
             return v
-        self.calls["project_y_back"] += 1
+        next(self._ticks["project_y_back", None, 1])
         return self._engine.pull_one(self._problem.project_y, y, v)
 
     # -- constraints between x and y
@@ -228,7 +240,7 @@ class Oracle:
             if self._problem.h_g is not None:
                 raise Unsupported("this problem has lower-level constraints and no projection on them in (x, y)")
             return self.project_x(x), self.project_y(y)
-        self.calls["project_xy"] += 1
+        next(self._ticks["project_xy", None, 1])
         return self._problem.project_xy(x, y)
 
     def h_f(self, x: Tensor, y: Tensor) -> Tensor:
@@ -260,7 +272,7 @@ class Oracle:
     def _values(self, kind: str, h: derive.Function | None, x: Tensor, y: Tensor) -> Tensor:
         if h is None:
             return x.new_zeros(0)
-        self.calls[kind] += 1
+        next(self._ticks[kind, None, 1])
         return self._engine.value(h, x, y)
 
     def _pull(
@@ -268,5 +280,5 @@ class Oracle:
     ) -> tuple[Tensor, ...]:
         if h is None:
             return tuple(torch.zeros_like({"x": x, "y": y}[name]) for name in wrt)
-        self.calls[kind] += 1
+        next(self._ticks[kind, None, 1])
         return self._engine.pullback(h, x, y, w, wrt)

@@ -9,7 +9,6 @@ reads something that it did not ``put`` is refused. There are no seconds: they w
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -53,7 +52,7 @@ class Oracles(Oracle):
             oracle.begin(step)
 
     def _stacked(self, method: str, argument: int) -> Tensor:
-        self.calls[method] += 1
+        next(self._ticks[method, None, 0])
         return torch.stack([getattr(oracle, method)(argument) for oracle in self.each])
 
     def draw_f(self, size: int) -> Tensor:
@@ -81,7 +80,7 @@ class Together(Traced):
         flat = [flatten(start(self._solver, *each)) for each in zip(self._problems, o.each, strict=True)]
         if any((other.form, other.numbers) != (flat[0].form, flat[0].numbers) for other in flat):
             raise Unsupported(f"the states of {self._solver.name} differ between seeds in more than their tensors")
-        o.calls, o.rows = Counter(o.each[0].calls), Counter(o.each[0].rows)
+        o._tally.add(o.each[0]._tally.read())
         tensors = [_stack(parts) for parts in zip(*(each.tensors for each in flat), strict=True)]
         return unflatten(flat[0].form, iter(tensors), iter(flat[0].numbers))
 
@@ -160,10 +159,10 @@ def trace_together(
                 continue
             try:
                 point = Point(state.x[i], state.y[i])
-                last[i] = judged(step, point, problem, o, judges[i], watch, iterates)
+                last[i] = judged(step, point, problem, o._tally, judges[i], watch, iterates)
                 if ended_by:
                     last[i].status, last[i].ended_by = "done", ended_by
-            except Exception as error:
+            except BaseException as error:
                 last[i] = failed(last[i], error)
             rows.append(_timeless(last[i]))
         return rows
@@ -180,7 +179,9 @@ def trace_together(
             step = look
             ended_by = budget.spent(step, 0.0, total(o.calls))
             yield look_at(state, step, ended_by)
-    except Exception as error:
+    except BaseException as error:
+        if isinstance(error, GeneratorExit):
+            raise
         yield [None if row.status in FINAL else _timeless(failed(row, error)) for row in last]
 
 

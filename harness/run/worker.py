@@ -15,6 +15,7 @@ import torch
 
 from bilevelbench.core import engines
 from bilevelbench.core.draw import Draw
+from bilevelbench.core.meter import Meter
 from bilevelbench.core.problem import Problem
 from bilevelbench.core.registry import PROBLEMS, SOLVERS, build_problem, make_solver
 from bilevelbench.core.solver import Solver, require
@@ -117,7 +118,8 @@ def _measure(
             return status_of(error)
     budget = Budget(key.steps, key.seconds, key.calls)
     status = ""
-    for row in trace(problem, driven, key.seed, budget, Judge(exact), watch, iterates, derivatives):
+    meter = Meter() if key.engine in ("eager", "functional") else None  # the others do not ask at every answer
+    for row in trace(problem, driven, key.seed, budget, Judge(exact), watch, iterates, derivatives, meter):
         if row.step == 0:
             row.first_seconds, row.memory = first, memory
             row.setup_seconds, row.warmup_seconds, row.audit_seconds = (

@@ -107,6 +107,7 @@ class Row:
     rows: dict[str, int] = field(default_factory=dict)
     metrics: dict[str, float | None] = field(default_factory=dict)
     status: str = RUNNING
+    fault: str = ""
     ended_by: str = ""
     reason: str = ""
     traceback: str = ""
