@@ -14,6 +14,7 @@ from torch import Tensor
 
 from bilevelbench.core.oracle import Oracle
 
+MOVING = ("_step", "_drawn", "check")  # what changes in an oracle
 ROOMS = ("bilevelbench.core.", "bilevelbench.measure.", "bilevelbench.store.", "bilevelbench.run.")
 TORCH: tuple[tuple[Any, tuple[str, ...]], ...] = (
     (torch.autograd, ("grad", "backward", "Function")),
@@ -58,7 +59,7 @@ class Intact:
 
     def __init__(self, oracle: Oracle, strays: Strays | None = None) -> None:
         self._strays = strays or Strays()
-        self._oracle = oracle, {k: v for k, v in vars(oracle).items() if k not in ("_step", "_drawn")}
+        self._oracle = oracle, dict(vars(oracle))
         self._answering = [entry for place, names in TORCH for entry in _entries(place, names)]
         self._all = list(self._answering)
         for name, module in list(sys.modules.items()):
@@ -89,11 +90,8 @@ class Intact:
     def _of_oracle(self) -> str:
         oracle, kept = self._oracle
         now = vars(oracle)
-        return next((f"the oracle's {k}" for k in {**kept, **now} if _other(k, kept, now)), "")
-
-
-def _other(name: str, kept: dict[str, Any], now: dict[str, Any]) -> bool:
-    return name not in ("_step", "_drawn") and now.get(name) is not kept.get(name)
+        other = (k for k in {**kept, **now} if k not in MOVING and now.get(k) is not kept.get(k))
+        return next((f"the oracle's {k}" for k in other), "")
 
 
 Entry = tuple[Any, str, Any]  # a module or class, a name in it, and what it stands for

@@ -15,7 +15,7 @@ class Seal:
 
     def __init__(self, oracle: Oracle, tally: Tally, meter: Meter | None, strays: Strays | None) -> None:
         self._tally, self._meter = tally, meter
-        self._intact = Intact(oracle, strays)
+        self.intact = Intact(oracle, strays)
         self._counts = tally.read()
         hook.noted()
 
@@ -23,7 +23,7 @@ class Seal:
         """Right after steps."""
         if said := hook.noted():
             raise Foul(said)
-        if said := self._intact.changed():
+        if said := self.intact.changed():
             raise Foul(f"the solver {said}")
         counts = self._tally.read()
         if any(n > counts.get(answer, 0) for answer, n in self._counts.items()):
