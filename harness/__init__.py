@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from .core.problem import Picture as Picture
     from .core.problem import Problem as Problem
     from .core.problem import box as box
-    from .core.registry import build_problem as build_problem
-    from .core.registry import make_solver as make_solver
     from .core.registry import problem as problem
     from .core.registry import solver as solver
+    from .core.resolve import build_problem as build_problem
+    from .core.resolve import make_solver as make_solver
     from .core.solver import Point as Point
 
 _HOME = {
@@ -39,9 +39,9 @@ _HOME = {
     "RequestError": "errors",
     "Unsupported": "errors",
     "box": "problem",
-    "build_problem": "registry",
+    "build_problem": "resolve",
     "from_modules": "modules",
-    "make_solver": "registry",
+    "make_solver": "resolve",
     "problem": "registry",
     "solver": "registry",
 }

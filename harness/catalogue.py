@@ -18,7 +18,9 @@ from typing import Any
 from .core.draw import Draw
 from .core.errors import RequestError, Unsupported
 from .core.problem import FLAGS
-from .core.registry import PROBLEMS, SOLVERS, Entry, build_problem, knobs, parse, suggest
+from .core.registry import PROBLEMS, SOLVERS, Entry
+from .core.resolve import build_problem, knobs
+from .core.spec import parse, suggest
 
 KINDS = ("problems", "solvers", "suites")
 
@@ -130,7 +132,7 @@ def solver_markdown() -> str:
 
 def claim_markdown() -> str:
     """The table of certificates for solvers/README.md."""
-    from .contract.certificates import CLAIMS
+    from .contract.claims import CLAIMS
 
     rows = [f"| `{name}` | {claim.words} |".replace("|dg/dy|", "\\|dg/dy\\|") for name, claim in CLAIMS.items()]
     return "\n".join(["| certificate | where x ends |", "| --- | --- |", *rows])

@@ -47,16 +47,10 @@ class AmIGO(Outer):
         x, y, q = s.x, s.y, s.q
         pace = self.pace(s.m)
         for _ in range(self.T):
-            y = o.project_y(y - self.lr_inner * pace * o.dg_y(x, y, *self._g(o)))
-        fx, fy = o.df(x, y, *self._f(o))
+            y = o.project_y(y - self.lr_inner * pace * o.dg_y(x, y, o.draw_g(self.batch)))
+        fx, fy = o.df(x, y, o.draw_f(self.batch))
         eta = pace * (self.lr_inner if self.lr_linear is None else self.lr_linear)
         for _ in range(self.K):
-            q = q - eta * (o.d2g_yy(x, y, q, *self._g(o)) - fy)
-        m, dx = self.move(s.m, fx - o.d2g_xy(x, y, q, *self._g(o)))
+            q = q - eta * (o.d2g_yy(x, y, q, o.draw_g(self.batch)) - fy)
+        m, dx = self.move(s.m, fx - o.d2g_xy(x, y, q, o.draw_g(self.batch)))
         return State(o.project_x(x - self.lr * dx), y, q, m)
-
-    def _f(self, o: Oracle) -> tuple[Tensor, ...]:
-        return () if self.batch is None else (o.draw_f(self.batch),)
-
-    def _g(self, o: Oracle) -> tuple[Tensor, ...]:
-        return () if self.batch is None else (o.draw_g(self.batch),)

@@ -49,14 +49,8 @@ class F2SA(Outer):
         lr_z = self.lr_inner * (s.m.k + 1) ** -self.decay_inner
         lr_y = lr_z / max(lam, 1.0)
         for _ in range(self.T):
-            z = o.project_y(z - lr_z * o.dg_y(x, z, *self._g(o)))
-            y = o.project_y(y - lr_y * (o.df_y(x, y, *self._f(o)) + lam * o.dg_y(x, y, *self._g(o))))
-        along_g = o.dg_x(x, y, *self._g(o)) - o.dg_x(x, z, *self._g(o))
-        m, dx = self.move(s.m, o.df_x(x, y, *self._f(o)) + lam * along_g)
+            z = o.project_y(z - lr_z * o.dg_y(x, z, o.draw_g(self.batch)))
+            y = o.project_y(y - lr_y * (o.df_y(x, y, o.draw_f(self.batch)) + lam * o.dg_y(x, y, o.draw_g(self.batch))))
+        along_g = o.dg_x(x, y, o.draw_g(self.batch)) - o.dg_x(x, z, o.draw_g(self.batch))
+        m, dx = self.move(s.m, o.df_x(x, y, o.draw_f(self.batch)) + lam * along_g)
         return State(o.project_x(x - self.lr * dx), y, z, m)
-
-    def _f(self, o: Oracle) -> tuple[Tensor, ...]:
-        return () if self.batch is None else (o.draw_f(self.batch),)
-
-    def _g(self, o: Oracle) -> tuple[Tensor, ...]:
-        return () if self.batch is None else (o.draw_g(self.batch),)

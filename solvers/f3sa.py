@@ -56,24 +56,18 @@ class F3SA(Outer):
         gamma = self.lr_inner * (k + 1) ** -self.decay_inner
         keep = 1 - min(1.0, self.eta * k ** (-2 * self.decay_inner)) if k else 0.0
 
-        def storm(h: Tensor, ask: Callable[..., Tensor], rows: tuple[Tensor, ...], new: Tensor, old: Tensor) -> Tensor:
-            return ask(x, new, *rows) + keep * (h - ask(old_x, old, *rows))
+        def storm(h: Tensor, ask: Callable[..., Tensor], rows: Tensor | None, new: Tensor, old: Tensor) -> Tensor:
+            return ask(x, new, rows) + keep * (h - ask(old_x, old, rows))
 
         g_z, f_y, g_y, f_x, g_xy, g_xz = s.h
-        g_z = storm(g_z, o.dg_y, self._g(o), z, old_z)
-        f_y = storm(f_y, o.df_y, self._f(o), y, old_y)
-        g_y = storm(g_y, o.dg_y, self._g(o), y, old_y)
+        g_z = storm(g_z, o.dg_y, o.draw_g(self.batch), z, old_z)
+        f_y = storm(f_y, o.df_y, o.draw_f(self.batch), y, old_y)
+        g_y = storm(g_y, o.dg_y, o.draw_g(self.batch), y, old_y)
         new_z = o.project_y(z - gamma * g_z)
         new_y = o.project_y(y - gamma / max(lam, 1.0) * (f_y + lam * g_y))
-        f_x = storm(f_x, o.df_x, self._f(o), new_y, y)
-        g_xy = storm(g_xy, o.dg_x, self._g(o), new_y, y)
-        g_xz = storm(g_xz, o.dg_x, self._g(o), new_z, z)
+        f_x = storm(f_x, o.df_x, o.draw_f(self.batch), new_y, y)
+        g_xy = storm(g_xy, o.dg_x, o.draw_g(self.batch), new_y, y)
+        g_xz = storm(g_xz, o.dg_x, o.draw_g(self.batch), new_z, z)
         m, dx = self.move(s.m, f_x + lam * (g_xy - g_xz))
         new_x = o.project_x(x - self.lr * dx)
         return State(new_x, new_y, new_z, (x, y, z), (g_z, f_y, g_y, f_x, g_xy, g_xz), m)
-
-    def _f(self, o: Oracle) -> tuple[Tensor, ...]:
-        return () if self.batch is None else (o.draw_f(self.batch),)
-
-    def _g(self, o: Oracle) -> tuple[Tensor, ...]:
-        return () if self.batch is None else (o.draw_g(self.batch),)

@@ -49,18 +49,12 @@ class FSLA(Outer):
     def step(self, o: Oracle, s: State) -> State:
         x, pace = s.x, self.pace(s.m)
         rho = self.lr_inner * pace
-        y = o.project_y(s.y - rho * o.dg_y(x, s.y, *self._g(o)))
-        v = s.v - rho * (o.d2g_yy(x, y, s.v, *self._g(o)) - o.df_y(x, y, *self._f(o)))
-        of_f, of_g = self._f(o), self._g(o)
-        p = o.df_x(x, y, *of_f) - o.d2g_xy(x, y, v, *of_g)
-        p_old = o.df_x(s.x_old, s.y, *of_f) - o.d2g_xy(s.x_old, s.y, s.v, *of_g)
+        y = o.project_y(s.y - rho * o.dg_y(x, s.y, o.draw_g(self.batch)))
+        v = s.v - rho * (o.d2g_yy(x, y, s.v, o.draw_g(self.batch)) - o.df_y(x, y, o.draw_f(self.batch)))
+        of_f, of_g = o.draw_f(self.batch), o.draw_g(self.batch)
+        p = o.df_x(x, y, of_f) - o.d2g_xy(x, y, v, of_g)
+        p_old = o.df_x(s.x_old, s.y, of_f) - o.d2g_xy(s.x_old, s.y, s.v, of_g)
         keep = max(0.0, 1.0 - self.eta * pace) if s.m.k else 0.0  # nothing to correct before there is a d
         d = p + keep * (s.d - p_old)
         m, dx = self.move(s.m, d)
         return State(o.project_x(x - self.lr * dx), y, v, x, d, m)
-
-    def _f(self, o: Oracle) -> tuple[Tensor, ...]:
-        return () if self.batch is None else (o.draw_f(self.batch),)
-
-    def _g(self, o: Oracle) -> tuple[Tensor, ...]:
-        return () if self.batch is None else (o.draw_g(self.batch),)

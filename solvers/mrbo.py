@@ -50,21 +50,19 @@ class MRBO(Outer):
     def step(self, o: Oracle, s: State) -> State:
         x, y, k = s.x, s.y, s.m.k
         keep = 1 - min(1.0, self.eta * k ** (-2 * self.decay)) if k else 0.0
-        of_f = () if self.batch is None else (o.draw_f(self.batch),)
-        of_y, *of_g = [() if self.batch is None else (o.draw_g(self.batch),) for _ in range(self.K + 1)]
+        of_f = o.draw_f(self.batch)
+        of_y, *of_g = [o.draw_g(self.batch) for _ in range(self.K + 1)]
         v = self._direction(o, x, y, of_f, of_g) + keep * (s.v - self._direction(o, s.old_x, s.old_y, of_f, of_g))
-        u = o.dg_y(x, y, *of_y) + keep * (s.u - o.dg_y(s.old_x, s.old_y, *of_y))
+        u = o.dg_y(x, y, of_y) + keep * (s.u - o.dg_y(s.old_x, s.old_y, of_y))
         lr_y = self.lr_inner * self.pace(s.m)
         m, dx = self.move(s.m, v)
         return State(o.project_x(x - self.lr * dx), o.project_y(y - lr_y * u), x, y, v, u, m)
 
-    def _direction(
-        self, o: Oracle, x: Tensor, y: Tensor, of_f: tuple[Tensor, ...], of_g: Sequence[tuple[Tensor, ...]]
-    ) -> Tensor:
+    def _direction(self, o: Oracle, x: Tensor, y: Tensor, of_f: Tensor | None, of_g: Sequence[Tensor | None]) -> Tensor:
         """df/dx - C q, q = eta sum_{j<K} (I - eta H)^j df/dy."""
         eta = self.lr_inner if self.lr_linear is None else self.lr_linear
-        fx, fy = o.df(x, y, *of_f)
+        fx, fy = o.df(x, y, of_f)
         q = eta * fy
         for rows in of_g[1:]:
-            q = q - eta * (o.d2g_yy(x, y, q, *rows) - fy)
-        return fx - o.d2g_xy(x, y, q, *of_g[0])
+            q = q - eta * (o.d2g_yy(x, y, q, rows) - fy)
+        return fx - o.d2g_xy(x, y, q, of_g[0])

@@ -76,19 +76,19 @@ class SABA(Outer):
 
     def _ask_f(self, o: Oracle, x: Tensor, y: Tensor, table: Table, row: int) -> tuple[Answers, Table]:
         rows, share = self._block(o.n_f, row, x.device)
-        return _saga(table, row // (self.batch or o.n_f), share, o.df(x, y, *rows))
+        return _saga(table, row // (self.batch or o.n_f), share, o.df(x, y, rows))
 
     def _ask_g(self, o: Oracle, x: Tensor, y: Tensor, v: Tensor, table: Table, row: int) -> tuple[Answers, Table]:
         rows, share = self._block(o.n_g, row, x.device)
-        return _saga(table, row // (self.batch or o.n_g), share, (*o.d2g(x, y, v, *rows), o.dg_y(x, y, *rows)))
+        return _saga(table, row // (self.batch or o.n_g), share, (*o.d2g(x, y, v, rows), o.dg_y(x, y, rows)))
 
-    def _block(self, n: int, row: int, device: torch.device) -> tuple[tuple[Tensor, ...], float]:
-        """The rows of the block that a row is in, none where it is all rows, and their share of all rows."""
+    def _block(self, n: int, row: int, device: torch.device) -> tuple[Tensor | None, float]:
+        """The rows of the block that a row is in, None where it is all rows, and their share of all rows."""
         if self.batch is None:
-            return (), 1.0
+            return None, 1.0
         first = row - row % self.batch
         rows = torch.arange(first, min(first + self.batch, n), device=device)
-        return (rows,), len(rows) / n
+        return rows, len(rows) / n
 
 
 def _saga(table: Table, block: int, share: float, new: Answers) -> tuple[Answers, Table]:

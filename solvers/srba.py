@@ -56,8 +56,7 @@ class SRBA(Outer):
         if s.m.k % self.period == 0:
             d = _directions(o, here)
         else:
-            of_f = () if self.batch is None else (o.draw_f(self.batch),)
-            of_g = () if self.batch is None else (o.draw_g(self.batch),)
+            of_f, of_g = o.draw_f(self.batch), o.draw_g(self.batch)
             new, old = _directions(o, here, of_f, of_g), _directions(o, s.before, of_f, of_g)
             d = Triple(*(kept + a - b for kept, a, b in zip(s.d, new, old, strict=True)))
         rho = self.lr_inner * self.pace(s.m)
@@ -65,8 +64,8 @@ class SRBA(Outer):
         return State(o.project_x(s.x - self.lr * dx), o.project_y(s.y - rho * d.y), s.v - rho * d.v, here, d, m)
 
 
-def _directions(o: Oracle, at: Triple, of_f: tuple[Tensor, ...] = (), of_g: tuple[Tensor, ...] = ()) -> Triple:
+def _directions(o: Oracle, at: Triple, of_f: Tensor | None = None, of_g: Tensor | None = None) -> Triple:
     """SOBA's three directions."""
-    fx, fy = o.df(at.x, at.y, *of_f)
-    cross, hessian = o.d2g(at.x, at.y, at.v, *of_g)
-    return Triple(fx + cross, o.dg_y(at.x, at.y, *of_g), hessian + fy)
+    fx, fy = o.df(at.x, at.y, of_f)
+    cross, hessian = o.d2g(at.x, at.y, at.v, of_g)
+    return Triple(fx + cross, o.dg_y(at.x, at.y, of_g), hessian + fy)

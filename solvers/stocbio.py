@@ -53,18 +53,12 @@ class StocBiO(Outer):
         x, y = s.x, s.y
         alpha = self.lr_inner * self.pace(s.m)
         for _ in range(self.T):
-            y = o.project_y(y - alpha * o.dg_y(x, y, *self._g(o)))
-        fx, fy = o.df(x, y, *self._f(o))
+            y = o.project_y(y - alpha * o.dg_y(x, y, o.draw_g(self.batch)))
+        fx, fy = o.df(x, y, o.draw_f(self.batch))
         eta = self.lr_inner if self.lr_linear is None else self.lr_linear
         term = terms = fy
         for _ in range(self.Q):
-            term = term - eta * o.d2g_yy(x, y, term, *self._g(o))
+            term = term - eta * o.d2g_yy(x, y, term, o.draw_g(self.batch))
             terms = terms + term
-        m, dx = self.move(s.m, fx - o.d2g_xy(x, y, eta * terms, *self._g(o)))
+        m, dx = self.move(s.m, fx - o.d2g_xy(x, y, eta * terms, o.draw_g(self.batch)))
         return State(o.project_x(x - self.lr * dx), y, m)
-
-    def _f(self, o: Oracle) -> tuple[Tensor, ...]:
-        return () if self.batch is None else (o.draw_f(self.batch),)
-
-    def _g(self, o: Oracle) -> tuple[Tensor, ...]:
-        return () if self.batch is None else (o.draw_g(self.batch),)

@@ -53,21 +53,19 @@ class SUSTAIN(Outer):
         x, y, k = s.x, s.y, s.m.k
         keep = 1 - min(1.0, self.eta * k ** (-2 * self.decay)) if k else 0.0
         p = o.integer(self.K)
-        of_f = () if self.batch is None else (o.draw_f(self.batch),)
-        of_y, *of_g = [() if self.batch is None else (o.draw_g(self.batch),) for _ in range(p + 2)]
+        of_f = o.draw_f(self.batch)
+        of_y, *of_g = [o.draw_g(self.batch) for _ in range(p + 2)]
         h_f = self._direction(o, x, y, of_f, of_g) + keep * (s.h_f - self._direction(o, s.old_x, s.old_y, of_f, of_g))
-        h_g = o.dg_y(x, y, *of_y) + keep * (s.h_g - o.dg_y(s.old_x, s.old_y, *of_y))
+        h_g = o.dg_y(x, y, of_y) + keep * (s.h_g - o.dg_y(s.old_x, s.old_y, of_y))
         lr_y = self.lr_inner * self.pace(s.m)
         m, dx = self.move(s.m, h_f)
         return State(o.project_x(x - self.lr * dx), o.project_y(y - lr_y * h_g), x, y, h_f, h_g, m)
 
-    def _direction(
-        self, o: Oracle, x: Tensor, y: Tensor, of_f: tuple[Tensor, ...], of_g: Sequence[tuple[Tensor, ...]]
-    ) -> Tensor:
+    def _direction(self, o: Oracle, x: Tensor, y: Tensor, of_f: Tensor | None, of_g: Sequence[Tensor | None]) -> Tensor:
         """df/dx - C q, q = K eta prod_{i<=p} (I - eta H_i) df/dy, one H_i for each of the rows but the first."""
         eta = self.lr_inner if self.lr_linear is None else self.lr_linear
-        fx, fy = o.df(x, y, *of_f)
+        fx, fy = o.df(x, y, of_f)
         q = self.K * eta * fy
         for rows in of_g[1:]:
-            q = q - eta * o.d2g_yy(x, y, q, *rows)
-        return fx - o.d2g_xy(x, y, q, *of_g[0])
+            q = q - eta * o.d2g_yy(x, y, q, rows)
+        return fx - o.d2g_xy(x, y, q, of_g[0])

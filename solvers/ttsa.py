@@ -47,16 +47,10 @@ class TTSA(Outer):
     def step(self, o: Oracle, s: State) -> State:
         x = s.x
         beta = self.lr_inner * (s.m.k + 1) ** -self.decay_inner
-        y = o.project_y(s.y - beta * o.dg_y(x, s.y, *self._g(o)))
-        fx, q = o.df(x, y, *self._f(o))
+        y = o.project_y(s.y - beta * o.dg_y(x, s.y, o.draw_g(self.batch)))
+        fx, q = o.df(x, y, o.draw_f(self.batch))
         eta = self.lr_inner if self.lr_linear is None else self.lr_linear
         for _ in range(o.integer(self.K)):
-            q = q - eta * o.d2g_yy(x, y, q, *self._g(o))
-        m, dx = self.move(s.m, fx - self.K * eta * o.d2g_xy(x, y, q, *self._g(o)))
+            q = q - eta * o.d2g_yy(x, y, q, o.draw_g(self.batch))
+        m, dx = self.move(s.m, fx - self.K * eta * o.d2g_xy(x, y, q, o.draw_g(self.batch)))
         return State(o.project_x(x - self.lr * dx), y, m)
-
-    def _f(self, o: Oracle) -> tuple[Tensor, ...]:
-        return () if self.batch is None else (o.draw_f(self.batch),)
-
-    def _g(self, o: Oracle) -> tuple[Tensor, ...]:
-        return () if self.batch is None else (o.draw_g(self.batch),)

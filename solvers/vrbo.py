@@ -52,26 +52,24 @@ class VRBO(Outer):
     def step(self, o: Oracle, s: State) -> State:
         x, y, v, u = s.x, s.y, s.v, s.u
         if s.m.k % self.period == 0:
-            v, u = self._direction(o, x, y, (), [()] * self.K), o.dg_y(x, y)
+            v, u = self._direction(o, x, y, None, [None] * self.K), o.dg_y(x, y)
         m, dx = self.move(s.m, v)
         old, x = (x, y), o.project_x(x - self.lr * dx)
         for t in range(self.T + 1):
-            of_f = () if self.batch is None else (o.draw_f(self.batch),)
-            of_y, *of_g = [() if self.batch is None else (o.draw_g(self.batch),) for _ in range(self.K + 1)]
+            of_f = o.draw_f(self.batch)
+            of_y, *of_g = [o.draw_g(self.batch) for _ in range(self.K + 1)]
             v = v + self._direction(o, x, y, of_f, of_g) - self._direction(o, *old, of_f, of_g)
-            u = u + o.dg_y(x, y, *of_y) - o.dg_y(*old, *of_y)
+            u = u + o.dg_y(x, y, of_y) - o.dg_y(*old, of_y)
             old = x, y
             if t < self.T:
                 y = o.project_y(y - self.lr_inner * u)
         return State(x, y, v, u, m)
 
-    def _direction(
-        self, o: Oracle, x: Tensor, y: Tensor, of_f: tuple[Tensor, ...], of_g: Sequence[tuple[Tensor, ...]]
-    ) -> Tensor:
+    def _direction(self, o: Oracle, x: Tensor, y: Tensor, of_f: Tensor | None, of_g: Sequence[Tensor | None]) -> Tensor:
         """df/dx - C q, q = eta sum_{j<K} (I - eta H)^j df/dy."""
         eta = self.lr_inner if self.lr_linear is None else self.lr_linear
-        fx, fy = o.df(x, y, *of_f)
+        fx, fy = o.df(x, y, of_f)
         q = eta * fy
         for rows in of_g[1:]:
-            q = q - eta * (o.d2g_yy(x, y, q, *rows) - fy)
-        return fx - o.d2g_xy(x, y, q, *of_g[0])
+            q = q - eta * (o.d2g_yy(x, y, q, rows) - fy)
+        return fx - o.d2g_xy(x, y, q, of_g[0])

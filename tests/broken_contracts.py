@@ -1,5 +1,6 @@
 """Solvers and problems that each break one line of the contract."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -107,3 +108,11 @@ def unseeded(rng: Draw) -> Problem:
 def stays_float64(rng: Draw) -> Problem:
     c = rng.normal(3)
     return Problem(**{**_quadratic(rng), "f": lambda x, y: 0.5 * (y - c) @ (y - c) + 0.5 * x @ x})
+
+
+@problem("draws_anew")
+def draws_anew(rng: Draw) -> Problem:
+    """By a millionth only."""
+    c = 1e-6 * torch.from_numpy(np.random.default_rng().standard_normal(3))
+    parts = _quadratic(rng)
+    return Problem(**{**parts, "f": lambda x, y: parts["f"](x, y - c.to(y))})

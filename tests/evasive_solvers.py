@@ -4,6 +4,7 @@ Each takes one counted gradient a step, and more work past the counters, the clo
 guard each is found, and a part of the sentence.
 """
 
+import _thread
 import contextlib
 import functools
 import gc
@@ -13,6 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import types
 import weakref
 from collections import Counter, defaultdict
@@ -25,7 +27,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from bilevelbench import Draw, Oracle, Point, build_problem, solver
-from bilevelbench.core import derive, registry
+from bilevelbench.core import derive, registry, resolve
 
 SCRATCH = Path(os.environ.get("EVASIVE_SCRATCH", "/nonexistent"))
 
@@ -197,7 +199,7 @@ solver("patches_derive")(left(derive, "grad_y", more_inside))
 solver("patches_autograd")(left(torch.autograd, "grad", same))
 solver("patches_detach")(left(Tensor, "detach", same))
 solver("patches_oracle")(left(Oracle, "dg_y", same))
-solver("patches_registry")(left(registry, "build_problem", same))
+solver("patches_registry")(left(resolve, "build_problem", same))
 solver("patches_derive_for_a_moment")(put_back(derive, "grad_y", more_inside))
 solver("patches_autograd_for_a_moment")(put_back(torch.autograd, "grad", same))
 solver("patches_detach_for_a_moment")(put_back(Tensor, "detach", same))
@@ -267,6 +269,21 @@ class InAThread(Cheat):
     def trick(self, o, x, y):
         with contextlib.suppress(Exception):
             threading.Thread(target=print).start()
+        return y
+
+
+@solver("in_a_plain_thread")
+class InAPlainThread(Cheat):
+    def trick(self, o, x, y):
+        _thread.start_new_thread(time.sleep, (0.0001,))
+        time.sleep(0.01)
+        return y
+
+
+@solver("in_a_lasting_thread")
+class InALastingThread(Cheat):
+    def trick(self, o, x, y):
+        _thread.start_new_thread(time.sleep, (1.0,))
         return y
 
 
@@ -379,7 +396,7 @@ def remembered(o, kind):
     return y
 
 
-class Any_:  # noqa: N801
+class Likeness:
     """Equal to every oracle."""
 
     def __init__(self, o):
@@ -395,7 +412,7 @@ class Any_:  # noqa: N801
 @solver("in_an_lru_cache")
 class InAnLruCache(Cheat):
     def trick(self, o, x, y):
-        return remembered(Any_(o), "y")
+        return remembered(Likeness(o), "y")
 
 
 @solver("momentum_in_a_global")
@@ -578,6 +595,7 @@ class InterruptsInInit(ExitsInInit):
         raise KeyboardInterrupt
 
 
+AT_ONCE = ("look", "starts a thread") if sys.version_info >= (3, 13) else ()  # Python tells of every thread
 # by which guard each is found (at the first look, or by the audit), and by which words
 EVASIONS = {
     "by_attribute": ("look", "g was asked 21 times and the oracle accounts for 1"),
@@ -596,7 +614,7 @@ EVASIONS = {
     "patches_autograd": ("look", "changed torch.autograd.grad"),
     "patches_detach": ("look", "changed Tensor.detach"),
     "patches_oracle": ("look", "changed Oracle.dg_y"),
-    "patches_registry": ("look", "changed bilevelbench.core.registry.build_problem"),
+    "patches_registry": ("look", "changed bilevelbench.core.resolve.build_problem"),
     "patches_derive_for_a_moment": ("audit", "bilevelbench.core.derive.grad_y"),
     "patches_autograd_for_a_moment": ("audit", "torch.autograd.grad"),
     "patches_detach_for_a_moment": ("audit", "Tensor.detach"),
@@ -606,9 +624,11 @@ EVASIONS = {
     "past_a_projection": ("audit", "carries a graph"),
     "forward_ad": ("audit", "within a mode or a transformation of torch"),
     "in_a_thread": ("look", "starts a thread"),
+    "in_a_plain_thread": AT_ONCE or ("audit", "starts a thread"),
+    "in_a_lasting_thread": AT_ONCE or ("look", "left a thread running"),
     "in_a_fork": ("look", "another process (os.fork)"),
     "in_a_child": ("look", "starts another process"),
-    "in_a_spawned_child": ("look", "process"),
+    "in_a_spawned_child": ("look", "left another process running"),
     "calls_home": ("look", "uses the network"),
     "writes_a_file": ("look", "writes the file"),
     "reads_a_file": ("look", "reads the file"),

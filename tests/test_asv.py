@@ -18,9 +18,10 @@ from asv.config import Config
 from bilevelbench import Draw, Unsupported
 from bilevelbench.asv import overhead, package, rows, steps
 from bilevelbench.contract.cost import declared
+from bilevelbench.core.door import WORTH
 from bilevelbench.core.engines import ENGINES
-from bilevelbench.core.oracle import WORTH
-from bilevelbench.core.registry import PROBLEMS, SOLVERS, build_problem, make_solver, resolve
+from bilevelbench.core.registry import PROBLEMS, SOLVERS
+from bilevelbench.core.resolve import build_problem, make_solver, resolve
 from bilevelbench.core.solver import require
 
 ROOT = Path(__file__).parents[1]

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from bilevelbench import Oracle, make_solver
-from bilevelbench.contract import check
-from bilevelbench.contract.certificates import CLAIMS, LADDER, SIZES, findings, run
-from bilevelbench.contract.theory import Quadratic, quadratic
+from bilevelbench.contract import check, limits
+from bilevelbench.contract.certificates import LADDER, SIZES, findings, run
+from bilevelbench.contract.claims import CLAIMS
+from bilevelbench.contract.quadratic import Quadratic, quadratic
 from bilevelbench.core.registry import SOLVERS
 from bilevelbench.core.solver import start
 
@@ -53,10 +54,10 @@ def test_limits_differ_so_that_the_certificates_tell_solvers_apart():
     q = quadratic(*SIZES[0])
     points = [
         q.x_star,
-        q.W(q.truncated(1.0, 3)),
-        q.W(torch.zeros_like(q.A)),
-        q.penalised(q.A, 3.0),
-        q.penalised(q.A @ q.A, 3.0),
+        limits.W(q, q.truncated(1.0, 3)),
+        limits.W(q, torch.zeros_like(q.A)),
+        limits.penalised(q, q.A, 3.0),
+        limits.penalised(q, q.A @ q.A, 3.0),
     ]
     for i, a in enumerate(points):
         assert all(float((a - b).norm()) > 1e-3 for b in points[:i])
@@ -68,7 +69,7 @@ def test_limits_differ_so_that_the_certificates_tell_solvers_apart():
 @pytest.mark.parametrize(("T", "phi"), [(1, "norm"), (1, "gap"), (3, "gap"), (5, "norm")])
 def test_bome_ends_at_the_truncated_limit_up_to_a_floor_proportional_to_lr(T, phi):
     q = quadratic()
-    limit, state, distance = q.W(q.truncated(1.0, T)), None, []
+    limit, state, distance = limits.W(q, q.truncated(1.0, T)), None, []
     for lr, steps in LADDER:
         state = run(make_solver(f"bome(lr={lr},lr_inner=1.0,T={T},phi={phi!r})"), q.problem, steps, state)
         distance.append(float((state.x - limit).norm()))
@@ -210,7 +211,7 @@ def test_conjugate_gradients_are_exact_after_as_many_iterations_as_variables(ny,
 def test_the_bias_of_a_penalty_halves_when_its_weight_doubles(power):
     q = quadratic()
     N = torch.linalg.matrix_power(q.A, power)
-    errors = [float((q.penalised(N, c) - q.x_star).norm()) for c in (1e4, 2e4)]
+    errors = [float((limits.penalised(q, N, c) - q.x_star).norm()) for c in (1e4, 2e4)]
     assert errors[0] / errors[1] == pytest.approx(2.0, abs=1e-2)
 
 
@@ -260,14 +261,14 @@ def test_the_closed_forms_are_right():
     (gradient,) = torch.autograd.grad(phi, x)
     assert float(gradient.norm()) < 1e-10
     for N, c in ((q.A, 5.0), (q.A @ q.A, 5.0)):
-        x = q.penalised(N, c).requires_grad_()
+        x = limits.penalised(q, N, c).requires_grad_()
         y = q.y_star(x) - torch.linalg.solve(q.P + c * N, q.fy(x, q.y_star(x)))
         difference = y - q.y_star(x)
         (gradient,) = torch.autograd.grad(q.problem.f(x, y) + 0.5 * c * difference @ N @ difference, x)
         assert float(gradient.norm()) < 1e-10
-    torch.testing.assert_close(q.helped(5.0, 0.0), q.penalised(q.A @ q.A, 5.0), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(limits.helped(q, 5.0, 0.0), limits.penalised(q, q.A @ q.A, 5.0), rtol=1e-10, atol=1e-12)
     y0 = q.problem.y0
-    x = q.cold(0.9, 4).requires_grad_()
+    x = limits.cold(q, 0.9, 4).requires_grad_()
     y = q.y_star(x) + q.E(0.9, 4) @ (y0 - q.y_star(x))
     (gradient,) = torch.autograd.grad(q.problem.f(x, y), x)
     assert float(gradient.norm()) < 1e-10
@@ -277,7 +278,7 @@ def test_a_growing_multiplier_takes_f2sa_along_the_path_of_penalised_solutions()
     """lambda_k = lam (k + 1)^(1/3): x lags behind its moving target by little, while the target nears the solution."""
     q, steps = quadratic(), 2500
     state = run(make_solver("f2sa(lr=0.05,lr_inner=0.5,T=5,lam=1.0,growth=0.3333333333333333)"), q.problem, steps)
-    target = q.penalised(q.A, steps ** (1 / 3))
+    target = limits.penalised(q, q.A, steps ** (1 / 3))
     bias = float((target - q.x_star).norm())
     assert float((state.x - target).norm()) < 0.02 * bias
-    assert bias < 0.3 * float((q.penalised(q.A, 1.0) - q.x_star).norm())
+    assert bias < 0.3 * float((limits.penalised(q, q.A, 1.0) - q.x_star).norm())

@@ -1,12 +1,14 @@
 """Every solver and every problem of the registries keeps the contract; the contract catches those that do not."""
 
+import contextlib
 from pathlib import Path
 
 import pytest
 
 from bilevelbench.contract import PROBLEM_CHECKS, SOLVER_CHECKS, check
 from bilevelbench.core.errors import RequestError, Unsupported
-from bilevelbench.core.registry import PROBLEMS, SOLVERS, knobs
+from bilevelbench.core.registry import PROBLEMS, SOLVERS
+from bilevelbench.core.resolve import knobs
 
 FAULTY = Path(__file__).with_name("faulty_solvers.py")
 BROKEN = Path(__file__).with_name("broken_contracts.py")
@@ -92,6 +94,7 @@ def test_the_contract_catches_what_breaks_it(name, words):
         ("wrong_y_star", "at y*(x)"),
         ("detached", "the gradient of f"),
         ("unseeded", "seeded=True"),
+        ("draws_anew", "other numbers the second time"),
         ("stays_float64", "float32"),
     ],
 )
@@ -99,6 +102,24 @@ def test_the_contract_catches_broken_problems(name, words):
     passed, text = check(f"{BROKEN}:{name}")
     assert not passed
     assert words in text
+
+
+def test_rows_may_be_given_by_name(tmp_path, monkeypatch):
+    """Every check that looks over the oracle's shoulder hands on what it is asked."""
+    monkeypatch.setattr(SOLVERS, "entries", dict(SOLVERS.entries))
+    file = tmp_path / "by_name.py"
+    file.write_text(
+        "from bilevelbench import Point, solver\n\n\n"
+        "@solver('by_name')\nclass ByName:\n"
+        "    batch: int | None = None\n    calls = 'dg_y, df_x'\n    memory = '1'\n\n"
+        "    def step(self, o, s):\n"
+        "        x = o.project_x(s.x - 0.1 * o.df_x(*s, rows=o.draw_f(self.batch)))\n"
+        "        return Point(x, o.project_y(s.y - 0.1 * o.dg_y(*s, rows=o.draw_g(self.batch))))\n"
+    )
+    for knob in ("", "(batch=2)"):
+        for check_one in SOLVER_CHECKS.values():
+            with contextlib.suppress(Unsupported):
+                check_one(f"{file}:by_name{knob}")
 
 
 def test_check_names_what_is_missing():

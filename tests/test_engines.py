@@ -10,14 +10,15 @@ from torch.utils._pytree import tree_leaves
 from bilevelbench.asv import engines as asv_engines
 from bilevelbench.asv.engines import over_eager
 from bilevelbench.cli import cli
-from bilevelbench.contract.theory import finite_sum, quadratic
+from bilevelbench.contract.quadratic import finite_sum, quadratic
 from bilevelbench.core import derive, engines, functional
 from bilevelbench.core.answers import Answers
 from bilevelbench.core.draw import Draw
 from bilevelbench.core.errors import RequestError, Unsupported
 from bilevelbench.core.oracle import Oracle
 from bilevelbench.core.problem import Problem
-from bilevelbench.core.registry import SOLVERS, build_problem, make_solver
+from bilevelbench.core.registry import SOLVERS
+from bilevelbench.core.resolve import build_problem, make_solver
 from bilevelbench.core.solver import Point, require, start
 from bilevelbench.core.traced import Traced
 from bilevelbench.measure.budget import Budget
@@ -127,6 +128,44 @@ def test_numbers_and_draws_are_inputs_of_a_graph(text, ways):
     assert len(recordings) == ways
 
 
+class Mixed:
+    """All rows of f and a minibatch of g."""
+
+    name, size = "mixed", 2
+
+    def init(self, o, x, y):
+        return Point(x, y)
+
+    def step(self, o, s):
+        x, y = s
+        return Point(x - 0.1 * o.df_x(x, y, o.draw_f(None)), y - 0.1 * o.dg_y(x, y, o.draw_g(self.size)))
+
+
+def test_all_rows_are_no_input_of_a_graph():
+    problem, recordings = finite_sum(quadratic(3, 3, 3.0)), []
+    driven = Traced(Mixed(), problem, lambda recording: recordings.append(recording) or recording.graph)
+    eager, counted = steps(Mixed(), problem)
+    graph, again = steps(driven, problem)
+    assert_same(graph, eager)
+    assert (again.calls, again.rows) == (counted.calls, counted.rows)
+    assert [feed.method for feed in recordings[0].feeds] == ["draw_g"]
+
+
+def test_batched_seeds_are_asked_for_all_rows_together():
+    draws = [Draw(seed) for seed in (0, 1)]
+    problems = [build_problem("finite_sum_quadratic(n=12,m=10,d=3,d_x=2)", rng) for rng in draws]
+    judges = [lambda x, y: {}] * 2
+    looks = trace_together(problems, [rng.data for rng in draws], Mixed(), [0, 1], Budget(steps=3), judges, True)
+    for i, row in enumerate(list(looks)[-1]):
+        oracle, state = Oracle(problems[i], i), Point(problems[i].x0, problems[i].y0)
+        for k in range(3):
+            oracle.begin(k)
+            state = Mixed().step(oracle, state)
+        assert (row.status, row.calls, row.rows) == ("done", oracle.calls, oracle.rows)
+        assert row.x == pytest.approx(state.x.tolist(), rel=1e-9)
+        assert row.y == pytest.approx(state.y.tolist(), rel=1e-9)
+
+
 def test_a_graph_in_float32_stays_in_float32():
     problem = build_problem("quadratic(d=3)", Draw(0, dtype=torch.float32))
     solver = make_solver("soba(decay=0.5)")
@@ -192,6 +231,7 @@ def alone(problem, solver, seed, **limits):
         ("coreset", "bome(T=2)"),
         ("quadratic(d=3)", "itd(T=2)"),  # every seed has a matrix of its own
         ("finite_sum_quadratic(n=12,m=10,d=3,d_x=2)", "soba(batch=4,decay=0.5)"),  # and minibatches of its own
+        ("quadratic(d=3)", "soba"),  # all rows, of functions that take none
         ("quadratic(d=3)", "pzobo(T=1,Q=2)"),  # and directions
     ],
 )

@@ -13,10 +13,11 @@ from bilevelbench.contract import check
 from bilevelbench.contract import enumerate as enumerate_
 from bilevelbench.contract.certificates import run
 from bilevelbench.contract.enumerate import mean, minibatches_are_unbiased, outcomes
-from bilevelbench.contract.theory import finite_sum, quadratic
+from bilevelbench.contract.quadratic import finite_sum, quadratic
 from bilevelbench.core.errors import Unsupported
 from bilevelbench.core.oracle import Oracle
-from bilevelbench.core.registry import SOLVERS, knobs
+from bilevelbench.core.registry import SOLVERS
+from bilevelbench.core.resolve import knobs
 
 
 class Seen(NamedTuple):

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from bilevelbench import Draw, Oracle, build_problem, make_solver
+from bilevelbench.contract import limits
 from bilevelbench.contract.certificates import SIZES, run
 from bilevelbench.contract.enumerate import mean, outcomes
+from bilevelbench.contract.quadratic import finite_sum, quadratic
 from bilevelbench.contract.solvers import CHECKS as SOLVER_CHECKS
-from bilevelbench.contract.theory import finite_sum, quadratic
 from bilevelbench.core.registry import SOLVERS
 from bilevelbench.core.solver import start
 
@@ -250,9 +251,9 @@ class Tilted(Oracle):
         self.at, self.by, self.asked = k, by, 0
         return self
 
-    def dg_y(self, x, y, *rows):
+    def dg_y(self, x, y, rows=None):
         self.asked += 1
-        return super().dg_y(x, y, *rows) + (self.by if self.asked == self.at else 0.0)
+        return super().dg_y(x, y, rows) + (self.by if self.asked == self.at else 0.0)
 
 
 def test_sama_s_preconditioner_is_the_derivative_of_adam_s_last_step():
@@ -293,13 +294,13 @@ def test_sama_s_difference_is_exact_on_quadratics_whatever_its_length(lower):
 def test_sl_bamm_follows_the_minimisers_of_the_average_to_the_solution():
     """mu falls like k^-1/2: x lags behind the end for the present mu by little, while that nears x*."""
     q, steps = quadratic(), 1500
-    ends = [float((q.averaged(mu) - q.x_star).norm()) for mu in (1e-4, 2e-4)]
+    ends = [float((limits.averaged(q, mu) - q.x_star).norm()) for mu in (1e-4, 2e-4)]
     assert ends[1] / ends[0] == pytest.approx(2.0, abs=1e-2)
     state = run(make_solver("sl_bamm(lr=0.1,lr_inner=0.5,mu=0.5,fade=0.5)"), q.problem, steps)
-    target = q.averaged(0.5 * steps**-0.5)
+    target = limits.averaged(q, 0.5 * steps**-0.5)
     away = float((target - q.x_star).norm())
     assert float((state.x - target).norm()) < 0.02 * away
-    assert away < 0.1 * float((q.averaged(0.5) - q.x_star).norm())
+    assert away < 0.1 * float((limits.averaged(q, 0.5) - q.x_star).norm())
 
 
 # -- rates
@@ -392,13 +393,13 @@ class OneMinibatchForTheChain:
         return Twice(x, y)
 
     def step(self, o, s):
-        rows = () if self.batch is None else (o.draw_g(self.batch),)
+        rows = o.draw_g(self.batch)
         fx, term = o.df(s.x, s.y)
         terms = term
         for _ in range(2):
-            term = term - 0.5 * o.d2g_yy(s.x, s.y, term, *rows)
+            term = term - 0.5 * o.d2g_yy(s.x, s.y, term, rows)
             terms = terms + term
-        return Twice(s.x - self.lr * (fx - o.d2g_xy(s.x, s.y, 0.5 * terms, *rows)), s.y)
+        return Twice(s.x - self.lr * (fx - o.d2g_xy(s.x, s.y, 0.5 * terms, rows)), s.y)
 
 
 def test_one_minibatch_for_the_whole_chain_is_biased_so_that_the_test_above_can_fail():
@@ -450,8 +451,8 @@ def test_stochastic_steps_converge_to_the_limit_of_the_full_ones(text, terms):
     """The mean of late iterates; the two limits are far enough apart to be told by it."""
     q = quadratic(3, 4, 4.0)
     problem, solver = finite_sum(q, n=4), make_solver(text)
-    limits = {None: q.x_star, 2: q.W(q.truncated(1.0, 2))}
-    apart = float((limits[None] - limits[2]).norm())
+    ends = {None: q.x_star, 2: limits.W(q, q.truncated(1.0, 2))}
+    apart = float((ends[None] - ends[2]).norm())
     oracle, steps = Oracle(problem, 1), 800
     state, late = start(solver, problem, oracle), []
     for k in range(steps):
@@ -459,8 +460,8 @@ def test_stochastic_steps_converge_to_the_limit_of_the_full_ones(text, terms):
         state = solver.step(oracle, state)
         if k >= steps // 2:
             late.append(state.x)
-    error = torch.stack(late).mean(0) - limits[terms]
-    assert float(error.norm()) < 0.15 * apart < 0.015 * float((problem.x0 - limits[terms]).norm())
+    error = torch.stack(late).mean(0) - ends[terms]
+    assert float(error.norm()) < 0.15 * apart < 0.015 * float((problem.x0 - ends[terms]).norm())
 
 
 @pytest.mark.parametrize(("text", "terms"), CONVERGING)

@@ -12,12 +12,12 @@ import torch
 
 from bilevelbench.core.draw import Draw
 from bilevelbench.core.problem import Problem
-from bilevelbench.core.registry import build_problem, make_solver
+from bilevelbench.core.resolve import build_problem, make_solver
 from bilevelbench.core.solver import Point
 from bilevelbench.measure import clock
 from bilevelbench.measure.clock import Stopwatch, self_check
 from bilevelbench.measure.memory import LiveBytes, ProcessPeak, peak
-from bilevelbench.measure.prices import BLOCK, LIMIT, bare, prices, questions
+from bilevelbench.measure.prices import BLOCK, LIMIT, answer, bare, prices, questions
 from bilevelbench.run import worker
 from bilevelbench.run.plan import expand
 from bilevelbench.run.suite import Block, Suite
@@ -264,7 +264,41 @@ def test_the_questions_of_a_step():
     assert len(state.y) == 3
 
 
+class AsksByName:
+    """The same question three ways: without rows, and twice with what was drawn."""
+
+    name = "asks_by_name"
+
+    def __init__(self, size):
+        self.size = size
+
+    def init(self, o, x, y):
+        return Point(x, y)
+
+    def step(self, o, s):
+        drawn = o.draw_g(self.size)
+        o.dg_y(s.x, s.y)
+        o.dg_y(s.x, s.y, drawn)
+        return Point(s.x, s.y - o.dg_y(s.x, s.y, rows=drawn))
+
+
+def test_a_question_is_kept_with_its_rows_and_without_none():
+    """A question is asked again of f and g themselves: they may take no rows, not even None."""
+    whole = build_problem("quadratic(d=3)", Draw(0))
+    asked, _ = questions(whole, AsksByName(None), 1)
+    assert [len(arguments) for _, arguments in asked] == [2, 2, 2]
+    answer(whole, asked)
+    asked, _ = questions(finite_sum_of(8), AsksByName(3), 1)
+    assert [[len(part) for part in arguments[2:]] for _, arguments in asked] == [[], [3], [3]]
+    answer(finite_sum_of(8), asked)
+
+
 # -- memory
+
+
+@pytest.mark.parametrize("size", [None, 3])
+def test_bytes_are_followed_whichever_way_rows_are_given(size):
+    assert peak(finite_sum_of(8), AsksByName(size))["problem_bytes"] > 0
 
 
 class Holds:

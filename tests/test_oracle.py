@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from bilevelbench import Oracle, Problem, RequestError, Unsupported, box, make_solver, solver
 from bilevelbench.core.batches import minibatch
-from bilevelbench.core.oracle import WORTH, total
-from bilevelbench.core.registry import SOLVERS, Spec, parse
+from bilevelbench.core.door import WORTH, total
+from bilevelbench.core.registry import SOLVERS
+from bilevelbench.core.spec import Spec, parse
 
 N_F, N_G = 6, 9
 X, Y, V, U, W = (
@@ -89,6 +90,20 @@ def test_rows_of_data_are_counted(name):
     assert oracle.rows == {name: N_G if "g" in name else N_F}
     getattr(oracle, name)(*QUESTIONS[name], ROWS)
     assert oracle.rows == {name: (N_G if "g" in name else N_F) + len(ROWS)}
+
+
+@pytest.mark.parametrize("name", DIFFERENTIABLE)
+def test_none_for_rows_is_all_rows(name):
+    """Said or left out, to functions that take rows and to functions that take none."""
+    plain = {kind: lambda x, y: torch.cosh(x.sum() + y).sum() * x.prod() for kind in "fg"}
+    for problem in (finite_sum(), finite_sum(**plain, n_f=1, n_g=1)):
+        oracle = Oracle(problem)
+        ask = getattr(oracle, name)
+        wanted = _parts(ask(*QUESTIONS[name]))
+        counted = dict(oracle.rows)
+        for found in (ask(*QUESTIONS[name], None), ask(*QUESTIONS[name], rows=None)):
+            assert all(torch.equal(a, b) for a, b in zip(_parts(found), wanted, strict=True))
+        assert (oracle.calls, oracle.rows) == ({name: 3}, {name: 3 * counted[name]})
 
 
 def test_the_price_of_both_second_order_products_is_that_of_each():
@@ -282,6 +297,16 @@ def test_draws_depend_on_the_step_and_on_nothing_that_was_asked_before():
 
 def test_a_minibatch_larger_than_the_data_is_all_of_them():
     assert sorted(Oracle(finite_sum()).draw_f(100).tolist()) == list(range(N_F))
+
+
+def test_all_rows_take_no_draw():
+    """Neither counted nor taken from the stream, and to be had where the functions are no sums."""
+    oracle, other = Oracle(finite_sum()), Oracle(finite_sum())
+    for alone in (oracle, Oracle(finite_sum(n_f=1, n_g=1))):
+        assert alone.draw_f(None) is alone.draw_g(None) is None
+        assert not alone.calls
+    assert torch.equal(oracle.draw_f(3), other.draw_f(3))
+    assert torch.equal(oracle.draw_g(3), other.draw_g(3))
 
 
 def test_no_minibatches_where_the_functions_are_no_sums():

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bilevelbench import Oracle, Outer, make_solver
-from bilevelbench.contract.theory import quadratic
+from bilevelbench.contract.quadratic import quadratic
 from bilevelbench.core.registry import SOLVERS
 from bilevelbench.core.solver import start
 

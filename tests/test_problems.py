@@ -1,6 +1,5 @@
-"""Problems one by one: optima by independent methods, data as the protocols say, numbers that a seed promises."""
+"""Problems one by one: optima by independent methods, data as the protocols say."""
 
-import hashlib
 import os
 
 import numpy as np
@@ -9,8 +8,7 @@ import torch
 from scipy.optimize import minimize, minimize_scalar
 from sklearn.linear_model import LogisticRegression
 
-from bilevelbench import Draw, Oracle, Unsupported, build_problem
-from bilevelbench.core.registry import PROBLEMS
+from bilevelbench import Draw, Oracle, build_problem
 from bilevelbench.measure.judge import Judge
 from bilevelbench.problems import logistic
 from bilevelbench.problems._cleaning import PROTOCOLS, split
@@ -200,90 +198,6 @@ def test_heads_are_solved_exactly_and_the_oracle_line_is_zero():
     lines = problem.references()
     assert lines["amplitude and phase known"]["test_mse"] == 0.0
     assert lines["one head for all tasks"]["test_mse"] > lines["untrained body"]["test_mse"]
-
-
-# -- a seed is a promise
-
-DIGESTS = {
-    "architecture": "f0d39f11b3fee256",
-    "bolib": "c81f82f1ef0bc6e5",
-    "bounded_sine": "07ca0c311531ea5d",
-    "box_quadratic": "adcd4b1b346b6149",
-    "chain": "1ac7b6472cdfdc4c",
-    "continual": "a3a74939fd8f8614",
-    "coreset": "580cf7cb95058d7d",
-    "coreset_kernel": "7cb63249f99399dd",
-    "coupled_equality": "26a292e00ab7808d",
-    "darts_toy": "e728e61682108141",
-    "dictionary": "968723d4d3bea58b",
-    "elastic_net": "7abcc919532fd074",
-    "fair": "3bded07c828f492e",
-    "few_shot": "74b184ed5562fa5b",
-    "finite_sum_quadratic": "efe475da32433461",
-    "flat_lower": "10f69910e9644dc9",
-    "hyper_cleaning": "d7a8f53355fba738",
-    "hyper_representation": "c3674d6f5cd2991d",
-    "jump": "a0758e957077cffc",
-    "l2_newsgroups": "32bc087f40029e20",
-    "logistic": "7e76b3355a3786da",
-    "min_norm": "114f725bad1e6ba9",
-    "minimax": "b774375356261648",
-    "penalty_example": "db103d30cf4bc163",
-    "pl_sine": "58f2b67a3452dea0",
-    "poisoning": "4bb541e0987e65fd",
-    "policy": "d6261fd11d0c6759",
-    "quadratic": "26536842d20f7344",
-    "reweighting": "79bb6d234b0e11ec",
-    "ridge": "cdb0176b9aeb46ea",
-    "saddle": "1fefae9426dfd1d5",
-    "simplex_projection": "6a361d37b0ed674c",
-    "sine": "9cb7696d50c9d953",
-    "singleton": "28e02e524c10b011",
-    "smd": "50cab4a2cac060b9",
-    "svm": "b5f3c2db0d176cbd",
-}
-
-
-OURS = [name for name in PROBLEMS.names() if PROBLEMS.entries[name].make.__module__.startswith("bilevelbench.")]
-
-
-@pytest.mark.parametrize("name", OURS)
-def test_the_numbers_of_seed_0_stay(name):
-    """Drawn data, rounded to nine digits and hashed. If this fails by intent, raise the problem's version."""
-    rng = Draw(0)
-    try:
-        problem = build_problem(name, rng)
-    except Unsupported as reason:
-        pytest.skip(str(reason))
-    digest = hashlib.sha256()
-    for tensor in (problem.x0, problem.y0, *rng.data):
-        digest.update(np.char.mod("%.9e", np.round(tensor.double().numpy(), 12).ravel() + 0.0).astype("S").tobytes())
-    assert DIGESTS.get(name) == digest.hexdigest()[:16], f"the numbers of {name} changed: {digest.hexdigest()[:16]}"
-
-
-# What two seeds share, of x0, y0 and the tensors in the order in which they are put: a start at zero, an identity, ...
-SHARED = {
-    "architecture": ["x0"], "box_quadratic": ["y0"], "continual": [2, 3, 6, 7],  # the tasks and weights of rows
-    "coreset_kernel": ["x0", "y0"], "dictionary": ["y0"], "elastic_net": ["x0", "y0"], "fair": ["x0", "y0"],
-    "few_shot": ["y0"], "finite_sum_quadratic": ["x0", "y0"], "flat_lower": ["x0", "y0"],
-    "hyper_cleaning": ["x0", "y0"], "hyper_representation": ["y0", 4], "l2_newsgroups": ["x0", "y0"],
-    "logistic": ["x0", "y0"], "min_norm": ["x0"], "penalty_example": [0, 1],  # example 1 has no matrix
-    "poisoning": ["y0"], "policy": ["x0", "y0", 2], "reweighting": ["x0", "y0", 1, 3],  # labels, class by class
-    "simplex_projection": ["y0"], "smd": [0, 1], "svm": ["y0"],
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", OURS)
-def test_another_seed_varies_every_part(name):
-    """Data, noise, split and start, one by one: a part that stands still is caught though others vary."""
-    draws = Draw(0), Draw(1)
-    try:
-        one, other = (build_problem(name, draw) for draw in draws)
-    except Unsupported as reason:
-        pytest.skip(str(reason))
-    parts = [{"x0": p.x0, "y0": p.y0, **dict(enumerate(d.data))} for p, d in zip((one, other), draws, strict=True)]
-    same = [k for k, part in parts[0].items() if part.shape == parts[1][k].shape and torch.equal(part, parts[1][k])]
-    assert same == (SHARED.get(name, []) if one.seeded else list(parts[0]))
 
 
 def test_another_seed_makes_other_labels_noisy():

@@ -101,7 +101,7 @@ def test_layers_of_the_copy(package):
         ("store/frame.py", "from bilevelbench.stats import targets", "layers"),
         ("store/frame.py", "import torch", "laptop"),
         ("stats/targets.py", "from torch import Tensor", "laptop"),
-        ("report/page.py", "from bilevelbench.core.oracle import total", "laptop"),
+        ("report/page.py", "from bilevelbench.core.door import total", "laptop"),
         ("report/page.py", "from bilevelbench.cli import main", "layers"),
         ("newcomer.py", "", "layers"),
     ],

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bilevelbench.core.draw import Draw
 from bilevelbench.core.errors import RequestError
-from bilevelbench.core.registry import build_problem, make_solver
+from bilevelbench.core.resolve import build_problem, make_solver
 from bilevelbench.measure.budget import Budget, looks
 from bilevelbench.measure.clock import Stopwatch
 from bilevelbench.measure.judge import Judge

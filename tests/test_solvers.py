@@ -13,9 +13,10 @@ from torch.utils._pytree import tree_leaves
 from bilevelbench import Oracle, Problem, Unsupported, make_solver
 from bilevelbench.catalogue import FAMILIES, regenerated
 from bilevelbench.contract import SOLVER_CHECKS
-from bilevelbench.contract.theory import quadratic
-from bilevelbench.core.registry import SOLVERS, parse
+from bilevelbench.contract.quadratic import quadratic
+from bilevelbench.core.registry import SOLVERS
 from bilevelbench.core.solver import start
+from bilevelbench.core.spec import parse
 
 # Ours only: other tests and other people's packages register solvers too.
 NAMES = [name for name in SOLVERS.names() if SOLVERS.entries[name].make.__module__.startswith("bilevelbench.solvers.")]
@@ -157,9 +158,9 @@ def test_soba_with_all_rows_in_a_minibatch_is_soba():
 def test_soba_resumes_with_the_minibatches_that_it_would_have_met():
     whole, _ = steps("soba(batch=3)", finite_sum(), 8, seed=5)
     resumed, _ = steps("soba(batch=3)", finite_sum(), 4, seed=5, state=whole[4], first=4)
-    assert all(torch.equal(a, b) for a, b in zip(whole[-1][:3], resumed[-1][:3], strict=True))
+    torch.testing.assert_close(tuple(resumed[-1][:3]), tuple(whole[-1][:3]), rtol=1e-12, atol=1e-13)
     other, _ = steps("soba(batch=3)", finite_sum(), 8, seed=6)
-    assert not torch.equal(whole[-1].x, other[-1].x)
+    assert float((whole[-1].x - other[-1].x).norm()) > 1e-6
 
 
 def test_soba_s_minibatches_average_to_its_full_direction():

@@ -83,7 +83,7 @@ def test_lines_are_strict_json(value):
 
 def test_digests_are_stable():
     """A key's digest is a promise: it names files on disk."""
-    assert key().digest == "5ba8c64ee2c2bb9f" or len(key().digest) == 16
+    assert key().digest == "98fc586f4f90c6ae"
     changed = {
         dataclasses.replace(key(), **{name: value}).digest
         for name, value in [("seed", 1), ("steps", 11), ("code", "d")]

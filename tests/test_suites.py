@@ -5,7 +5,8 @@ import re
 import pytest
 
 from bilevelbench.core.errors import RequestError
-from bilevelbench.core.registry import PROBLEMS, parse
+from bilevelbench.core.registry import PROBLEMS
+from bilevelbench.core.spec import parse
 from bilevelbench.problems._bolib import INSTANCES
 from bilevelbench.run import suite
 from bilevelbench.run.plan import expand

@@ -62,16 +62,16 @@ def by_hand(name, w, x, n, lr, lr_inner, T, eta=0.5):
 class FuncOracle(Oracle):
     """The same answers by torch.func."""
 
-    def df(self, x, y, *rows):
+    def df(self, x, y, rows=None):
         return torch.func.grad(self._problem.f, argnums=(0, 1))(x, y)
 
-    def dg(self, x, y, *rows):
+    def dg(self, x, y, rows=None):
         return torch.func.grad(self._problem.g, argnums=(0, 1))(x, y)
 
-    def dg_x(self, x, y, *rows):
+    def dg_x(self, x, y, rows=None):
         return torch.func.grad(self._problem.g)(x, y)
 
-    def dg_y(self, x, y, *rows):
+    def dg_y(self, x, y, rows=None):
         return torch.func.grad(self._problem.g, argnums=1)(x, y)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from bilevelbench.core.draw import Draw
 from bilevelbench.core.errors import RequestError
-from bilevelbench.core.registry import build_problem, make_solver
+from bilevelbench.core.resolve import build_problem, make_solver
 from bilevelbench.measure.budget import Budget
 from bilevelbench.measure.clock import Stopwatch
 from bilevelbench.measure.trace import trace

@@ -13,9 +13,10 @@ import torch
 from torch.nn.functional import softplus
 
 from bilevelbench import Draw, Oracle, Problem, box, build_problem, make_solver
+from bilevelbench.contract import directions, limits
 from bilevelbench.contract.certificates import SIZES, run
 from bilevelbench.contract.cost import copies
-from bilevelbench.contract.theory import quadratic
+from bilevelbench.contract.quadratic import quadratic
 from bilevelbench.core.solver import start
 
 LR = 0.3  # step of the lower loop on the nonlinear problem
@@ -131,7 +132,8 @@ def test_cold_begins_at_the_start_every_time_and_warm_at_the_last_y(name):
         state = run(make_solver(text), problem, 2)
         assert torch.equal(state.start, problem.y0)
         found = [one_step(text, problem, 0, s)[0].y for s in (state, state._replace(y=state.y + 1))]
-        assert torch.equal(*found) != warm
+        change = float((found[0] - found[1]).norm())
+        assert change > 1e-3 if warm else change < 1e-12
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -334,7 +336,7 @@ def test_iaptt_s_start_ends_where_two_steps_are_equally_bad():
     low, high = 0.0, 1.0
     for _ in range(60):
         weight = 0.5 * (low + high)
-        end = q.minimiser(lambda u, w=weight: w * phi(1, u) + (1 - w) * phi(2, u), n + 4)
+        end = limits.minimiser(q, lambda u, w=weight: w * phi(1, u) + (1 - w) * phi(2, u), n + 4)
         low, high = (weight, high) if phi(1, end) > phi(2, end) else (low, weight)
     assert float(phi(1, end)) == pytest.approx(float(phi(2, end)), rel=1e-9)
     assert 0.01 < weight < 0.99
@@ -391,7 +393,7 @@ def test_pzobo_s_mean_square_error(Q):
     q = quadratic()
     y = q.lower(0.8, 1)
     w = q.B.T @ q.truncated(0.8, 1) @ q.fy(q.problem.x0, y)
-    seen = squares(f"pzobo(lr=0.1,lr_inner=0.8,T=1,Q={Q},mu=10.0)", q.problem, q.unrolled(0.8, 1))
+    seen = squares(f"pzobo(lr=0.1,lr_inner=0.8,T=1,Q={Q},mu=10.0)", q.problem, directions.unrolled(q, 0.8, 1))
     error = float(seen.std()) / math.sqrt(len(seen))
     assert abs(float(seen.mean()) - 4 * float(w @ w) / Q) < 5 * error
     assert error < 0.1 * float(seen.mean())
@@ -409,7 +411,7 @@ def phi_hessian(q, lr, T):
 def test_es_is_the_gradient_times_its_directions(size, mu, mirrored):
     """mean_j (u_j'w) u_j, w the gradient of f(x, y_T(x)), and where it is not mirrored mu/2 u'Hu u, odd in u."""
     q, Q, T, lr = quadratic(*size), 3, 4, 0.8
-    w, H = q.unrolled(lr, T), phi_hessian(q, lr, T)
+    w, H = directions.unrolled(q, lr, T), phi_hessian(q, lr, T)
     curved = 0 if mirrored else mu / 2
     expected = sum((u @ w + curved * (u @ H @ u)) * u for u in normals(size[0], Q)) / Q
     new, found = one_step(f"es(lr=0.1,lr_inner={lr},T={T},Q={Q},mu={mu},mirrored={mirrored})", q.problem)
@@ -421,7 +423,7 @@ def test_es_is_the_gradient_times_its_directions(size, mu, mirrored):
 def test_es_s_mean_square_error(mirrored):
     """(n + 1) |w|^2 / Q, and mu^2/4 (n + 4) (tr(H)^2 + 2 tr(H^2)) / Q besides where it is not mirrored."""
     q, Q, mu, n = quadratic(), 2, 0.5, 3
-    w, H = q.unrolled(0.8, 1), phi_hessian(q, 0.8, 1)
+    w, H = directions.unrolled(q, 0.8, 1), phi_hessian(q, 0.8, 1)
     expected = (n + 1) * float(w @ w)
     if not mirrored:
         expected += mu**2 / 4 * (n + 4) * float(torch.trace(H) ** 2 + 2 * torch.trace(H @ H))
@@ -453,7 +455,7 @@ def test_differences_along_x_err_by_a_power_of_mu(text, order):
 def test_pzobo_descends_to_the_unrolled_limit_s_neighbourhood():
     """Many directions and small steps: near W(A^-1 (I - E^T)), within the noise, and far from where it starts."""
     q = quadratic()
-    limit = q.W(q.truncated(1.0, 2))
+    limit = limits.W(q, q.truncated(1.0, 2))
     state = run(make_solver("pzobo(lr=0.05,lr_inner=1.0,T=2,Q=4,decay=0.6)"), q.problem, 1200)
     assert float((state.x - limit).norm()) < 0.02 * float((q.problem.x0 - limit).norm())
 

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from bilevelbench import Oracle, make_solver
+from bilevelbench.contract import limits
 from bilevelbench.contract.certificates import SIZES, run
 from bilevelbench.contract.cost import copies
 from bilevelbench.contract.enumerate import mean
-from bilevelbench.contract.theory import finite_sum, quadratic
+from bilevelbench.contract.quadratic import finite_sum, quadratic
 from bilevelbench.core.solver import start
 
 STEPS = 30
@@ -279,11 +280,11 @@ def test_full_passes_come_every_period_and_make_the_estimates_exact(text, kind, 
         oracle = Oracle(problem)
         oracle.begin(k)
         again = solver.step(oracle, before)
-        assert torch.equal(again.x, after.x)
+        torch.testing.assert_close(again.x, after.x, rtol=1e-12, atol=1e-13)
         passes.append(oracle.rows[kind] > usual)
         if solver.name == "srba":
-            exact = all(float((a - b).norm()) < 1e-14 for a, b in zip(after.d, soba(problem, before), strict=True))
-            assert exact == passes[-1]
+            off = max(float((a - b).norm()) for a, b in zip(after.d, soba(problem, before), strict=True))
+            assert off < 1e-12 if passes[-1] else off > 1e-6
     assert passes == [True, False, False, True, False, False, True]
 
 
@@ -291,7 +292,7 @@ def test_spaba_s_coin_is_thrown_in_each_step():
     problem = finite_sum(quadratic(), n=4)
     full = []
     for before, after in itertools.pairwise(steps("spaba(batch=1,period=3)", problem, 60)):
-        full.append(float((after.d.y - soba(problem, before)[1]).norm()) < 1e-14)
+        full.append(float((after.d.y - soba(problem, before)[1]).norm()) < 1e-12)
     assert full[0]
     assert 10 <= sum(full) <= 30  # of 60, 20 are expected
     assert len({tuple(full[k : k + 3]) for k in range(57)}) > 4  # no rhythm
@@ -338,7 +339,7 @@ def test_variance_reduction_reaches_the_solution_where_soba_stalls(noisy):
 def errors_and_distances(text, q, problem, n):
     """Along a run: the error of the estimate that moved x, and the distance from the limit with all rows."""
     solver, errors, distances = make_solver(text), [], []
-    limit = q.penalised(q.A, 3.0) if solver.name == "f3sa" else q.W(q.truncated(0.3, 3))
+    limit = limits.penalised(q, q.A, 3.0) if solver.name == "f3sa" else limits.W(q, q.truncated(0.3, 3))
     for before, after in itertools.pairwise(steps(text, problem, n)):
         if solver.name == "f3sa":
             o, (f_x, g_xy, g_xz) = Oracle(problem), after.h[3:]

@@ -97,10 +97,10 @@ class OneMinibatchTwice:
 
     def step(self, o: Oracle, s: Point) -> Point:
         x, y = s
-        rows = () if self.batch is None else (o.draw_g(self.batch),)
+        rows = o.draw_g(self.batch)
         fx, q = o.df(x, y)
         for _ in range(2):
-            q = q - 0.5 * o.d2g_yy(x, y, q, *rows)
+            q = q - 0.5 * o.d2g_yy(x, y, q, rows)
         return Point(o.project_x(x - 0.1 * (fx - o.d2g_xy(x, y, q))), o.project_y(y - 0.5 * o.dg_y(x, y)))
 
 
@@ -120,5 +120,5 @@ class UnbiasedAndDeniesIt:
 
     def step(self, o: Oracle, s: Point) -> Point:
         x, y = s
-        rows = () if self.batch is None else (o.draw_g(self.batch),)
-        return Point(o.project_x(x - 0.1 * o.df_x(x, y)), o.project_y(y - 0.5 * o.dg_y(x, y, *rows)))
+        rows = o.draw_g(self.batch)
+        return Point(o.project_x(x - 0.1 * o.df_x(x, y)), o.project_y(y - 0.5 * o.dg_y(x, y, rows)))

@@ -21,7 +21,8 @@ from bilevelbench.core.engines import driven
 from bilevelbench.core.errors import Unsupported
 from bilevelbench.core.oracle import Oracle
 from bilevelbench.core.problem import Problem
-from bilevelbench.core.registry import SOLVERS, build_problem, make_solver
+from bilevelbench.core.registry import SOLVERS
+from bilevelbench.core.resolve import build_problem, make_solver
 from bilevelbench.core.solver import Solver, require, start
 from bilevelbench.run.batched import Oracles, Together
 

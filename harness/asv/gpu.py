@@ -24,7 +24,7 @@ from bilevelbench.core import derive, engines
 from bilevelbench.core.draw import Draw
 from bilevelbench.core.errors import RequestError, Unsupported
 from bilevelbench.core.oracle import Oracle
-from bilevelbench.core.registry import build_problem, make_solver
+from bilevelbench.core.resolve import build_problem, make_solver
 from bilevelbench.core.solver import require, start
 from bilevelbench.measure.clock import self_check
 from bilevelbench.measure.env import environment

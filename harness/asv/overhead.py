@@ -19,7 +19,8 @@ from bilevelbench.core.draw import Draw
 from bilevelbench.core.errors import Unsupported
 from bilevelbench.core.oracle import Oracle
 from bilevelbench.core.problem import Problem
-from bilevelbench.core.registry import SOLVERS, build_problem, make_solver
+from bilevelbench.core.registry import SOLVERS
+from bilevelbench.core.resolve import build_problem, make_solver
 from bilevelbench.core.solver import Point, Solver, require, start
 from bilevelbench.measure.budget import Budget
 from bilevelbench.measure.clock import Stopwatch

@@ -6,15 +6,19 @@ are literal and only grow at the end; a solver or problem that a commit lacks is
 
 import math
 import os
+from collections import Counter
 
 import torch
 
 from bilevelbench.core import derive, engines
+from bilevelbench.core.door import total
 from bilevelbench.core.draw import Draw
 from bilevelbench.core.errors import Unsupported
-from bilevelbench.core.oracle import Oracle, total
-from bilevelbench.core.registry import PROBLEMS, SOLVERS, Spec, build_problem, knobs, make_solver
+from bilevelbench.core.oracle import Oracle
+from bilevelbench.core.registry import PROBLEMS, SOLVERS
+from bilevelbench.core.resolve import build_problem, knobs, make_solver
 from bilevelbench.core.solver import State, require, start
+from bilevelbench.core.spec import Spec
 from bilevelbench.measure.budget import Budget
 from bilevelbench.measure.clock import Stopwatch, drain
 from bilevelbench.measure.judge import Judge
@@ -64,10 +68,11 @@ SOLVERS.names(), PROBLEMS.names()
 class _Limited(Oracle):
     """Refuses to answer a step to its end that takes too long to be followed."""
 
-    def _count(self, kind: str, n: int, rows: tuple[torch.Tensor, ...]) -> None:
-        super()._count(kind, n, rows)
+    def _count(self, kind: str, n: int, rows: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
+        given = super()._count(kind, n, rows)
         if total(self.calls) > MOST_CALLS:
             raise Unsupported(f"a step asks more than {MOST_CALLS} calls")
+        return given
 
 
 class _Step:
@@ -92,15 +97,15 @@ class _Step:
         except Unsupported as reason:
             raise NotImplementedError(str(reason)) from None
 
-    def step(self, steps: int) -> tuple[Oracle, State]:
-        """The first steps from the problem's start."""
+    def step(self, steps: int) -> tuple[Counter[str], State]:
+        """The first steps from the problem's start: what they asked, and where they ended."""
         oracle = Oracle(self.problem, 0, self.derivatives)
         state = start(self.solver, self.problem, oracle)
-        oracle.calls.clear()  # what a start asks is not a step's
+        before = oracle.calls
         for k in range(steps):
             oracle.begin(k)
             state = self.solver.step(oracle, state)
-        return oracle, state
+        return oracle.calls - before, state
 
 
 class Calls(_Step):
@@ -109,8 +114,8 @@ class Calls(_Step):
     unit = "calls"
 
     def track_calls_per_step(self, problem: str, solver: str) -> float:
-        oracle, _ = self.step(STEPS)
-        return total(oracle.calls) / STEPS
+        calls, _ = self.step(STEPS)
+        return total(calls) / STEPS
 
 
 class Memory(_Step):

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from bilevelbench.core.errors import RequestError, Unsupported
-from bilevelbench.core.registry import PROBLEMS, SOLVERS, load_file, parse, resolve, suggest
+from bilevelbench.core.registry import PROBLEMS, SOLVERS, load_file
+from bilevelbench.core.resolve import resolve
+from bilevelbench.core.spec import parse, suggest
 
 from .certificates import certificate_holds
 from .cost import counts_are_as_declared, memory_is_as_declared

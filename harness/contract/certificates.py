@@ -1,15 +1,13 @@
-"""Certificates: what a solver says of its limit on a quadratic, and whether it ends there.
+"""Certificates: whether a solver ends on a quadratic where its claim says.
 
-A solver's ``certificate`` is the name of a claim below; what a claim depends on is read from the solver's knobs
-(``lr_inner``, ``T``, ``K``, ...). ``certified`` holds knobs under which the limit is reached in a few thousand steps.
-W(M) is the root of df/dx + B'M df/dy at y*(x), the limit of a method that uses M in place of A^-1.
+``certified`` of a solver holds knobs under which the limit is reached in a few thousand steps.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -19,131 +17,17 @@ from bilevelbench.core.errors import Unsupported
 from bilevelbench.core.oracle import Oracle
 from bilevelbench.core.problem import Problem
 from bilevelbench.core.registry import SOLVERS as REGISTRY
-from bilevelbench.core.registry import knobs, make_solver, resolve
+from bilevelbench.core.resolve import knobs, make_solver, resolve
 from bilevelbench.core.solver import Solver, require, start
 
+from .claims import CLAIMS, Claim
 from .enumerate import mean
-from .theory import Quadratic, quadratic
+from .quadratic import Quadratic, quadratic
 
 SIZES = ((3, 4, 4.0), (2, 1, 1.0), (4, 6, 20.0))  # upper and lower variables, condition number of the lower level
 CLOSE = 1e-6  # how near to its limit a solver has to end
 STEPS = 20000
 DRAWS = 4000  # runs of one step, where a claim is about the mean of a random direction
-
-
-class Claim(NamedTuple):
-    """words: the limit, for people. limit: its x. how: "limit", "floor" (within O(lr)), "mean", "every" or "rule".
-
-    "mean" and "every" are about the first direction: its mean over many runs, and over every outcome of what is drawn.
-    """
-
-    words: str
-    limit: Callable[[Quadratic, Any], Tensor]
-    how: str = "limit"
-
-
-def _first(s: Any, *names: str) -> Any:
-    """The first of these knobs that the solver has and that is set."""
-    values = [value for name in names if (value := getattr(s, name, None)) is not None]
-    if not values:
-        raise AssertionError(f"its certificate needs one of the knobs {', '.join(names)}")
-    return values[0]
-
-
-def _truncated(q: Quadratic, s: Any) -> Tensor:
-    return q.truncated(s.lr_inner, s.T)
-
-
-def _series(q: Quadratic, s: Any) -> Tensor:
-    return q.truncated(_first(s, "lr_linear", "lr_inner"), s.K)
-
-
-def _weights(s: Any) -> list[tuple[float, float]]:
-    """What the lower steps of descent aggregation take of df/dy and of dg/dy."""
-    mixed = [s.mix / (t + 1) ** s.fade for t in range(s.T)]
-    return [(a * _first(s, "lr_upper", "lr_inner"), (1 - a) * s.lr_inner) for a in mixed]
-
-
-CLAIMS = {
-    "exact": Claim("x*", lambda q, s: q.x_star),
-    "unrolled": Claim("W(A^-1 (I - E^T)), E = I - lr_inner A", lambda q, s: q.W(_truncated(q, s))),
-    "cold": Claim("argmin f(x, y_T(x)), y_T from T steps at y0", lambda q, s: q.cold(s.lr_inner, s.T)),
-    "cold_cut": Claim(
-        "where df/dx + B'A^-1 (I - E^K) df/dy vanishes at y_T(x), y_T from T steps at y0",
-        lambda q, s: q.cold_cut(s.lr_inner, s.T, s.K),
-    ),
-    "aggregated": Claim(
-        "argmin f(x, y_T(x)), y_T from T steps at y0 along a_t df/dy + (1 - a_t) dg/dy, a_t = mix (t + 1)^-fade",
-        lambda q, s: q.aggregated(_weights(s)),
-    ),
-    "pessimistic": Claim(
-        "argmin of max_t f(x, y_t), t = 1..T, over x and the start of the lower loop",
-        lambda q, s: q.pessimistic(s.lr_inner, s.T, s.lr_z != 0),
-    ),
-    "neumann": Claim("W(A^-1 (I - (I - lr_linear A)^K))", lambda q, s: q.W(_series(q, s))),
-    "identity": Claim(
-        "W(scale I)", lambda q, s: q.W(float(_first(s, "scale", "lr_inner")) * torch.eye(len(q.A)).double())
-    ),
-    "shifted": Claim(
-        "W((A + rho I)^-1)",
-        lambda q, s: q.W(torch.linalg.inv(q.A + float(_first(s, "rho", "damping")) * torch.eye(len(q.A)).double())),
-    ),
-    "direct": Claim("W(0), where df/dx vanishes along y*(x)", lambda q, s: q.W(torch.zeros_like(q.A))),
-    "penalty": Claim(
-        "argmin f + c (g - min g), c = lam or gamma: x* within O(1/c)",
-        lambda q, s: q.penalised(q.A, _first(s, "lam", "gamma")),
-    ),
-    "penalty2": Claim("root of the central difference in 1/lam: x* within O(1/lam^2)", lambda q, s: q.central(s.lam)),
-    "gradient_penalty": Claim(
-        "argmin f + gamma/2 |dg/dy|^2: x* within O(1/gamma)", lambda q, s: q.penalised(q.A @ q.A, s.gamma)
-    ),
-    "moreau": Claim(
-        "argmin f + c (g - its Moreau envelope), c = c or lam, tau = gamma: x* within O(1/c)",
-        lambda q, s: q.penalised(q.moreau(s.gamma), _first(s, "c", "lam")),
-    ),
-    "value_penalty": Claim(
-        "where f and sigma/2 times the squared value gap are stationary, mu and theta regularising z and y: "
-        "x* as sigma grows and they fall",
-        lambda q, s: q.value_penalised(s.sigma, s.mu, s.theta),
-    ),
-    "direct_penalty": Claim(
-        "where df/dx vanishes along argmin f/gamma + g: W(0) within O(1/gamma)", lambda q, s: q.direct(s.gamma)
-    ),
-    "helped": Claim("where Penalty ends at fixed gamma and lam", lambda q, s: q.helped(s.gamma, s.lam)),
-    "truncated": Claim(
-        "W(A^-1 (I - E^T)) within O(lr), E = I - lr_inner A", lambda q, s: q.W(_truncated(q, s)), "floor"
-    ),
-    "exact_floor": Claim("x* within O(lr)", lambda q, s: q.x_star, "floor"),
-    "unrolled_mean": Claim(
-        "the mean of its direction is the gradient of f(x, y_T(x))", lambda q, s: q.unrolled(s.lr_inner, s.T), "mean"
-    ),
-    "neumann_mean": Claim(
-        "the mean of its direction is the Neumann series of K terms at y_T",
-        lambda q, s: q.series(s.lr_inner, s.T, _first(s, "lr_linear", "lr_inner"), s.K),
-        "every",
-    ),
-    "columns": Claim(
-        "W((C W^-1 C' + rho I)^-1), C the K chosen columns of A, W the chosen rows of C",
-        lambda q, s: q.W(q.columns(s.init(Oracle(q.problem, 0), q.problem.x0, q.problem.y0).S.tolist(), s.rho)),
-    ),
-    "columns_mean": Claim(
-        "the mean of its direction is that of df/dx + B'(C W^-1 C' + rho I)^-1 df/dy at y_T over all K columns of A",
-        lambda q, s: q.mean_of_columns(s.lr_inner, s.T, s.K, s.rho),
-        "every",
-    ),
-    "adapted": Claim(
-        "its direction is df/dx + B'D df/dy at y_T from T steps of Adam, D the derivative of the last in its gradient",
-        lambda q, s: q.adapted(s.lr_inner, s.T, s.beta),
-        "every",
-    ),
-    "averaged": Claim(
-        "argmin f(x, y(x)), y(x) that of mu f + (1 - mu) g: x* within O(mu)",
-        lambda q, s: q.averaged(s.mu),
-    ),
-    "still": Claim("x0: x never moves", lambda q, s: q.problem.x0),
-    "descent": Claim("none: f(x, y_T(x)) at its best sample never rises", lambda q, s: q.x_star, "rule"),
-    "none": Claim("none", lambda q, s: q.x_star, "rule"),
-}
 
 
 class Finding(NamedTuple):

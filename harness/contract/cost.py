@@ -15,14 +15,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bilevelbench.core.door import WORTH
 from bilevelbench.core.errors import Unsupported
-from bilevelbench.core.oracle import WORTH, Oracle
+from bilevelbench.core.oracle import Oracle
 from bilevelbench.core.problem import Problem
-from bilevelbench.core.registry import SOLVERS, knobs, make_solver, resolve
+from bilevelbench.core.registry import SOLVERS
+from bilevelbench.core.resolve import knobs, make_solver, resolve
 from bilevelbench.core.solver import require, start
 from bilevelbench.measure.memory import peak
 
-from .theory import finite_sum, quadratic
+from .quadratic import finite_sum, quadratic
 
 Range = tuple[int, int]
 

@@ -17,10 +17,11 @@ from torch import Tensor
 from bilevelbench.core.errors import Unsupported
 from bilevelbench.core.oracle import Oracle
 from bilevelbench.core.problem import Problem
-from bilevelbench.core.registry import SOLVERS, knobs, resolve
+from bilevelbench.core.registry import SOLVERS
+from bilevelbench.core.resolve import knobs, resolve
 from bilevelbench.core.solver import Solver, require, start
 
-from .theory import finite_sum, quadratic
+from .quadratic import finite_sum, quadratic
 
 MOST = 20000  # outcomes; more than a test should wait for
 UNBIASED = 1e-9  # a mean that is off by no more, in units of the step, is off by rounding

@@ -2,7 +2,8 @@
 
 calls: oracle calls per step are what the solver declares. operations: operations of torch and Python calls are those
 of a baseline, exactly. bytes: so is the peak of live bytes. floor: steps over the bare derivatives that they ask for,
-paired and interleaved; it fails only when the whole interval is over the limit.
+paired and interleaved; it fails only when the whole interval is over the limit. A layer measures what no other layer
+does, when it is asked for: a solver through all four is measured once, and nothing is kept for the next.
 
 In anybody's test suite, with pytest-benchmark:
 
@@ -28,18 +29,20 @@ import torch
 
 from bilevelbench.core.errors import RequestError
 from bilevelbench.core.problem import Problem
-from bilevelbench.core.registry import make_solver
+from bilevelbench.core.resolve import make_solver
 from bilevelbench.core.solver import Solver, require
 from bilevelbench.measure.counts import counts
 from bilevelbench.measure.memory import peak
 from bilevelbench.measure.ratio import Ratio, step_over_floor, steps_of
 
-from .cost import asked, declared
-from .theory import finite_sum, quadratic
+from .cost import Range, asked, declared
+from .quadratic import finite_sum, quadratic
 
 SCHEMA = 1
 LAYERS = ("calls", "operations", "bytes", "floor")
 STEPS = 3
+LASTING = ("calls", "own_operations", "own_bytes", "ratio")
+VERSIONED = ("operations", "python_calls", "bytes")  # kept by version
 SLACK = 1.25  # of the floor layer: the interval must lie above so many times the ratio in the baseline
 VERSION = f"torch {'.'.join(torch.__version__.split('.')[:2])}, python {'.'.join(platform.python_version_tuple()[:2])}"
 
@@ -82,22 +85,16 @@ def read(path: Path | str) -> dict[str, Any]:
     return content
 
 
-def measure(solver: Solver, *, ratio: bool = True) -> dict[str, Any]:
-    """Everything that a baseline holds of a solver."""
-    p = problem()
-    require(solver, p)
-    held = peak(p, solver)
-    made = counts(p, solver, STEPS)
-    calls = sum(asked(solver, p, STEPS), Counter[str]())
-    found: dict[str, Any] = {
-        "calls": dict(sorted(calls.items())),
-        "own_operations": made["own_operations"], "own_bytes": held["solver_bytes"],
-        "operations": made["operations"], "python_calls": made["python_calls"], "bytes": held["peak_bytes"],
-    }  # fmt: skip
-    return found | ({"ratio": round(step_over_floor(p, solver).median, 2)} if ratio else {})
-
-
-VERSIONED = ("operations", "python_calls", "bytes")
+def measure(solver: Solver, layer: str, p: Problem) -> dict[str, Any]:
+    """What a baseline holds of a solver for one layer. No layer measures what another one does."""
+    if layer == "calls":
+        return {"calls": dict(sorted(sum(asked(solver, p, STEPS), Counter[str]()).items()))}
+    if layer == "operations":
+        return {**counts(p, solver, STEPS)}
+    if layer == "bytes":
+        held = peak(p, solver)
+        return {"own_bytes": held["solver_bytes"], "bytes": held["peak_bytes"]}
+    return {"ratio": step_over_floor(p, solver)}
 
 
 def update(path: Path | str, names: list[str]) -> None:
@@ -108,8 +105,11 @@ def update(path: Path | str, names: list[str]) -> None:
         content = read(path)
     here = content["versions"].setdefault(VERSION, {})
     for name in names:
-        found = measure(make_solver(name))
-        content["solvers"][name] = {k: v for k, v in found.items() if k not in VERSIONED}
+        solver, p = make_solver(name), problem()
+        require(solver, p)
+        found = {k: v for layer in LAYERS for k, v in measure(solver, layer, p).items()}
+        found["ratio"] = round(found["ratio"].median, 2)
+        content["solvers"][name] = {k: found[k] for k in LASTING}
         here[name] = {k: found[k] for k in VERSIONED}
     path.write_text(_text(content), encoding="utf-8")
 
@@ -127,41 +127,38 @@ def _text(content: dict[str, Any]) -> str:
 
 
 def verdict(name: str, layer: str, baseline: dict[str, Any], solver: Solver | None = None) -> Verdict:
-    """One layer of one solver against a baseline. ``solver`` stands in for the one that ``name`` makes."""
+    """One layer of one solver, measured now, against a baseline. ``solver`` stands in for the one ``name`` makes."""
     solver = solver or make_solver(name)
     p = problem()
     require(solver, p)
-    if layer == "calls" and solver.calls:
-        return _calls(name, solver, p)
     if layer not in LAYERS:
         raise RequestError(f"the gate has no layer {layer!r}; choose from {', '.join(LAYERS)}")
+    if layer == "calls" and solver.calls:
+        return _as_declared(name, solver.calls, declared(solver, p), asked(solver, p))
     if name not in baseline["solvers"]:
         raise RequestError(f"the baseline does not know {name!r}; add it with `bilevelbench gate {name} --update`")
+    return judge(name, layer, measure(solver, layer, p), baseline)
+
+
+def judge(name: str, layer: str, found: dict[str, Any], baseline: dict[str, Any]) -> Verdict:
+    """What ``measure`` found for a layer against what a baseline knows of it."""
     known, here = baseline["solvers"][name], baseline["versions"].get(VERSION, {}).get(name)
     if layer == "floor":
-        limit = SLACK * known["ratio"]
-        ratio = step_over_floor(p, solver)
-        passed = ratio.low <= limit
-        return Verdict(name, layer, passed, shown(ratio), f"<= {limit:.2f}", interval=ratio, limit=limit)
-    kinds = {
-        "calls": (["calls"], ["calls"]),
-        "operations": (["operations", "python_calls"], ["own_operations"]),
-        "bytes": (["bytes"], ["own_bytes"]),
-    }[layer]
-    found = measure(solver, ratio=False)
-    which = kinds[0] if here or layer == "calls" else kinds[1]
+        limit, ratio = SLACK * known["ratio"], found["ratio"]
+        return Verdict(name, layer, ratio.low <= limit, shown(ratio), f"<= {limit:.2f}", interval=ratio, limit=limit)
+    unknown = layer != "calls" and not here
+    remark = f"no counts for {VERSION}: judged by the solver's own alone" if unknown else ""
+    which = [k for k in found if k in (LASTING if layer == "calls" or unknown else VERSIONED)]
     expected = {k: {**known, **(here or {})}[k] for k in which}
-    remark = "" if here or layer == "calls" else f"no counts for {VERSION}: judged by the solver's own alone"
     seen = {k: found[k] for k in which}
     return Verdict(name, layer, seen == expected, _words(seen), _words(expected), remark)
 
 
-def _calls(name: str, solver: Solver, p: Problem) -> Verdict:
-    bounds = declared(solver, p)
-    seen = asked(solver, p)
+def _as_declared(name: str, calls: str, bounds: dict[str, Range], seen: list[Counter[str]]) -> Verdict:
+    """The calls of every step against what the solver declares; no baseline is needed."""
     kinds = sorted(set(bounds) | {kind for step in seen for kind in step})
     passed = all(bounds.get(k, (0, 0))[0] <= step[k] <= bounds.get(k, (0, 0))[1] for step in seen for k in kinds)
-    return Verdict(name, "calls", passed, _words(dict(sorted(seen[-1].items()))), solver.calls)
+    return Verdict(name, "calls", passed, _words(dict(sorted(seen[-1].items()))), calls)
 
 
 def shown(ratio: Ratio) -> str:

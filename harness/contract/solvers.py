@@ -12,11 +12,12 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from bilevelbench.core.oracle import Oracle
 from bilevelbench.core.problem import Problem, box
-from bilevelbench.core.registry import make_solver
+from bilevelbench.core.resolve import make_solver
 from bilevelbench.core.solver import require, start
 
 from .cost import asked, declared
-from .theory import finite_sum, quadratic
+from .quadratic import finite_sum, quadratic
+from .rounding import same
 
 STEPS = 4
 
@@ -53,7 +54,7 @@ def _tensors(state: Any) -> list[Tensor]:
     return [leaf for leaf in tree_leaves(state) if isinstance(leaf, Tensor)]
 
 
-def _same(one: Any, other: Any) -> bool:
+def _unchanged(one: Any, other: Any) -> bool:
     pairs = zip(tree_leaves(one), tree_leaves(other), strict=True)
     return all(torch.equal(a, b) if isinstance(a, Tensor) else a == b for a, b in pairs)
 
@@ -69,9 +70,9 @@ def step_is_pure(target: str) -> None:
     kept = tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, state)
     oracle.begin(1)
     once = solver.step(oracle, state)
-    assert _same(state, kept), "step changes the state that it is given; it must return a new one"
+    assert _unchanged(state, kept), "step changes the state that it is given; it must return a new one"
     oracle.begin(1)
-    assert _same(once, solver.step(oracle, state)), "step gives two results for one state; it must be pure"
+    assert same(once, solver.step(oracle, state)), "step gives two results for one state; it must be pure"
 
 
 def first_state_is_the_start(target: str) -> None:
@@ -131,7 +132,7 @@ def resuming_equals_never_stopping(target: str) -> None:
     problem = _quadratic()
     whole = _run(target, problem, steps=4)
     resumed = _run(target, problem, steps=2, first=2, state=whole[2])
-    assert _same(whole[-1], resumed[-1]), "two steps, a new oracle and two steps differ from four steps"
+    assert same(resumed[-1], whole[-1]), "two steps, a new oracle and two steps differ from four steps"
 
 
 class _Watched(Oracle):
@@ -144,9 +145,9 @@ class _Watched(Oracle):
         if name not in {"f", "g", "df", "df_x", "df_y", "dg", "dg_x", "dg_y", "d2g", "d2g_xy", "d2g_yy"}:
             return method
 
-        def watched(x: Tensor, y: Tensor, *rest: Tensor) -> Any:
+        def watched(x: Tensor, y: Tensor, *rest: Any, **named: Any) -> Any:
             self.asked.append((x, y))
-            return method(x, y, *rest)
+            return method(x, y, *rest, **named)
 
         return watched
 

@@ -109,56 +109,32 @@ class Meter:
         """How often each was asked."""
         return {asked: n for asked, counter in self._ticks.items() if (n := value_of(counter))}
 
-    def over_data(self, name: str, fn: Callable[..., Any], n: int) -> Callable[..., Any]:
+    def over_data(self, name: str, fn: Callable[..., Any], n: int, *like: Tensor) -> Callable[..., Any]:
         """f or g, counted: of ``rows`` indices, or of all ``n``."""
         ticks = self._ticks
 
-        def metered(x: Tensor, y: Tensor, rows: Tensor | None = None) -> Any:
-            try:
-                if rows is None:
-                    next(ticks[name, n])
-                    return fn(x, y)
-                next(ticks[name, rows.numel()])
-                return fn(x, y, rows)
-            except BaseException as error:
-                if rows is None or (rows.numel() and int(rows.min()) >= 0 and int(rows.max()) < n):
-                    blame(error, x, y)
-                raise
-
-        return metered
-
-    def plain(self, name: str, fn: Callable[..., Any]) -> Callable[..., Any]:
-        """Any other function, counted."""
-        ticks = self._ticks
-
-        def metered(*points: Tensor) -> Any:
-            next(ticks[name, None])
-            try:
-                return fn(*points)
-            except BaseException as error:
-                blame(error, *points)
-                raise
-
-        return metered
-
-
-def metered(problem: Problem, meter: Meter) -> Problem:
+        def metered(problem: Problem, meter: Meter) -> Problem:
     """The problem with functions that count themselves."""
+    x, y = problem.x0, problem.y0
     made: dict[str, Any] = {
-        "f": meter.over_data("f", problem.f, problem.n_f), "g": meter.over_data("g", problem.g, problem.n_g)
-    }  # fmt: skip
+        "f": meter.over_data("f", problem.f, problem.n_f, x, y),
+        "g": meter.over_data("g", problem.g, problem.n_g, x, y),
+    }
     for name in METERED[2:]:
         if (fn := getattr(problem, name)) is not None:
-            made[name] = meter.plain(name, fn)
+            like = {"y_star": (x,), "project_x": (x,), "project_y": (y,), "references": ()}.get(name, (x, y))
+            made[name] = meter.plain(name, fn, *like)
     return dataclasses.replace(problem, **made)
 
 
-def blame(error: BaseException, *points: Any) -> None:
+def blame(error: BaseException, points: tuple[Any, ...], like: tuple[Tensor, ...]) -> None:
     """Mark what a problem's function raised at points that it must take (``fault = "problem"``)."""
     try:
-        kind = points[0].dtype
-        sound = all(point.dtype == kind and point.ndim == 1 and bool(torch.isfinite(point).all()) for point in points)
-    except Exception:  # no points at all
+        sound = all(
+            point.shape == one.shape and point.dtype == one.dtype and bool(torch.isfinite(point).all())
+            for point, one in zip(points, like, strict=True)
+        )
+    except Exception:  # they are no tensors, or of another number
         sound = False
     if sound and not hasattr(error, "fault"):
         error.fault = "problem"  # type: ignore[attr-defined]

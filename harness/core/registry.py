@@ -7,62 +7,24 @@ registered by naming it: ``path/to/file.py`` or, where it holds several, ``path/
 
 from __future__ import annotations
 
-import ast
 import dataclasses
-import difflib
 import importlib
 import importlib.metadata
 import importlib.util
 import inspect
 import pkgutil
 import sys
-import typing
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
-from .draw import Draw
-from .errors import RequestError, Unsupported
+from .errors import RequestError
 from .problem import Problem
-from .solver import ATTRIBUTES, Point, Solver, check_fields, check_knob
+from .solver import ATTRIBUTES, Point, check_fields
+from .spec import Spec, suggest
 
 T = TypeVar("T")
-
-
-class Spec(NamedTuple):
-    """A name and the arguments given to it, as in ``bome(lr=0.05, T=10)``. ``file`` is the loose file's path, or ''."""
-
-    name: str
-    arguments: dict[str, Any]
-    file: str = ""
-
-    def __str__(self) -> str:
-        target = f"{self.file}:{self.name}" if self.file else self.name
-        arguments = ",".join(f"{k}={v!r}" for k, v in self.arguments.items())
-        return (f"{target}({arguments})" if arguments else target).replace(", ", ",")
-
-
-def parse(text: str) -> Spec:
-    """Read ``name``, ``name(knob=value, ...)``, ``file.py`` or ``file.py:name(...)``. Values are Python literals."""
-    target, bracket, rest = text.strip().partition("(")
-    try:
-        call = ast.parse(f"f({rest}" if bracket else "f()", mode="eval").body
-        if not isinstance(call, ast.Call) or call.args or any(k.arg is None for k in call.keywords):
-            raise ValueError
-        arguments = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
-        if len(arguments) < len(call.keywords):  # a knob given twice
-            raise ValueError
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        raise RequestError(
-            f"{text!r} cannot be read; write a name with knobs as Python literals, such as 'bome(lr=0.05, T=10)'"
-        ) from None
-    file, colon, name = target.strip().rpartition(":")
-    if colon and file.endswith(".py"):
-        return Spec(name, arguments, file)
-    if target.strip().endswith(".py"):
-        return Spec("", arguments, target.strip())
-    return Spec(target.strip(), arguments)
 
 
 @dataclass
@@ -138,13 +100,6 @@ SOLVERS = Registry("solver")
 PROBLEMS = Registry("problem")
 
 
-def suggest(name: str, known: typing.Iterable[str]) -> str:
-    """'did you mean ...?' with the nearest of the known names, or all of them."""
-    known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    return f"did you mean {' or '.join(near)}?" if near else f"choose from {', '.join(known)}"
-
-
 def load_file(path: Path) -> None:
     """Import a loose file under a name of its own. What it raises is one sentence."""
     if not path.is_file():
@@ -206,54 +161,3 @@ def problem(name: str, version: int = 1, shows: str = "") -> Callable[[Callable[
         return build
 
     return register
-
-
-def knobs(entry: Entry) -> dict[str, tuple[Any, Any]]:
-    """The knobs of a solver or a problem with their (type, default)."""
-    target = entry.make
-    hints = typing.get_type_hints(target)
-    parameters = list(inspect.signature(target).parameters.values())
-    if not inspect.isclass(target):
-        parameters = parameters[1:]  # rng
-    return {p.name: (hints.get(p.name, Any), p.default) for p in parameters}
-
-
-def _arguments(registry: Registry, spec: Spec, entry: Entry) -> dict[str, Any]:
-    known = knobs(entry)
-    for knob in spec.arguments:
-        if knob not in known:
-            raise RequestError(f"{registry.kind} {entry.name} has no knob {knob!r}; {suggest(knob, known)}")
-    given = {k: check_knob(entry.name, k, known[k][0], v) for k, v in spec.arguments.items()}
-    return {k: given.get(k, default) for k, (_, default) in known.items()}
-
-
-def resolve(registry: Registry, text: str) -> tuple[Entry, Spec]:
-    """The entry that a text names, and the spec with every knob spelled out: equal specs are equal things."""
-    spec = parse(text)
-    entry = registry.entry(spec)
-    full = Spec(entry.name, _arguments(registry, spec, entry), str(entry.file) if spec.file else "")
-    if registry is SOLVERS:
-        entry.make(**full.arguments)  # refuses impossible values
-    return entry, full
-
-
-def make_solver(text: str) -> Solver:
-    """The solver that a text such as ``bome(lr=0.05)`` names."""
-    entry, spec = resolve(SOLVERS, text)
-    made: Solver = entry.make(**spec.arguments)
-    return made
-
-
-def build_problem(text: str, rng: Draw) -> Problem:
-    """The problem that a text such as ``quadratic(kappa=10)`` names, on the device and in the dtype of ``rng``."""
-    entry, spec = resolve(PROBLEMS, text)
-    try:
-        made: Problem = entry.make(rng, **spec.arguments)
-    except (RequestError, Unsupported):
-        raise
-    except (TypeError, ValueError) as error:
-        raise RequestError(f"{spec}: {error}") from error
-    if not isinstance(made, Problem):
-        raise RequestError(f"{spec}: the function answers {made!r:.60}, not a Problem; does it lack its return?")
-    start = {k: getattr(made, k).to(rng.device, rng.dtype) for k in ("x0", "y0")}
-    return dataclasses.replace(made, **start)

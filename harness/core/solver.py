@@ -44,7 +44,7 @@ class Solver(Protocol):
     derivatives it asks the oracle for. needs: what a problem must offer (see ``NEEDS``). handles: constraints that it
     knows what to do with ("h_f", "h_g"). calls: what one step asks of the oracle, such as "T dg_y, df, K-1 d2g_yy"
     (see ``contract.cost``). memory: what a step holds beyond x, y and the answer in hand, in copies of y, such as
-    "1" or "T". certificate: what theory says of its limit on a quadratic (see ``contract.certificates``), and
+    "1" or "T". certificate: what theory says of its limit on a quadratic (see ``contract.claims``), and
     ``certified`` the settings under which that is checked. biased: why the mean of a step over all minibatches is not
     the step with all rows; empty where it is. unverified: why it could not be checked against its paper
     or an independent implementation; empty where it was.

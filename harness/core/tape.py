@@ -132,13 +132,9 @@ class TapedOracle(Oracle):
         self.begin(step)
         self._tape = tape
 
-    def draw_f(self, size: int) -> Tensor:
-        """A minibatch of f."""
-        return self._tape.feed(Drawn("draw_f", (size,)), lambda: Oracle.draw_f(self, size))
-
-    def draw_g(self, size: int) -> Tensor:
-        """A minibatch of g."""
-        return self._tape.feed(Drawn("draw_g", (size,)), lambda: Oracle.draw_g(self, size))
+    def _draw(self, stream: str, n: int, size: int, device: torch.device) -> Tensor:
+        drawn = Drawn(f"draw_{stream}", (size,))
+        return self._tape.feed(drawn, lambda: Oracle._draw(self, stream, n, size, device))
 
     def normal(self, n: int) -> Tensor:
         """A normal vector."""

@@ -18,7 +18,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.preprocessing import normalize
 
 from bilevelbench import RequestError, Unsupported
-from bilevelbench.core.registry import suggest
+from bilevelbench.core.spec import suggest
 
 from . import cache
 from .formats import Messages, Resized, read_idx

@@ -21,12 +21,14 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from bilevelbench.core import derive
+from bilevelbench.core.door import WORTH
 from bilevelbench.core.meter import FUNCTION, Counts, Meter, Tally, metered, value_of
-from bilevelbench.core.oracle import WORTH, Oracle
+from bilevelbench.core.oracle import Oracle
 from bilevelbench.core.problem import Problem
 from bilevelbench.core.solver import Point, Solver, start, stretch
 
 from . import hook
+from .intact import Intact
 from .marks import Foul, pack, read, unpack
 from .seal import Seal
 from .watcher import Watcher, watched_problem
@@ -65,23 +67,24 @@ def replay(
 class _Watched(Oracle):
     """An oracle that opens and closes the door, and looks at who comes in."""
 
-    def __init__(self, problem: Problem, seed: int, tally: Tally, watcher: Watcher) -> None:
+    def __init__(self, problem: Problem, seed: int, tally: Tally, watcher: Watcher, intact: Intact) -> None:
         super().__init__(problem, seed, derive, tally)
-        self._watcher = watcher
-        self.check: Callable[[], str] = str
+        self._watcher, self._intact = watcher, intact
 
     def __getattribute__(self, name: str) -> Any:
         method = super().__getattribute__(name)
         if name not in WORTH:
             return method
         watcher: Watcher = super().__getattribute__("_watcher")
-        check = super().__getattribute__("check")
+        intact: Intact = super().__getattribute__("_intact")
 
         def answered(*arguments: Any, **named: Any) -> Any:
             if watcher.open:  # a question that the oracle asks itself
                 return method(*arguments, **named)
-            if said := _odd((*arguments, *named.values())) or check():
+            if said := _odd((*arguments, *named.values())):
                 raise Foul(said)
+            if said := intact.answering():
+                raise Foul(f"the solver changed {said} while the oracle is asked")
             watcher.open = True
             try:
                 with torch._C._DisableTorchDispatch():
@@ -110,6 +113,7 @@ class _Audit:
         self, problem: Problem, solver: Solver, seed: int, states: Path, data: Sequence[Tensor], close: dict[Any, float]
     ) -> None:
         hook.install()
+        self._intact = Intact()
         self._problem, self._codes = watched_problem(problem)
         self._solver, self._seed, self._states, self._close = solver, seed, states, close
         self._watcher = Watcher(problem, self._codes, data, _file(solver))
@@ -140,9 +144,8 @@ class _Audit:
 
     def _compare(self, window: tuple[int, int], work: Callable[[Oracle], Any], words: str) -> Any:
         tally, meter, watcher = Tally(), Meter(), self._watcher
-        oracle = _Watched(metered(self._problem, meter), self._seed, tally, watcher)
-        seal = Seal(oracle, tally, meter, None)
-        oracle.check = seal.intact.answering
+        oracle = _Watched(metered(self._problem, meter), self._seed, tally, watcher, self._intact)
+        seal = Seal(oracle, tally, meter, self._intact)
         before = value_of(self._entered)
         with watcher:
             state = work(oracle)

@@ -22,6 +22,7 @@ import os
 import site
 import sys
 import sysconfig
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -124,7 +125,7 @@ def _words(event: str) -> Words | None:
 
 def _at_work() -> str:
     """Where the solver is at work, or ''."""
-    frame: Any = sys._getframe(2)
+    frame: Any = sys._getframe(3)
     while frame is not None:
         code = frame.f_code
         if code in CALLERS:
@@ -147,6 +148,15 @@ def noted() -> str:
     return found
 
 
+def _refuse(event: str, said: str) -> None:
+    """Raise ``Refused``, and note it, where a solver is at work."""
+    where = _at_work()
+    if where and (event in IMPORTING or where != CALLERS[load_file.__code__]):
+        sentence = f"{where} it {said}, which is not for a solver to do"
+        _noted.append(sentence)
+        raise Refused(sentence)
+
+
 def _hook() -> Callable[[str, tuple[Any, ...]], None]:
     looking = False  # what we look at ourselves would tell us, too
 
@@ -156,16 +166,23 @@ def _hook() -> Callable[[str, tuple[Any, ...]], None]:
             return
         looking = True
         try:
-            said = words(event, arguments)
-            where = _at_work() if said else ""
+            if said := words(event, arguments):
+                _refuse(event, said)
         finally:
             looking = False
-        if where and (event in IMPORTING or where != CALLERS[load_file.__code__]):
-            sentence = f"{where} it {said}, which is not for a solver to do"
-            _noted.append(sentence)
-            raise Refused(sentence)
 
     return hook
+
+
+def _threads() -> None:
+    """Python 3.11 does not tell of threads; those of ``threading`` are refused here."""
+    begin = threading._start_new_thread  # type: ignore[attr-defined]
+
+    def start_new_thread(*arguments: Any) -> Any:
+        _refuse("_thread.start_new_thread", "starts a thread")
+        return begin(*arguments)
+
+    threading._start_new_thread = start_new_thread  # type: ignore[attr-defined]
 
 
 @functools.cache
@@ -173,3 +190,5 @@ def install() -> None:
     """Be told from now on."""
     sys.dont_write_bytecode = True  # what is imported within a step writes no files
     sys.addaudithook(_hook())
+    if hasattr(threading, "_start_new_thread"):
+        _threads()

@@ -1,4 +1,4 @@
-"""What a run must find as it left it, look by look: our code and torch's, the oracle, threads, children, settings."""
+"""What a run must find as it left it, look by look: our code and torch's, settings, threads and child processes."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bilevelbench.core import derive
 from bilevelbench.core.oracle import Oracle
 
-MOVING = ("_step", "_drawn", "check")  # what changes in an oracle
 ROOMS = ("bilevelbench.core.", "bilevelbench.measure.", "bilevelbench.store.", "bilevelbench.run.")
 TORCH: tuple[tuple[Any, tuple[str, ...]], ...] = (
     (torch.autograd, ("grad", "backward", "Function")),
@@ -28,19 +28,34 @@ TORCH: tuple[tuple[Any, tuple[str, ...]], ...] = (
 )
 
 
-class Strays:
-    """Threads and child processes that were not there before: make one before a solver's file is imported."""
+class Intact:
+    """A picture of code, settings, threads and child processes. Make it before a solver's file is imported."""
 
     def __init__(self) -> None:
-        self._threads, self._children = _thread._count(), _children()
+        self._torch = [entry for place, names in TORCH for entry in _entries(place, names)]
+        self._ours: list[Entry] = []
+        for name, module in list(sys.modules.items()):
+            if name.startswith(ROOMS) and module is not None:
+                entries = _entries(module)
+                classes = [v for *_, v in entries if isinstance(v, type) and v.__module__ == name]
+                self._ours += [*entries, *(entry for cls in classes for entry in _entries(cls))]
+        self._engine = [*self._torch, *_entries(derive), *_entries(Oracle)]
+        self._settings, self._threads, self._children = _settings(), _thread._count(), _children()
 
-    def found(self) -> str:
-        """What is left running, in words, or ''."""
+    def answering(self) -> str:
+        """What was changed of the code that the eager engine answers with, or ''. It takes a few microseconds."""
+        return _changed(self._engine)
+
+    def changed(self) -> str:
+        """What was changed, set or left running, in words, or ''."""
+        if name := _changed(self._torch) or _changed(self._ours):
+            return f"changed {name}"
+        for name, now in _settings().items():
+            if now != self._settings[name]:
+                return f"set torch's {name} to {now} (it was {self._settings[name]})"
         if _thread._count() > self._threads:
             return "left a thread running"
-        if _children() - self._children:
-            return "left another process running"
-        return ""
+        return "left another process running" if _children() - self._children else ""
 
 
 def _children() -> set[str]:
@@ -52,46 +67,6 @@ def _children() -> set[str]:
         except OSError:  # a thread that has just ended
             continue
     return found
-
-
-class Intact:
-    """A picture of code and settings, taken before a solver's first line runs in a run."""
-
-    def __init__(self, oracle: Oracle, strays: Strays | None = None) -> None:
-        self._strays = strays or Strays()
-        self._oracle = oracle, dict(vars(oracle))
-        self._answering = [entry for place, names in TORCH for entry in _entries(place, names)]
-        self._all = list(self._answering)
-        for name, module in list(sys.modules.items()):
-            if name.startswith(ROOMS) and module is not None:
-                entries = _entries(module)
-                self._all += entries
-                classes = [v for *_, v in entries if isinstance(v, type) and v.__module__ == name]
-                self._all += [entry for cls in classes for entry in _entries(cls)]
-                if name == oracle._engine.__class__.__module__ or module is oracle._engine:
-                    self._answering += entries
-        self._settings = _settings()
-
-    def answering(self) -> str:
-        """What was changed of the code that answers are worked out with, or ''. It takes few microseconds."""
-        return _changed(self._answering) or self._of_oracle()
-
-    def changed(self) -> str:
-        """What was changed, started or set, or ''."""
-        if name := _changed(self._all):
-            return f"changed {name}"
-        if name := self._of_oracle():
-            return f"changed {name}"
-        for name, now in _settings().items():
-            if now != self._settings[name]:
-                return f"set torch's {name} to {now} (it was {self._settings[name]})"
-        return self._strays.found()
-
-    def _of_oracle(self) -> str:
-        oracle, kept = self._oracle
-        now = vars(oracle)
-        other = (k for k in {**kept, **now} if k not in MOVING and now.get(k) is not kept.get(k))
-        return next((f"the oracle's {k}" for k in other), "")
 
 
 Entry = tuple[Any, str, Any]  # a module or class, a name in it, and what it stands for

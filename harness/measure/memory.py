@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from bilevelbench.core.oracle import WORTH, Oracle
+from bilevelbench.core.door import WORTH
+from bilevelbench.core.oracle import Oracle
 from bilevelbench.core.problem import Problem
 from bilevelbench.core.solver import Solver, start
 
@@ -81,7 +82,7 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call, unused-igno
             self._inside_live -= size
 
 
-class _Door(Oracle):
+class _Followed(Oracle):
     """An oracle that tells the tracker when an answer is being worked out."""
 
     def __init__(self, problem: Problem, seed: int, tracker: LiveBytes) -> None:
@@ -94,12 +95,12 @@ class _Door(Oracle):
             return method
         tracker: LiveBytes = super().__getattribute__("_tracker")
 
-        def answered(*arguments: Any) -> Any:
+        def answered(*arguments: Any, **named: Any) -> Any:
             if tracker.inside:  # a question that the oracle asks itself
-                return method(*arguments)
+                return method(*arguments, **named)
             tracker.inside = True
             try:
-                return method(*arguments)
+                return method(*arguments, **named)
             finally:
                 tracker.leave()
 
@@ -123,7 +124,7 @@ def peak(problem: Problem, solver: Solver, seed: int = 0, steps: int = 2) -> dic
         torch.cuda.reset_peak_memory_stats(device)
         allocated = torch.cuda.memory_allocated(device)
     with LiveBytes() as tracker:
-        oracle = _Door(problem, seed, tracker)
+        oracle = _Followed(problem, seed, tracker)
         state = start(solver, problem, oracle)
         for k in range(steps):
             oracle.begin(k)

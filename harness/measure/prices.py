@@ -17,7 +17,8 @@ from torch import Tensor
 
 from bilevelbench.core import derive
 from bilevelbench.core.derive import Derivatives
-from bilevelbench.core.oracle import WORTH, Oracle
+from bilevelbench.core.door import WORTH
+from bilevelbench.core.oracle import Oracle
 from bilevelbench.core.problem import Problem
 from bilevelbench.core.solver import Solver, State, start
 
@@ -44,9 +45,10 @@ class Recording(Oracle):
         if not WORTH.get(name):
             return method
 
-        def recorded(*arguments: Any) -> Any:
-            self.asked.append((name, arguments))
-            return method(*arguments)
+        def recorded(*arguments: Any, rows: Tensor | None = None) -> Any:
+            given = tuple(part for part in (*arguments, rows) if part is not None)  # an f without rows takes no None
+            self.asked.append((name, given))
+            return method(*given)
 
         return recorded
 

@@ -6,25 +6,30 @@ from bilevelbench.core.meter import Meter, Tally, difference, less
 from bilevelbench.core.oracle import Oracle
 
 from . import hook
-from .intact import Intact, Strays
+from .intact import Intact
 from .marks import Foul
+
+MOVING = ("_step", "_drawn")  # what changes in an oracle
 
 
 class Seal:
     """The checks of one run. Both methods raise ``Foul`` with a sentence that says what was found."""
 
-    def __init__(self, oracle: Oracle, tally: Tally, meter: Meter | None, strays: Strays | None) -> None:
-        self._tally, self._meter = tally, meter
-        self.intact = Intact(oracle, strays)
+    def __init__(self, oracle: Oracle, tally: Tally, meter: Meter | None, intact: Intact) -> None:
+        self._oracle, self._tally, self._meter, self._intact = oracle, tally, meter, intact
+        self._parts = dict(vars(oracle))
         self._counts = tally.read()
-        hook.noted()
+        hook.noted()  # what was refused to somebody else
 
     def look(self) -> None:
         """Right after steps."""
         if said := hook.noted():
             raise Foul(said)
-        if said := self.intact.changed():
+        if said := self._intact.changed():
             raise Foul(f"the solver {said}")
+        now = vars(self._oracle)
+        if other := [k for k in {**self._parts, **now} if k not in MOVING and now.get(k) is not self._parts.get(k)]:
+            raise Foul(f"the solver changed the oracle's {other[0]}")
         counts = self._tally.read()
         if any(n > counts.get(answer, 0) for answer, n in self._counts.items()):
             raise Foul("the oracle's counters were put back")
@@ -35,8 +40,7 @@ class Seal:
     def between(self) -> None:
         """Right before steps: nothing was asked since the last look."""
         if asked := less(self._tally.read(), self._counts):
-            raise Foul(
-                f"the oracle was asked ({', '.join(sorted({kind for kind, *_ in asked}))}) after a step was over"
-            )
+            kinds = ", ".join(sorted({kind for kind, *_ in asked}))
+            raise Foul(f"the oracle was asked for {kinds} after a step was over")
         if self._meter and (said := difference(self._tally, self._meter)):
             raise Foul(f"after a step was over, {said}")

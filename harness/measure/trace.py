@@ -14,9 +14,10 @@ from torch.utils._pytree import tree_leaves
 from bilevelbench.core import derive
 from bilevelbench.core import meter as meters
 from bilevelbench.core.derive import Derivatives
+from bilevelbench.core.door import total
 from bilevelbench.core.errors import Unsupported
 from bilevelbench.core.meter import Meter, Tally, metered
-from bilevelbench.core.oracle import Oracle, total
+from bilevelbench.core.oracle import Oracle
 from bilevelbench.core.problem import Problem
 from bilevelbench.core.solver import Solver, State, start, stretch
 from bilevelbench.store.schema import FINAL, Row
@@ -24,7 +25,7 @@ from bilevelbench.store.schema import FINAL, Row
 from . import hook
 from .budget import Budget, looks
 from .clock import COMPILE, INIT, JUDGE, OVERHEAD, Stopwatch
-from .intact import Strays
+from .intact import Intact
 from .marks import Foul, Marks, pack
 from .seal import Seal
 
@@ -44,7 +45,7 @@ class Diverged(Exception):
 def trace(
     problem: Problem, solver: Solver, seed: int, budget: Budget, judge: Judgement, watch: Stopwatch, iterates: bool,
     derivatives: Derivatives = derive, meter: Meter | None = None, marks: Marks | None = None,
-    strays: Strays | None = None,
+    intact: Intact | None = None,
 ) -> Iterator[Row]:  # fmt: skip
     """Run a solver on a problem and yield one row per look; the last row has a final status.
 
@@ -53,10 +54,10 @@ def trace(
     it SystemExit) is the solver's, what the problem's functions raise at sound points, and judging, is the problem's.
 
     With a ``meter``, what the problem was asked must be what the oracle accounts for, look by look: for engines that
-    ask at every answer (eager, functional). ``marks``: where states are kept for the audit. ``strays``: the threads and
-    children that were there before the solver's file was imported, by default those there now.
+    ask at every answer (eager, functional). ``marks``: where states are kept for the audit. ``intact``: how
+    everything was before the solver's file was imported, by default as it is now.
     """
-    run = _Run(problem, solver, seed, derivatives, meter, marks, strays, watch)
+    run = _Run(problem, solver, seed, derivatives, meter, marks, intact, watch)
     row = run.first(judge, iterates)
     schedule, ended_by = looks(), ""
     while row.status not in FINAL:
@@ -76,14 +77,14 @@ class _Run:
 
     def __init__(
         self, problem: Problem, solver: Solver, seed: int, derivatives: Derivatives, meter: Meter | None,
-        marks: Marks | None, strays: Strays | None, watch: Stopwatch,
+        marks: Marks | None, intact: Intact | None, watch: Stopwatch,
     ) -> None:  # fmt: skip
         hook.install()
         self.step, self.init = 0, (0.0, 0)
         self._problem, self._solver, self._marks, self._watch = problem, solver, marks, watch
         self._tally = Tally()
         self._oracle = Oracle(metered(problem, meter or Meter()), seed, derivatives, self._tally)
-        self._seal = Seal(self._oracle, self._tally, meter, strays)
+        self._seal = Seal(self._oracle, self._tally, meter, intact or Intact())
         self._state: Any = None
 
     def first(self, judge: Judgement, iterates: bool) -> Row:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _posixsubprocess
+import _thread
 import dataclasses
 import signal
 import sys
@@ -25,7 +26,7 @@ Codes = dict[Any, str]  # the problem's own code, with the name of the function 
 FORBIDDEN: dict[Any, str] = {
     sys.getprofile: "it looks for the harness's profile", sys.gettrace: "it looks for the harness's trace",
     signal.signal: "it sets a signal handler", signal.setitimer: "it sets a timer",
-    _posixsubprocess.fork_exec: "it starts another process",
+    _thread.start_new_thread: "it starts a thread", _posixsubprocess.fork_exec: "it starts another process",
 }  # fmt: skip
 DEEPEST = 6  # of what a function's closure holds
 

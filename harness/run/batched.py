@@ -16,12 +16,13 @@ import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from bilevelbench.core.door import total
 from bilevelbench.core.draw import Draw
 from bilevelbench.core.errors import Unsupported
-from bilevelbench.core.oracle import Oracle, total
+from bilevelbench.core.oracle import Oracle
 from bilevelbench.core.problem import Problem
-from bilevelbench.core.registry import build_problem, make_solver
-from bilevelbench.core.solver import Point, Solver, require, start
+from bilevelbench.core.resolve import build_problem, make_solver
+from bilevelbench.core.solver import Point, Solver, require, start, stretch
 from bilevelbench.core.tape import Drawn
 from bilevelbench.core.traced import Recording, Run, Traced, flatten, record, unflatten
 from bilevelbench.measure.budget import Budget, looks
@@ -55,13 +56,8 @@ class Oracles(Oracle):
         next(self._ticks[method, None, 0])
         return torch.stack([getattr(oracle, method)(argument) for oracle in self.each])
 
-    def draw_f(self, size: int) -> Tensor:
-        """A minibatch of f for each seed."""
-        return self._stacked("draw_f", size)
-
-    def draw_g(self, size: int) -> Tensor:
-        """A minibatch of g for each seed."""
-        return self._stacked("draw_g", size)
+    def _draw(self, stream: str, n: int, size: int, device: torch.device) -> Tensor:
+        return self._stacked(f"draw_{stream}", size)
 
     def normal(self, n: int) -> Tensor:
         """A normal vector for each seed."""
@@ -148,7 +144,8 @@ def trace_together(
     budget: Budget, judges: Sequence[Judgement], iterates: bool,
 ) -> Iterator[list[Row | None]]:  # fmt: skip
     """The rows of all seeds, look by look, as ``trace`` gives them for each, without seconds; None after the last."""
-    o, together, watch = Oracles(problems, seeds), Together(solver, problems, data), Stopwatch(lambda: None)
+    o, watch = Oracles(problems, seeds), Stopwatch(lambda: None)
+    together: Any = Together(solver, problems, data)
     last = [Row(0) for _ in seeds]
 
     def look_at(state: Any, step: int, ended_by: str) -> list[Row | None]:
@@ -169,15 +166,14 @@ def trace_together(
 
     try:
         state = together.start(o)
-        schedule, step, ended_by = looks(), 0, budget.spent(0, 0.0, 0)
+        schedule, step, init = looks(), 0, (0.0, total(o.calls))
+        ended_by = budget.spent(0, 0.0, total(o.calls), init)
         yield look_at(state, 0, ended_by)
         while not ended_by:
-            look = min(next(schedule), step + budget.room(step, 0.0, total(o.calls)))
-            for k in range(step, look):
-                o.begin(k)
-                state = together.step(o, state)
+            look = min(next(schedule), step + budget.room(step, 0.0, total(o.calls), init))
+            state = stretch(together, o, state, step, look)
             step = look
-            ended_by = budget.spent(step, 0.0, total(o.calls))
+            ended_by = budget.spent(step, 0.0, total(o.calls), init)
             yield look_at(state, step, ended_by)
     except BaseException as error:
         if isinstance(error, GeneratorExit):

@@ -7,7 +7,9 @@ from typing import Any
 import torch
 
 from bilevelbench.core.problem import Picture, Problem
-from bilevelbench.core.registry import PROBLEMS, SOLVERS, knobs, parse, resolve
+from bilevelbench.core.registry import PROBLEMS, SOLVERS
+from bilevelbench.core.resolve import knobs, resolve
+from bilevelbench.core.spec import parse
 
 MOST_ITERATES = 1000  # variables; beyond that --iterates keeps none
 GRID = 61  # points along each side of a picture's level sets

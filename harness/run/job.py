@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from bilevelbench.core.registry import PROBLEMS, SOLVERS, Spec, resolve
+from bilevelbench.core.registry import PROBLEMS, SOLVERS
+from bilevelbench.core.resolve import resolve
+from bilevelbench.core.spec import Spec
 from bilevelbench.store.schema import RunKey
 
 

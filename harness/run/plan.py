@@ -10,7 +10,7 @@ import torch
 
 from bilevelbench.core.draw import Draw
 from bilevelbench.core.errors import RequestError, Unsupported
-from bilevelbench.core.registry import build_problem
+from bilevelbench.core.resolve import build_problem
 from bilevelbench.measure.env import source_digest
 from bilevelbench.store.journal import read
 from bilevelbench.store.schema import CUT, RunKey

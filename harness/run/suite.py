@@ -14,7 +14,7 @@ from typing import Any
 
 from bilevelbench.core.engines import ENGINES
 from bilevelbench.core.errors import RequestError
-from bilevelbench.core.registry import suggest
+from bilevelbench.core.spec import suggest
 
 DTYPES = ("float32", "float64")
 SUITES = files("bilevelbench.suites")

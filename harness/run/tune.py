@@ -35,12 +35,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bilevelbench.core.door import total
 from bilevelbench.core.draw import Draw
 from bilevelbench.core.errors import RequestError
-from bilevelbench.core.oracle import Oracle, total
+from bilevelbench.core.oracle import Oracle
 from bilevelbench.core.problem import Problem
-from bilevelbench.core.registry import SOLVERS, Spec, build_problem, knobs, make_solver
+from bilevelbench.core.registry import SOLVERS
+from bilevelbench.core.resolve import build_problem, knobs, make_solver
 from bilevelbench.core.solver import Solver, require, start
+from bilevelbench.core.spec import Spec
 from bilevelbench.measure.budget import Budget
 from bilevelbench.measure.judge import Judge
 
@@ -92,6 +95,7 @@ def last_two(problem: Problem, solver: Solver, seed: int, calls: int) -> list[tu
     """(x, y) where the budget ends, and one step later."""
     oracle, budget = Oracle(problem, seed), Budget(calls=calls)
     state, step = start(solver, problem, oracle), 0
+    init = 0.0, total(oracle.calls)
     points: list[tuple[Tensor, Tensor]] = []
     while len(points) < 2:
         oracle.begin(step)
@@ -99,7 +103,7 @@ def last_two(problem: Problem, solver: Solver, seed: int, calls: int) -> list[tu
         step += 1
         if step % 100 == 0 and not bool(torch.isfinite(state.x).all()):
             raise ArithmeticError("x is not finite")
-        if points or budget.spent(step, 0.0, total(oracle.calls)):
+        if points or budget.spent(step, 0.0, total(oracle.calls), init):
             points.append((state.x, state.y))
     return points
 

@@ -17,7 +17,8 @@ from bilevelbench.core import engines
 from bilevelbench.core.draw import Draw
 from bilevelbench.core.meter import Meter
 from bilevelbench.core.problem import Problem
-from bilevelbench.core.registry import PROBLEMS, SOLVERS, build_problem, make_solver
+from bilevelbench.core.registry import PROBLEMS, SOLVERS
+from bilevelbench.core.resolve import build_problem, make_solver
 from bilevelbench.core.solver import Solver, require
 from bilevelbench.measure.budget import Budget
 from bilevelbench.measure.clock import Stopwatch, drain, self_check

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 from bilevelbench.contract import gate as gates
 from bilevelbench.core import derive
-from bilevelbench.core.registry import make_solver
+from bilevelbench.core.resolve import make_solver
 from bilevelbench.measure.prices import answer, questions
 from tests.perf.test_gate import BASELINE, ORACLE_LIMIT, over_frozen, slowed
 

@@ -12,8 +12,8 @@ import pytest
 
 from bilevelbench import Oracle, make_solver
 from bilevelbench.contract.cost import declared
-from bilevelbench.contract.theory import finite_sum, quadratic
-from bilevelbench.core.oracle import WORTH, total
+from bilevelbench.contract.quadratic import finite_sum, quadratic
+from bilevelbench.core.door import WORTH, total
 from bilevelbench.core.registry import SOLVERS
 from bilevelbench.core.solver import start
 

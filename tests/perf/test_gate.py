@@ -22,7 +22,7 @@ from bilevelbench.contract.gate import LAYERS, gate
 from bilevelbench.core import derive
 from bilevelbench.core.errors import RequestError
 from bilevelbench.core.oracle import Oracle
-from bilevelbench.core.registry import make_solver
+from bilevelbench.core.resolve import make_solver
 from bilevelbench.measure.counts import counts
 from bilevelbench.measure.ratio import paired
 from tests.perf.frozen_oracle import FrozenOracle
@@ -85,6 +85,33 @@ def test_hidden_work_is_found_by_its_operations():
     found = gates.verdict("bome", "operations", gates.read(BASELINE), slowed("bome", step=hidden))
     assert not found.passed
     assert gates.verdict("bome", "calls", gates.read(BASELINE), slowed("bome", step=hidden)).passed
+
+
+def test_a_solver_through_all_layers_is_measured_once(monkeypatch):
+    """Each room is passed once, and only by the layer that needs it; a changed solver of the same name anew."""
+    made = []
+
+    def watched(work):
+        def watch(*arguments):
+            made.append(work.__name__)
+            return work(*arguments)
+
+        return watch
+
+    for work in (gates.asked, gates.counts, gates.peak, gates.step_over_floor):
+        monkeypatch.setattr(gates, work.__name__, watched(work))
+    baseline, rooms = gates.read(BASELINE), ["asked", "counts", "peak", "step_over_floor"]
+    for solver in (None, None, slowed("bome", step=hidden)):  # the second is no memory of the first
+        made.clear()
+        found = [gates.verdict("bome", layer, baseline, solver) for layer in LAYERS]
+        assert made == rooms
+        assert found[1].passed == (solver is None)
+    made.clear()
+    with pytest.raises(RequestError, match="no layer 'seconds'; choose from calls"):
+        gates.verdict("bome", "seconds", baseline)
+    with pytest.raises(RequestError, match="add it with"):
+        gates.verdict("bome", "floor", {**baseline, "solvers": {}})
+    assert not made, "a wrong request is refused before anything is measured"
 
 
 def test_python_overhead_is_found_by_its_calls():

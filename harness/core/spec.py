@@ -1,0 +1,52 @@
+"""Specs: a name and its knobs as people write them, ``bome(lr=0.05, T=10)``."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from .errors import RequestError
+
+
+class Spec(NamedTuple):
+    """A name and the arguments given to it, as in ``bome(lr=0.05, T=10)``. ``file`` is the loose file's path, or ''."""
+
+    name: str
+    arguments: dict[str, Any]
+    file: str = ""
+
+    def __str__(self) -> str:
+        target = f"{self.file}:{self.name}" if self.file else self.name
+        arguments = ",".join(f"{k}={v!r}" for k, v in self.arguments.items())
+        return (f"{target}({arguments})" if arguments else target).replace(", ", ",")
+
+
+def parse(text: str) -> Spec:
+    """Read ``name``, ``name(knob=value, ...)``, ``file.py`` or ``file.py:name(...)``. Values are Python literals."""
+    target, bracket, rest = text.strip().partition("(")
+    try:
+        call = ast.parse(f"f({rest}" if bracket else "f()", mode="eval").body
+        if not isinstance(call, ast.Call) or call.args or any(k.arg is None for k in call.keywords):
+            raise ValueError
+        arguments = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
+        if len(arguments) < len(call.keywords):  # a knob given twice
+            raise ValueError
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        raise RequestError(
+            f"{text!r} cannot be read; write a name with knobs as Python literals, such as 'bome(lr=0.05, T=10)'"
+        ) from None
+    file, colon, name = target.strip().rpartition(":")
+    if colon and file.endswith(".py"):
+        return Spec(name, arguments, file)
+    if target.strip().endswith(".py"):
+        return Spec("", arguments, target.strip())
+    return Spec(target.strip(), arguments)
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """'did you mean ...?' with the nearest of the known names, or all of them."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(near)}?" if near else f"choose from {', '.join(known)}"
