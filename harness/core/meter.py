@@ -113,7 +113,36 @@ class Meter:
         """f or g, counted: of ``rows`` indices, or of all ``n``."""
         ticks = self._ticks
 
-        def metered(problem: Problem, meter: Meter) -> Problem:
+        def metered(x: Tensor, y: Tensor, rows: Tensor | None = None) -> Any:
+            try:
+                if rows is None:
+                    next(ticks[name, n])
+                    return fn(x, y)
+                next(ticks[name, rows.numel()])
+                return fn(x, y, rows)
+            except BaseException as error:
+                if rows is None or (rows.numel() and int(rows.min()) >= 0 and int(rows.max()) < n):
+                    blame(error, (x, y), like)
+                raise
+
+        return metered
+
+    def plain(self, name: str, fn: Callable[..., Any], *like: Tensor) -> Callable[..., Any]:
+        """Any other function, counted."""
+        ticks = self._ticks
+
+        def metered(*points: Tensor) -> Any:
+            next(ticks[name, None])
+            try:
+                return fn(*points)
+            except BaseException as error:
+                blame(error, points, like)
+                raise
+
+        return metered
+
+
+def metered(problem: Problem, meter: Meter) -> Problem:
     """The problem with functions that count themselves."""
     x, y = problem.x0, problem.y0
     made: dict[str, Any] = {
