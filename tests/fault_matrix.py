@@ -65,7 +65,8 @@ def p(rng: Draw):
         return {{"size": float(x.norm())}}
 
     start = torch.ones(2, dtype=torch.float64)
-    return Problem(f=f, g=g, x0=start, y0=0 * start, flags={{"strongly_convex"}}, references=references, metrics=metrics)
+    kinds = {{"flags": {{"strongly_convex"}}, "references": references, "metrics": metrics}}
+    return Problem(f=f, g=g, x0=start, y0=0 * start, **kinds)
 """
 AT_SOLVER = ("init", "step")
 AT_PROBLEM = ("build", "references", "metrics", "ask")
@@ -95,7 +96,7 @@ def written(folder: Path) -> dict[str, Path]:
     made = {}
     for name, kind, place, way in cases():
         line = WAYS[way][0]
-        parts = {at: "pass" for at in (*AT_SOLVER, *AT_PROBLEM)} | {place: line}
+        parts = dict.fromkeys((*AT_SOLVER, *AT_PROBLEM), "pass") | {place: line}
         template = SOLVER if kind == "solver" else PROBLEM
         depth = {"step": 12, "init": 8, "build": 4, "references": 8, "metrics": 12, "ask": 12}
         body = template.format(name=name, **{at: indent(parts[at], " " * depth[at]) for at in depth})

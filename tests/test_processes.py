@@ -66,8 +66,8 @@ def look_around(_, tell):
 
     tell(
         cwd=os.getcwd(), files=resource.getrlimit(resource.RLIMIT_NOFILE)[0], dtype=str(torch.get_default_dtype()),
-        patched=torch.zeros_like is None, left=os.environ.get("LEFT_BEHIND"), threads=len(os.listdir("/proc/self/task")),
-        term=signal.getsignal(signal.SIGTERM) is signal.SIG_DFL, pid=os.getpid(), session=os.getsid(0),
+        patched=torch.zeros_like is None, left=os.environ.get("LEFT_BEHIND"), pid=os.getpid(), session=os.getsid(0),
+        threads=len(os.listdir("/proc/self/task")), term=signal.getsignal(signal.SIGTERM) is signal.SIG_DFL,
     )  # fmt: skip
 
 

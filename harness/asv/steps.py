@@ -6,6 +6,7 @@ are literal and only grow at the end; a solver or problem that a commit lacks is
 
 import math
 import os
+from collections import Counter
 
 import torch
 
@@ -96,15 +97,15 @@ class _Step:
         except Unsupported as reason:
             raise NotImplementedError(str(reason)) from None
 
-    def step(self, steps: int) -> tuple[Oracle, State]:
-        """The first steps from the problem's start."""
+    def step(self, steps: int) -> tuple[Counter[str], State]:
+        """The first steps from the problem's start: what they asked, and where they ended."""
         oracle = Oracle(self.problem, 0, self.derivatives)
         state = start(self.solver, self.problem, oracle)
-        oracle.calls.clear()  # what a start asks is not a step's
+        before = oracle.calls
         for k in range(steps):
             oracle.begin(k)
             state = self.solver.step(oracle, state)
-        return oracle, state
+        return oracle.calls - before, state
 
 
 class Calls(_Step):
@@ -113,8 +114,8 @@ class Calls(_Step):
     unit = "calls"
 
     def track_calls_per_step(self, problem: str, solver: str) -> float:
-        oracle, _ = self.step(STEPS)
-        return total(oracle.calls) / STEPS
+        calls, _ = self.step(STEPS)
+        return total(calls) / STEPS
 
 
 class Memory(_Step):

@@ -13,7 +13,7 @@ from bilevelbench.core import derive
 from bilevelbench.core.draw import Draw
 from bilevelbench.core.errors import RequestError, Unsupported
 from bilevelbench.core.problem import Problem
-from bilevelbench.core.registry import build_problem
+from bilevelbench.core.resolve import build_problem
 from bilevelbench.measure.guards import asked_twice
 
 from .problems import probe

@@ -19,21 +19,21 @@ class Constraints(Door):
         """The projection of x on X; x itself where the problem has no bounds."""
         if self._problem.project_x is None:
             return x
-        self.calls["project_x"] += 1
+        next(self._ticks["project_x", None, 1])
         return self._problem.project_x(x)
 
     def project_y(self, y: Tensor) -> Tensor:
         """The projection of y on Y; y itself where the problem has no bounds."""
         if self._problem.project_y is None:
             return y
-        self.calls["project_y"] += 1
+        next(self._ticks["project_y", None, 1])
         return self._problem.project_y(y)
 
     def project_y_back(self, y: Tensor, v: Tensor) -> Tensor:
         """v times the Jacobian of ``project_y`` at the point y (before projection), for methods that unroll."""
         if self._problem.project_y is None:
             return v
-        self.calls["project_y_back"] += 1
+        next(self._ticks["project_y_back", None, 1])
         return self._engine.pull_one(self._problem.project_y, y, v)
 
     # -- constraints between x and y
@@ -44,7 +44,7 @@ class Constraints(Door):
             if self._problem.h_g is not None:
                 raise Unsupported("this problem has lower-level constraints and no projection on them in (x, y)")
             return self.project_x(x), self.project_y(y)
-        self.calls["project_xy"] += 1
+        next(self._ticks["project_xy", None, 1])
         return self._problem.project_xy(x, y)
 
     def h_f(self, x: Tensor, y: Tensor) -> Tensor:
@@ -76,7 +76,7 @@ class Constraints(Door):
     def _values(self, kind: str, h: derive.Function | None, x: Tensor, y: Tensor) -> Tensor:
         if h is None:
             return x.new_zeros(0)
-        self.calls[kind] += 1
+        next(self._ticks[kind, None, 1])
         return self._engine.value(h, x, y)
 
     def _pull(
@@ -84,5 +84,5 @@ class Constraints(Door):
     ) -> tuple[Tensor, ...]:
         if h is None:
             return tuple(torch.zeros_like({"x": x, "y": y}[name]) for name in wrt)
-        self.calls[kind] += 1
+        next(self._ticks[kind, None, 1])
         return self._engine.pullback(h, x, y, w, wrt)

@@ -61,8 +61,8 @@ OTHERS = "make it of functions that have one, or take solvers that ask for none 
 
 def value(fn: Function, x: Tensor, y: Tensor, *rows: Tensor) -> Tensor:
     """fn(x, y), a scalar."""
-    with torch.no_grad():
-        return fn(x, y, *rows)
+    with torch.no_grad():  # it does not hold off forward derivatives; detached points do
+        return fn(x.detach(), y.detach(), *rows)
 
 
 def grad(fn: Function, x: Tensor, y: Tensor, *rows: Tensor) -> tuple[Tensor, Tensor]:

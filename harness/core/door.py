@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import derive
+from . import derive, meter
 from .batches import generator, minibatch
 from .errors import Unsupported
+from .meter import Tally
 from .problem import Problem
 
 # What one answer counts on the axis "calls": one for a value, a gradient (joint or partial) or a second-order product,
@@ -41,23 +42,36 @@ def total(calls: Mapping[str, int]) -> int:
 class Door:
     """The counters of one run on one problem, and its random numbers.
 
-    calls: answers by kind. rows: data rows behind them, by kind. ``begin(step)`` is the harness's, not the solver's:
-    it says which step comes, so that minibatches depend on (seed, stream, step) and on nothing else.
+    Answers are counted in a ``Tally``, which is not a solver's to write: ``calls`` and ``rows`` are copies.
+    ``begin(step)`` is the harness's: it says which step comes, so that minibatches depend on (seed, stream, step) and
+    on nothing else.
     """
 
-    def __init__(self, problem: Problem, seed: int = 0, engine: derive.Derivatives = derive) -> None:
+    def __init__(
+        self, problem: Problem, seed: int = 0, engine: derive.Derivatives = derive, tally: Tally | None = None
+    ) -> None:
         self._problem = problem
         self._seed = seed
         self._engine = engine
         self._step = 0
         self._drawn: Counter[str] = Counter()
-        self.calls: Counter[str] = Counter()
-        self.rows: Counter[str] = Counter()
+        self._tally = tally or Tally()
+        self._ticks = self._tally.ticks
 
     def begin(self, step: int) -> None:
         """Say which step comes next (the harness does)."""
         self._step = step
         self._drawn.clear()
+
+    @property
+    def calls(self) -> Counter[str]:
+        """Answers so far by kind, a copy."""
+        return meter.calls(self._tally.read())
+
+    @property
+    def rows(self) -> Counter[str]:
+        """Rows of data behind the answers so far by kind, a copy."""
+        return meter.rows(self._tally.read())
 
     @property
     def seed(self) -> int:
@@ -81,11 +95,10 @@ class Door:
 
     def _count(self, kind: str, n: int, rows: Tensor | None) -> tuple[Tensor, ...]:
         """Count an answer from some rows, or from all ``n``; the rows as f and g take them, last and only if given."""
-        self.calls[kind] += 1
         if rows is None:
-            self.rows[kind] += n
+            next(self._ticks[kind, n, 1])
             return ()
-        self.rows[kind] += rows.numel()
+        next(self._ticks[kind, rows.numel(), 1])
         return (rows,)
 
     # -- randomness: minibatches and other numbers, functions of (seed, stream, step, how many before). All rows, which
@@ -119,7 +132,7 @@ class Door:
     def _rng(self, stream: str) -> np.random.Generator:
         k = self._drawn[stream]
         self._drawn[stream] += 1
-        self.calls[stream] += 1
+        next(self._ticks[stream, None, 0])
         return generator(self._seed, stream, self._step, k)
 
     def _draw(self, stream: str, n: int, size: int, device: torch.device) -> Tensor:
@@ -127,5 +140,5 @@ class Door:
             raise Unsupported(f"{stream} is no finite sum on this problem, so there are no minibatches to draw")
         k = self._drawn[stream]
         self._drawn[stream] += 1
-        self.calls[f"draw_{stream}"] += 1
+        next(self._ticks[f"draw_{stream}", None, 0])
         return minibatch(self._seed, stream, self._step, k, n, min(size, n)).to(device)

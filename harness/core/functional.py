@@ -16,7 +16,7 @@ _AT = {"x": 0, "y": 1}
 
 def value(fn: Function, x: Tensor, y: Tensor, *rows: Tensor) -> Tensor:
     """fn(x, y), a scalar."""
-    return fn(x, y, *rows)
+    return fn(x.detach(), y.detach(), *rows)
 
 
 def grad(fn: Function, x: Tensor, y: Tensor, *rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,8 +16,9 @@ class Oracle(Constraints):
     Shapes: x (n_x,), y and v (n_y,); values are scalars, gradients have the shape of their variable. ``rows`` is an
     optional minibatch, a tensor of row indices from ``draw_f`` or ``draw_g``; without it, and with None, all rows.
 
-    calls: answers by kind. rows: data rows behind them, by kind. ``begin(step)`` is the harness's, not the solver's:
-    it says which step comes, so that minibatches depend on (seed, stream, step) and on nothing else.
+    Answers are counted in a ``Tally``, which is not a solver's to write: ``calls`` and ``rows`` are copies.
+    ``begin(step)`` is the harness's: it says which step comes, so that minibatches depend on (seed, stream, step) and
+    on nothing else.
     """
 
     # -- the upper objective

@@ -101,6 +101,14 @@ def start(solver: Solver, problem: Problem, oracle: Oracle) -> State:
     return solver.init(oracle, problem.x0.clone(), problem.y0.clone())
 
 
+def stretch(solver: Solver, oracle: Oracle, state: State, first: int, last: int) -> State:
+    """The state after the steps from ``first`` up to ``last``. Whoever times steps times this, and nothing else."""
+    for k in range(first, last):
+        oracle.begin(k)
+        state = solver.step(oracle, state)
+    return state
+
+
 def check_knob(owner: str, name: str, kind: Any, value: Any) -> Any:
     """The value in the knob's type, or a ``RequestError`` that names the knob, the value and what is valid.
 

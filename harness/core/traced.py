@@ -9,7 +9,6 @@ counted again at every run. A step that takes another way through Python is reco
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -20,6 +19,7 @@ from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from .errors import Unsupported
+from .meter import Counts
 from .oracle import Oracle
 from .problem import Problem
 from .solver import Solver, State
@@ -92,8 +92,7 @@ class Recording:
     feeds: list[Recipe | Drawn]
     guards: list[tuple[Recipe, Any]]
     integers: list[int]
-    calls: Counter[str]
-    rows: Counter[str]
+    counts: Counts
 
     def host(self, oracle: Oracle, numbers: Sequence[Any]) -> Host:
         """The numbers of a step."""
@@ -141,10 +140,10 @@ def record(solver: Solver, problem: Problem, seed: int, step: int, state: State)
     except Exception as error:
         raise _unrecorded(solver, error) from error
     data = lift(graph)
-    calls = Counter({kind: n for kind, n in oracle.calls.items() if kind not in DRAWS})
+    counts = {answer: n for answer, n in oracle._tally.read().items() if answer[0] not in DRAWS}
     return Recording(
         graph, inputs + data, data, flat.form, new.form, [_recipe(number) for number in new.numbers],
-        dry.feeds, dry.guards, dry.integers, calls, oracle.rows,
+        dry.feeds, dry.guards, dry.integers, counts,
     )  # fmt: skip
 
 
@@ -215,8 +214,7 @@ class Traced:
         recording, host, run = self._find(o, flat, s)
         with torch.no_grad():
             tensors = list(run(*flat.tensors, *recording.fed(o, host, flat.tensors[0]), *recording.data))
-        o.calls.update(recording.calls)
-        o.rows.update(recording.rows)
+        o._tally.add(recording.counts)
         numbers = [recipe(host) for recipe in recording.new_numbers]
         new = unflatten(recording.new_form, iter(tensors), iter(numbers))
         self._last = new, Flat(tensors, numbers, recording.new_form)

@@ -13,33 +13,36 @@ class Budget:
 
     Steps are never exceeded. Calls are not exceeded after the first step, which shows what a step costs.
     Seconds are read at looks only (a reading drains the device), so the last stretch may end a little late.
+    What the solver's ``init`` took counts, and is no part of what a step costs: ``init`` is its (seconds, calls).
     """
 
     steps: int | None = None
     seconds: float | None = None
     calls: int | None = None
 
-    def spent(self, step: int, seconds: float, calls: int) -> str:
+    def spent(self, step: int, seconds: float, calls: int, init: tuple[float, int] = (0.0, 0)) -> str:
         """The name of the limit that leaves no room for another step, or ''."""
         if self.steps is not None and step >= self.steps:
             return "steps"
         if self.seconds is not None and seconds >= self.seconds:
             return "seconds"
-        if self.calls is not None and step > 0 and calls + math.ceil(calls / step) > self.calls:
-            return "calls"
+        if self.calls is not None:
+            of_a_step = math.ceil((calls - init[1]) / step) if step else 1
+            if (step or init[1]) and calls + of_a_step > self.calls:
+                return "calls"
         return ""
 
-    def room(self, step: int, seconds: float, calls: int) -> int:
+    def room(self, step: int, seconds: float, calls: int, init: tuple[float, int] = (0.0, 0)) -> int:
         """How many further steps fit, judged by the steps so far; at least 1."""
+        if step == 0:
+            return 1
         room = [2**62]
         if self.steps is not None:
             room.append(self.steps - step)
-        if step == 0:
-            room.append(1)
-        if self.calls is not None and calls:
-            room.append((self.calls - calls) * step // calls)
-        if self.seconds is not None and seconds > 0:
-            room.append(int((self.seconds - seconds) * step / seconds))
+        if self.calls is not None and calls > init[1]:
+            room.append((self.calls - calls) * step // (calls - init[1]))
+        if self.seconds is not None and seconds > init[0]:
+            room.append(int((self.seconds - seconds) * step / (seconds - init[0])))
         return max(1, min(room))
 
 

@@ -15,7 +15,8 @@ from typing import Any
 
 import torch
 
-STEPS, JUDGE, OVERHEAD, COMPILE = "steps", "judge", "overhead", "compile"
+INIT, STEPS, JUDGE, OVERHEAD, COMPILE = "init", "steps", "judge", "overhead", "compile"
+TIMED = (INIT, STEPS)  # the solver's own
 
 
 def drain(device: str) -> Callable[[], None]:
@@ -28,8 +29,9 @@ def drain(device: str) -> Callable[[], None]:
 class Stopwatch:
     """Wall seconds and process CPU seconds by account, from now on.
 
-    ``seconds`` and ``cpu_seconds`` are the solver's, between ``start`` and ``stop``. What is in no ``account`` is
-    overhead: building rows, writing files.
+    ``seconds`` and ``cpu_seconds`` are the solver's: its ``init``, and steps between ``start`` and ``stop``. What is in
+    no ``account`` is overhead: building rows, writing files. ``tell`` hears of every account that is opened, while none
+    of the solver's is open: before the reading where one opens, after it where one has closed.
     """
 
     def __init__(
@@ -37,8 +39,9 @@ class Stopwatch:
         wait: Callable[[], None],
         wall: Callable[[], float] = time.perf_counter,
         cpu: Callable[[], float] = time.process_time,
+        tell: Callable[[str], None] = lambda account: None,
     ) -> None:
-        self._wait, self._wall, self._cpu = wait, wall, cpu
+        self._wait, self._wall, self._cpu, self._tell = wait, wall, cpu, tell
         self.accounts: defaultdict[str, float] = defaultdict(float)
         self._cpu_accounts: defaultdict[str, float] = defaultdict(float)
         self._open = OVERHEAD
@@ -46,11 +49,15 @@ class Stopwatch:
 
     def turn(self, account: str) -> None:
         """Close the open account and open another. What the device still has to do belongs to the one that closes."""
+        if account in TIMED:
+            self._tell(account)
         self._wait()
         now = (self._wall(), self._cpu())
         self.accounts[self._open] += now[0] - self._since[0]
         self._cpu_accounts[self._open] += now[1] - self._since[1]
         self._open, self._since = account, now
+        if account not in TIMED:
+            self._tell(account)
 
     def start(self) -> None:
         """Begin a stretch of steps."""
@@ -72,13 +79,13 @@ class Stopwatch:
 
     @property
     def seconds(self) -> float:
-        """Wall seconds of steps."""
-        return self.accounts[STEPS]
+        """Wall seconds of init and steps."""
+        return sum(self.accounts[name] for name in TIMED)
 
     @property
     def cpu_seconds(self) -> float:
-        """CPU seconds of steps."""
-        return self._cpu_accounts[STEPS]
+        """CPU seconds of init and steps."""
+        return sum(self._cpu_accounts[name] for name in TIMED)
 
 
 KNOWN = 0.02  # seconds of work of known cost

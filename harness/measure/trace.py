@@ -12,73 +12,139 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from bilevelbench.core import derive
+from bilevelbench.core import meter as meters
 from bilevelbench.core.derive import Derivatives
 from bilevelbench.core.door import total
 from bilevelbench.core.errors import Unsupported
+from bilevelbench.core.meter import Meter, Tally, metered
 from bilevelbench.core.oracle import Oracle
 from bilevelbench.core.problem import Problem
-from bilevelbench.core.solver import Solver, State, start
-from bilevelbench.store.schema import Row
+from bilevelbench.core.solver import Solver, State, start, stretch
+from bilevelbench.store.schema import FINAL, Row
 
+from . import hook
 from .budget import Budget, looks
-from .clock import COMPILE, JUDGE, OVERHEAD, Stopwatch
+from .clock import COMPILE, INIT, JUDGE, OVERHEAD, Stopwatch
+from .intact import Intact
+from .marks import Foul, Marks, pack
+from .seal import Seal
 
 Judgement = Callable[[Tensor, Tensor], dict[str, float]]
 
 
-class Impure(Exception):
+class Impure(Foul):
     """A step changed the state that it was given."""
 
 
 class Diverged(Exception):
     """The iterate, or Phi at it, is not finite."""
 
+    fault = "solver"
+
 
 def trace(
     problem: Problem, solver: Solver, seed: int, budget: Budget, judge: Judgement, watch: Stopwatch, iterates: bool,
-    derivatives: Derivatives = derive,
+    derivatives: Derivatives = derive, meter: Meter | None = None, marks: Marks | None = None,
+    intact: Intact | None = None,
 ) -> Iterator[Row]:  # fmt: skip
     """Run a solver on a problem and yield one row per look; the last row has a final status.
 
-    Between the two readings of the clock there is nothing but steps. Whatever goes wrong ends the run in a row.
+    ``init`` is on the clock and in the counts of the first row. Between the two readings of the clock there is nothing
+    but steps. Whatever goes wrong ends the run in a row, and says whose fault it is: what ``init`` or a step raises (be
+    it SystemExit) is the solver's, what the problem's functions raise at sound points, and judging, is the problem's.
+
+    With a ``meter``, what the problem was asked must be what the oracle accounts for, look by look: for engines that
+    ask at every answer (eager, functional). ``marks``: where states are kept for the audit. ``intact``: how
+    everything was before the solver's file was imported, by default as it is now.
     """
-    oracle = Oracle(problem, seed, derivatives)
-    row = Row(0)
-    try:
-        state = start(solver, problem, oracle)
-        row = judged(0, state, problem, oracle, judge, watch, iterates)
-        schedule, step, ended_by = looks(), 0, budget.spent(0, 0.0, 0)
-        while not ended_by:
-            yield row
-            calls = total(oracle.calls)
-            look = min(next(schedule), step + budget.room(step, watch.seconds, calls))
-            watch.start()
-            for k in range(step, look):
-                oracle.begin(k)
-                state = solver.step(oracle, state)
-            watch.stop()
-            step = look
-            row = judged(step, state, problem, oracle, judge, watch, iterates)
-            ended_by = budget.spent(step, watch.seconds, total(oracle.calls))
-        row.status, row.ended_by = "done", ended_by
-    except Exception as error:
-        row = failed(row, error)
+    run = _Run(problem, solver, seed, derivatives, meter, marks, intact, watch)
+    row = run.first(judge, iterates)
+    schedule, ended_by = looks(), ""
+    while row.status not in FINAL:
+        init = run.init
+        ended_by = budget.spent(run.step, watch.seconds, row.total_calls, init)
+        if ended_by:
+            row.status, row.ended_by = "done", ended_by
+            break
+        yield row
+        look = min(next(schedule), run.step + budget.room(run.step, watch.seconds, row.total_calls, init))
+        row = run.until(look, row, judge, iterates)
     yield row
 
 
+class _Run:
+    """A run under way: the state, the step that it is at, and what is held against it. Its methods answer rows."""
+
+    def __init__(
+        self, problem: Problem, solver: Solver, seed: int, derivatives: Derivatives, meter: Meter | None,
+        marks: Marks | None, intact: Intact | None, watch: Stopwatch,
+    ) -> None:  # fmt: skip
+        hook.install()
+        self.step, self.init = 0, (0.0, 0)
+        self._problem, self._solver, self._marks, self._watch = problem, solver, marks, watch
+        self._tally = Tally()
+        self._oracle = Oracle(metered(problem, meter or Meter()), seed, derivatives, self._tally)
+        self._seal = Seal(self._oracle, self._tally, meter, intact or Intact())
+        self._state: Any = None
+
+    def first(self, judge: Judgement, iterates: bool) -> Row:
+        """The row of the solver's start."""
+        row = Row(0)
+        try:
+            with self._watch.account(INIT):
+                state = start(self._solver, self._problem, self._oracle)
+            self._seal.look()
+            if self._marks:
+                self._marks.write(0, 0, (), state, ({}, self._tally.shot()))
+            self._state = state
+            row = judged(0, state, self._problem, self._tally, judge, self._watch, iterates)
+            self.init = self._watch.seconds, row.total_calls
+        except BaseException as error:
+            row = failed(row, error)
+        return row
+
+    def until(self, look: int, row: Row, judge: Judgement, iterates: bool) -> Row:
+        """The row of the next look; ``row`` is that of the last."""
+        try:
+            self._seal.between()
+            self._go(look)
+            self._seal.look()
+            return judged(look, self._state, self._problem, self._tally, judge, self._watch, iterates)
+        except BaseException as error:
+            return failed(row, error)
+
+    def _go(self, look: int) -> None:
+        solver, oracle, shot = self._solver, self._oracle, self._tally.shot
+        begin, end = self._marks.within(self.step, look) if self._marks else (self.step, self.step)
+        self._watch.start()
+        try:
+            before = stretch(solver, oracle, self._state, self.step, begin)
+            at_begin = shot()
+            after = stretch(solver, oracle, before, begin, end)
+            at_end = shot()
+            self._state = stretch(solver, oracle, after, end, look)
+        finally:
+            self._watch.stop()
+        self.step = look
+        if self._marks:
+            self._marks.write(begin, end, before, after, (at_begin, at_end))
+
+
 def judged(
-    step: int, state: State, problem: Problem, oracle: Oracle, judge: Judgement, watch: Stopwatch, iterates: bool
+    step: int, state: State, problem: Problem, tally: Tally, judge: Judgement, watch: Stopwatch, iterates: bool
 ) -> Row:
     """The row of a look, or ``_AtLook`` with what went wrong."""
-    row = Row(step, watch.seconds, watch.cpu_seconds, _sorted(oracle.calls), total(oracle.calls), _sorted(oracle.rows))
+    counts = tally.read()
+    calls, rows = meters.calls(counts), meters.rows(counts)
+    row = Row(step, watch.seconds, watch.cpu_seconds, _sorted(calls), total(calls), _sorted(rows))
     try:
         _check(state, problem)
         with watch.account(JUDGE):
-            metrics = judge(state.x, state.y)
+            metrics = _judgement(judge, state)
         row.metrics = dict(metrics)
         if not all(torch.isfinite(torch.tensor(metrics[name])) for name in ("phi", "f") if name in metrics):
             raise Diverged("Phi or f is not finite")
-    except Exception as error:
+    except BaseException as error:
         raise _AtLook(row, error) from error
     finally:
         row.judge_seconds, row.overhead_seconds = watch.accounts[JUDGE], watch.accounts[OVERHEAD]
@@ -88,31 +154,48 @@ def judged(
     return row
 
 
+def _judgement(judge: Judgement, state: State) -> dict[str, float]:
+    try:
+        return judge(state.x, state.y)
+    except BaseException as error:
+        if not hasattr(error, "fault"):
+            error.fault = "problem"  # type: ignore[attr-defined]
+        raise
+
+
 class _AtLook(Exception):
     """What went wrong when a look was judged, with the row so far."""
 
-    def __init__(self, row: Row, error: Exception) -> None:
+    def __init__(self, row: Row, error: BaseException) -> None:
         super().__init__(str(error))
         self.row, self.error = row, error
 
 
-def failed(last: Row, error: Exception) -> Row:
-    """The row that ends a failed run: at the look where it failed, or at the last good one."""
+def failed(last: Row, error: BaseException, fault: str = "solver") -> Row:
+    """The row that ends a failed run: at the look where it failed, or at the last good one.
+
+    ``fault``: whose code was running. An exception that knows better has a ``fault`` of its own.
+    """
     row = Row(**{**vars(last), "metrics": {}, "x": None, "y": None, "memory": None})
     if isinstance(error, _AtLook):
         row, error = error.row, error.error
-    row.status = status_of(error)
-    row.reason = str(error).strip().partition("\n")[0][:300] or type(error).__name__
+    row.status, row.reason = status_of(error), _reason(error)
+    row.fault = getattr(error, "fault", "" if row.status == "unsupported" else fault)
     if row.status == "error":
         row.traceback = "".join(traceback.format_exception(error))
     return row
 
 
-def broken(error: Exception) -> Row:
+def broken(error: BaseException, fault: str = "solver") -> Row:
     """The only row of a run that could not begin."""
-    status, reason = status_of(error), str(error).strip().partition("\n")[0][:300] or type(error).__name__
-    story = "" if status == "unsupported" else "".join(traceback.format_exception(error))
-    return Row(0, status=status, reason=reason, traceback=story)
+    return failed(Row(0), error, fault)
+
+
+def _reason(error: BaseException) -> str:
+    words = str(error).strip().partition("\n")[0][:300]
+    if isinstance(error, Exception):
+        return words or type(error).__name__
+    return f"raised {type(error).__name__}" + (f": {words}" if words else "")
 
 
 def status_of(error: BaseException) -> str:
@@ -136,6 +219,7 @@ def _check(state: State, problem: Problem) -> None:
             raise ValueError(f"the state's {name} carries a graph; a step returns detached tensors")
         if not bool(torch.isfinite(now).all()):
             raise Diverged(f"{name} is not finite")
+    pack(state)  # refuses what could not be made again
 
 
 def _kind(tensor: Tensor) -> str:
@@ -154,17 +238,16 @@ def warm_up(
     The same for every solver, and never in a curve. A step that changes the state it is given is found here: what it
     did to the problem's start or to the rows already written could not be undone.
     """
+    hook.install()
     begin = time.perf_counter()
-    oracle = Oracle(problem, seed, derivatives)
+    oracle = Oracle(metered(problem, Meter()), seed, derivatives)
     state = start(solver, problem, oracle)
     given = [leaf for leaf in tree_leaves(state) if isinstance(leaf, Tensor)]
     kept = [leaf.clone() for leaf in given]
-    oracle.begin(0)
-    state = solver.step(oracle, state)
+    state = stretch(solver, oracle, state, 0, 1)
     wait()
     first = time.perf_counter() - begin
-    oracle.begin(1)
-    solver.step(oracle, state)
+    stretch(solver, oracle, state, 1, 2)
     wait()
     if any(not torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(given, kept, strict=True)):
         raise Impure("the step changes the state that it is given; it must return a new one")

@@ -8,9 +8,8 @@ reads something that it did not ``put`` is refused. There are no seconds: they w
 
 from __future__ import annotations
 
-import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -24,20 +23,20 @@ from bilevelbench.core.errors import Unsupported
 from bilevelbench.core.oracle import Oracle
 from bilevelbench.core.problem import Problem
 from bilevelbench.core.resolve import build_problem, make_solver
-from bilevelbench.core.solver import Point, Solver, require, start
+from bilevelbench.core.solver import Point, Solver, require, start, stretch
 from bilevelbench.core.tape import Drawn
 from bilevelbench.core.traced import Recording, Run, Traced, flatten, record, unflatten
 from bilevelbench.measure.budget import Budget, looks
-from bilevelbench.measure.clock import Stopwatch
-from bilevelbench.measure.env import environment, moment
+from bilevelbench.measure.clock import INIT, STEPS, Stopwatch
 from bilevelbench.measure.guards import guard
 from bilevelbench.measure.judge import Judge
-from bilevelbench.measure.trace import Judgement, broken, failed, judged
+from bilevelbench.measure.trace import Judgement, failed, judged
 from bilevelbench.store.journal import Journal
-from bilevelbench.store.schema import FINAL, End, Header, Row
+from bilevelbench.store.schema import FINAL, Header, Row
 
 from .describe import MOST_ITERATES, describe_problem, describe_solver
-from .job import Job
+from .job import Job, Order
+from .stage import Stage, Tell, machine, now, refused, silent
 
 CLOSE = {torch.float64: 1e-6, torch.float32: 1e-3}  # of one step: rounding is far below, wrong data are far above
 
@@ -56,7 +55,7 @@ class Oracles(Oracle):
             oracle.begin(step)
 
     def _stacked(self, method: str, argument: int) -> Tensor:
-        self.calls[method] += 1
+        next(self._ticks[method, None, 0])
         return torch.stack([getattr(oracle, method)(argument) for oracle in self.each])
 
     def _draw(self, stream: str, n: int, size: int, device: torch.device) -> Tensor:
@@ -79,7 +78,7 @@ class Together(Traced):
         flat = [flatten(start(self._solver, *each)) for each in zip(self._problems, o.each, strict=True)]
         if any((other.form, other.numbers) != (flat[0].form, flat[0].numbers) for other in flat):
             raise Unsupported(f"the states of {self._solver.name} differ between seeds in more than their tensors")
-        o.calls, o.rows = Counter(o.each[0].calls), Counter(o.each[0].rows)
+        o._tally.add(o.each[0]._tally.read())
         tensors = [_stack(parts) for parts in zip(*(each.tensors for each in flat), strict=True)]
         return unflatten(flat[0].form, iter(tensors), iter(flat[0].numbers))
 
@@ -144,10 +143,11 @@ def _stack(parts: Sequence[Tensor]) -> Tensor:
 
 def trace_together(
     problems: Sequence[Problem], data: Sequence[Sequence[Tensor]], solver: Solver, seeds: Sequence[int],
-    budget: Budget, judges: Sequence[Judgement], iterates: bool,
+    budget: Budget, judges: Sequence[Judgement], iterates: bool, tell: Callable[[str], None] = lambda phase: None,
 ) -> Iterator[list[Row | None]]:  # fmt: skip
     """The rows of all seeds, look by look, as ``trace`` gives them for each, without seconds; None after the last."""
-    o, together, watch = Oracles(problems, seeds), Together(solver, problems, data), Stopwatch(lambda: None)
+    o, watch = Oracles(problems, seeds), Stopwatch(lambda: None, tell=tell)
+    together: Any = Together(solver, problems, data)
     last = [Row(0) for _ in seeds]
 
     def look_at(state: Any, step: int, ended_by: str) -> list[Row | None]:
@@ -158,27 +158,30 @@ def trace_together(
                 continue
             try:
                 point = Point(state.x[i], state.y[i])
-                last[i] = judged(step, point, problem, o, judges[i], watch, iterates)
+                last[i] = judged(step, point, problem, o._tally, judges[i], watch, iterates)
                 if ended_by:
                     last[i].status, last[i].ended_by = "done", ended_by
-            except Exception as error:
+            except BaseException as error:
                 last[i] = failed(last[i], error)
             rows.append(_timeless(last[i]))
         return rows
 
     try:
-        state = together.start(o)
-        schedule, step, ended_by = looks(), 0, budget.spent(0, 0.0, 0)
+        with watch.account(INIT):
+            state = together.start(o)
+        schedule, step, init = looks(), 0, (0.0, total(o.calls))
+        ended_by = budget.spent(0, 0.0, total(o.calls), init)
         yield look_at(state, 0, ended_by)
         while not ended_by:
-            look = min(next(schedule), step + budget.room(step, 0.0, total(o.calls)))
-            for k in range(step, look):
-                o.begin(k)
-                state = together.step(o, state)
+            look = min(next(schedule), step + budget.room(step, 0.0, total(o.calls), init))
+            with watch.account(STEPS):
+                state = stretch(together, o, state, step, look)
             step = look
-            ended_by = budget.spent(step, 0.0, total(o.calls))
+            ended_by = budget.spent(step, 0.0, total(o.calls), init)
             yield look_at(state, step, ended_by)
-    except Exception as error:
+    except BaseException as error:
+        if isinstance(error, GeneratorExit):
+            raise
         yield [None if row.status in FINAL else _timeless(failed(row, error)) for row in last]
 
 
@@ -187,43 +190,44 @@ def _timeless(row: Row) -> Row:
     return row
 
 
-def execute_together(jobs: Sequence[Job]) -> None:
+def execute_together(jobs: Sequence[Job], order: Order | None = None, tell: Tell = silent) -> None:
     """Make the runs of several seeds of one experiment and write their files, one for each."""
-    key = jobs[0].key
+    order, key, stage = order or Order([*jobs]), jobs[0].key, Stage(tell)
     torch.set_num_threads(key.threads)
     journals = [Journal(job.path) for job in jobs]
     made: list[tuple[Problem, Problem, list[Tensor]]] = []
     solver = None
     for job, journal in zip(jobs, journals, strict=True):
-        header = Header(
-            job.key, {"given": job.problem}, {"given": job.solver}, environment(key.device), job.suite, job.command,
-            time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), job.timeout,
-        )  # fmt: skip
+        given = {"given": job.problem}, {"given": job.solver}
+        header = Header(job.key, *given, machine(order, key.device), job.suite, job.command, now(), job.timeout)
         try:
+            stage("solver")
             header.solver, solver = describe_solver(job.solver), make_solver(job.solver)
-            rng = Draw(job.key.seed, key.device, getattr(torch, key.dtype))
-            problem = build_problem(job.problem, rng)
-            exact_rng = Draw(job.key.seed, key.device, torch.float64)
-            exact = build_problem(job.problem, exact_rng)
+            stage("problem")
+            rngs = [Draw(job.key.seed, key.device, dtype) for dtype in (getattr(torch, key.dtype), torch.float64)]
+            problem, exact = (build_problem(job.problem, rng) for rng in rngs)
             iterates = key.iterates and problem.x0.numel() + problem.y0.numel() <= MOST_ITERATES
+            stage("references")
             header.problem = describe_problem(job.problem, exact, iterates)
+            stage("guards")
             require(solver, problem)
             build = partial(build_problem, job.problem)
-            header.problem |= guard(build, problem, rng, exact, exact_rng, solver)
-            made.append((problem, exact, rng.data))
+            header.problem |= guard(build, problem, rngs[0], exact, rngs[1], solver)
+            made.append((problem, exact, rngs[0].data))
             journal.begin(header)
-        except Exception as error:  # what one seed cannot, none can
+        except BaseException as error:  # what one seed cannot, none can
             journal.begin(header)
-            for each in journals:
-                each.append(broken(error))
+            for other, each in zip(jobs, journals, strict=True):
+                if not other.path.exists():
+                    each.begin(replace(header, key=other.key))
+                each.append(refused(error, stage.name))
             return
     assert solver is not None
     problems, exacts, data = zip(*made, strict=True)
     budget = Budget(key.steps, None, key.calls)
     judges = [Judge(exact) for exact in exacts]
-    for rows in trace_together(problems, data, solver, [job.key.seed for job in jobs], budget, judges, iterates):
+    seeds = [job.key.seed for job in jobs]
+    for rows in trace_together(problems, data, solver, seeds, budget, judges, iterates, stage):
         for journal, row in zip(journals, rows, strict=True):
             if row is not None:
                 journal.append(row)
-                if row.status in FINAL:
-                    journal.end(End(after=moment()))

@@ -178,10 +178,10 @@ class Interpreters:
 
     def wait(self, seconds: float | None = None) -> None:
         """Wait until a task says something or ends, or for so many seconds. Sets ``status`` of those that ended."""
-        watched = [process.sentinel for process, _ in self._running]
+        watched: list[Any] = [process.sentinel for process, _ in self._running]
         watched += [task.ear for _, task in self._running if not task.mute]
         multiprocessing.connection.wait(watched, seconds)
-        for process, task in list(self._running):
+        for process, task in [*self._running]:
             if not process.is_alive():
                 process.join()
                 code = process.exitcode
@@ -203,7 +203,7 @@ def _end_with(parent: int) -> None:
 
 def _said(ear: Any) -> bytes | None:
     try:
-        return ear.recv_bytes() if ear.poll() else None  # type: ignore[no-any-return]
+        return ear.recv_bytes() if ear.poll() else None
     except (OSError, EOFError):
         return b""
 

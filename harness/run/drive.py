@@ -29,6 +29,7 @@ from bilevelbench.store.schema import Header, Row, RunKey
 from . import supervise
 from .child import ForkServer, Interpreters
 from .job import Job, Order
+from .stage import now
 from .supervise import Watch
 from .worker import audit_pass, make_pass
 
@@ -135,7 +136,7 @@ class Driver:
             Journal(job.path).begin(
                 Header(job.key, *given, self._environment, job.suite, job.command, now(), job.timeout)
             )
-        made.states, made.auditing, made.manifest = self._kept / secrets.token_hex(8), False, {}
+        made.states, made.auditing, made.manifest = self._kept / secrets.token_hex(8), None, {}
         prices = self._prices.get(made.together)
         order = Order(made.parts, self._environment, prices, made.states)
         self._start(made, make_pass, order)
@@ -252,8 +253,3 @@ def _last(row: dict[str, Any], end: supervise.End) -> Row:
     """A last row at the last good look."""
     kept = {name: row[name] for name in ("seconds", "cpu_seconds", "calls", "total_calls", "rows") if name in row}
     return Row(row.get("step", 0), **kept, status=end.status, reason=end.reason, fault=end.fault)
-
-
-def now() -> str:
-    """The time, in UTC."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -8,8 +8,8 @@ threads, globals) never reaches the next. The server itself runs nothing foreign
 * When its door closes, because the driver has ended or was killed, it ends every task by SIGKILL, which a task that
   holds the interpreter lock cannot put off. When the server itself is killed the kernel does that (PR_SET_PDEATHSIG).
 
-What is said over the door: in, a task's number and its pickled ``(call, argument)``, which only the fork unpickles, with
-the descriptor by which the task speaks; or a number alone, whose task is to be killed. Out, JSON ``[number, wait
+What is said over the door: in, a task's number and its pickled ``(call, argument)``, which only the fork unpickles,
+with the descriptor by which the task speaks; or a number alone, whose task is to be killed. Out, JSON ``[number, wait
 status]``. Messages keep their boundaries.
 """
 
@@ -74,11 +74,11 @@ class Server:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the driver's affair
         try:
             while True:
-                ready, _, _ = select.select([self._door, woken], [], [])
+                ready, _, _ = select.select([self._door.fileno(), woken], [], [])
                 if woken in ready:
                     os.read(woken, 4096)
                     self._reap()
-                if self._door in ready and not self._obey():
+                if self._door.fileno() in ready and not self._obey():
                     return
         finally:
             for process in self._running:

@@ -95,6 +95,7 @@ def last_two(problem: Problem, solver: Solver, seed: int, calls: int) -> list[tu
     """(x, y) where the budget ends, and one step later."""
     oracle, budget = Oracle(problem, seed), Budget(calls=calls)
     state, step = start(solver, problem, oracle), 0
+    init = 0.0, total(oracle.calls)
     points: list[tuple[Tensor, Tensor]] = []
     while len(points) < 2:
         oracle.begin(step)
@@ -102,7 +103,7 @@ def last_two(problem: Problem, solver: Solver, seed: int, calls: int) -> list[tu
         step += 1
         if step % 100 == 0 and not bool(torch.isfinite(state.x).all()):
             raise ArithmeticError("x is not finite")
-        if points or budget.spent(step, 0.0, total(oracle.calls)):
+        if points or budget.spent(step, 0.0, total(oracle.calls), init):
             points.append((state.x, state.y))
     return points
 

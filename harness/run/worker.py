@@ -8,11 +8,8 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import platformdirs
 import psutil
@@ -20,32 +17,29 @@ import torch
 
 from bilevelbench.core import engines
 from bilevelbench.core.draw import Draw
+from bilevelbench.core.meter import Meter
 from bilevelbench.core.problem import Problem
 from bilevelbench.core.registry import PROBLEMS, SOLVERS
 from bilevelbench.core.resolve import build_problem, make_solver, resolve
 from bilevelbench.core.solver import Solver, require
+from bilevelbench.measure.audit import replay
 from bilevelbench.measure.budget import Budget
-from bilevelbench.measure.clock import Stopwatch, drain, self_check
-from bilevelbench.measure.env import environment, moment
+from bilevelbench.measure.clock import Stopwatch, drain
 from bilevelbench.measure.guards import guard
+from bilevelbench.measure.intact import Intact
 from bilevelbench.measure.judge import Judge
 from bilevelbench.measure.manifest import Manifest
+from bilevelbench.measure.marks import Marks
 from bilevelbench.measure.memory import ProcessPeak, peak
 from bilevelbench.measure.prices import prices
-from bilevelbench.measure.trace import Impure, broken, status_of, trace, warm_up
-from bilevelbench.store.files import place
+from bilevelbench.measure.trace import Impure, status_of, trace, warm_up
 from bilevelbench.store.journal import Journal
 from bilevelbench.store.schema import Header
 
 from .describe import MOST_ITERATES, describe_problem, describe_solver
 from .job import Job, Order
-from .supervise import FAULTS, THROUGH
-
-Tell = Callable[..., None]  # keywords: what to say to the driver
-
-
-def silent(**_: Any) -> None:
-    """Says nothing: there is no driver."""
+from .stage import Stage, Tell, machine, now, refused, silent
+from .supervise import THROUGH
 
 
 def make_pass(order: Order, tell: Tell) -> None:
@@ -73,6 +67,20 @@ def _own(job: Job) -> list[Path]:
     return []
 
 
+def audit_pass(order: Order, tell: Tell) -> None:
+    """A task: make the start and a window of a run again, and say whether they are the same."""
+    (job, *_), key = order.jobs, order.jobs[0].key
+    settle(key.threads, limit_memory=key.device == "cpu")
+    tell(phase="audit")
+    assert order.states is not None
+    assert order.window is not None
+    rng = Draw(key.seed, key.device, getattr(torch, key.dtype))
+    solver, problem = make_solver(job.solver), build_problem(job.problem, rng)
+    loose = key.engine != "eager"
+    tell(audit=replay(problem, solver, key.seed, order.states, order.window, rng.data, loose))
+    tell(phase=THROUGH)
+
+
 def settle(threads: int, limit_memory: bool) -> None:
     """Set up a process that makes one run."""
     torch.set_num_threads(threads)
@@ -96,6 +104,7 @@ def execute(job: Job, order: Order | None = None, tell: Tell = silent) -> str:
     watch = Stopwatch(drain(key.device), tell=lambda account: tell(phase=account))
     given = {"given": job.problem}, {"given": job.solver}
     header = Header(key, *given, machine(order, key.device), job.suite, job.command, now(), job.timeout)
+    intact = Intact()  # before anything foreign is imported
     try:
         stage("solver")
         header.solver = describe_solver(job.solver)
@@ -122,42 +131,16 @@ def execute(job: Job, order: Order | None = None, tell: Tell = silent) -> str:
         tell(prices=header.prices)
     except BaseException as error:
         journal.begin(header)
-        return _refused(journal, error, stage.name)
+        row = refused(error, stage.name)
+        journal.append(row)
+        return row.status
     journal.begin(header)
-    return _measure(job, order, journal, problem, solver, exact, watch, key.iterates and small, tell)
-
-
-class Stage:
-    """The phase under way, told to the driver as it begins."""
-
-    def __init__(self, tell: Tell) -> None:
-        self._tell, self.name = tell, ""
-
-    def __call__(self, name: str) -> None:
-        """A phase begins."""
-        self.name = name
-        self._tell(phase=name)
-
-
-def machine(order: Order, device: str) -> dict[str, Any]:
-    """What the machine is, as the driver had it measured, and what this moment is like."""
-    if order.environment:
-        return order.environment | moment()
-    found = environment(device)
-    return found | {"clock": self_check(device), "place": place(found)}
-
-
-def _refused(journal: Journal, error: BaseException, stage: str) -> str:
-    """The only row of a run that could not begin."""
-    row = broken(error)
-    row.fault = getattr(error, "fault", "") or ("" if row.status == "unsupported" else FAULTS.get(stage, "harness"))
-    journal.append(row)
-    return row.status
+    return _measure(job, order, journal, problem, solver, exact, watch, key.iterates and small, intact)
 
 
 def _measure(
     job: Job, order: Order, journal: Journal, problem: Problem, solver: Solver, exact: Problem, watch: Stopwatch,
-    iterates: bool, tell: Tell,
+    iterates: bool, intact: Intact,
 ) -> str:  # fmt: skip
     key = job.key
     resident = ProcessPeak()
@@ -172,11 +155,15 @@ def _measure(
     except Exception as error:  # the loop will meet it again and say where
         first, memory = None, None
         if isinstance(error, Impure) or status_of(error) in ("oom", "unsupported"):
-            return _refused(journal, error, "warmup")
+            row = refused(error, "warmup")
+            journal.append(row)
+            return row.status
     budget = Budget(key.steps, key.seconds, key.calls)
     status = ""
     marks = Marks(order.states) if order.states else None
-    for row in trace(problem, driven, key.seed, budget, Judge(exact), watch, iterates, derivatives, marks=marks):
+    meter = Meter() if key.engine in ("eager", "functional") else None  # the others do not ask at every answer
+    rows = trace(problem, driven, key.seed, budget, Judge(exact), watch, iterates, derivatives, meter, marks, intact)
+    for row in rows:
         if row.step == 0:
             row.first_seconds, row.memory = first, memory
             accounts = watch.accounts
@@ -184,11 +171,4 @@ def _measure(
             row.audit_seconds = accounts["audit"] + accounts["memory"]
         journal.append(row)
         status = row.status
-    if marks is not None:
-        tell(marks=marks.count)
     return status
-
-
-def now() -> str:
-    """The time, in UTC."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

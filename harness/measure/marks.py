@@ -1,0 +1,121 @@
+"""States that a run passes through, kept so that a stretch of it can be made again and compared (``measure.audit``).
+
+Within each stretch between two looks a window is drawn that the solver cannot foresee: an eighth of the stretch. The
+loop keeps references to the state at either end, with the counts there; they are written after the stretch, outside the
+clock.
+"""
+
+from __future__ import annotations
+
+import numbers
+import secrets
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bilevelbench.core.meter import Counts, less, parsed
+
+SHARE = 8
+LONGEST = 100  # steps of a window
+MOST = 512 << 20  # bytes of a run's states; what comes later is left out
+
+Shot = dict[tuple[str, int | None, int], str]
+
+
+class Foul(Exception):
+    """A run that is not what it says."""
+
+    fault = "solver"
+
+
+class Marks:
+    """Writes windows into a folder of the run's own, a file for each."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder, self._room = folder, MOST
+
+    def within(self, first: int, last: int) -> tuple[int, int]:
+        """The window (from, to) of the stretch of steps from ``first`` to ``last``."""
+        length = max(1, min(LONGEST, (last - first) // SHARE))
+        begin = first + secrets.randbelow(last - first - length + 1)
+        return begin, begin + length
+
+    def write(self, begin: int, end: int, before: Any, after: Any, counts: tuple[Shot, Shot]) -> None:
+        """Write a window: the states at both ends, and the ``shot`` of the counts there."""
+        if not self._room:
+            return
+        packed = pack(before), pack(after)
+        size = sum(tensor.nbytes for part in packed for tensor in tensors(part))
+        if size > self._room:
+            self._room = 0
+            return
+        self._room -= size
+        counted = less(parsed(counts[1]), parsed(counts[0]))
+        torch.save((*packed, counted), self._folder / f"{begin}-{end}.pt")
+
+
+def windows(folder: Path) -> list[tuple[int, int]]:
+    """The windows (from, to) that were written, in order; (0, 0) is the solver's start."""
+    return sorted((int(a), int(b)) for file in folder.glob("*.pt") for a, _, b in [file.stem.partition("-")])
+
+
+def draw(folder: Path) -> tuple[int, int]:
+    """A window for the audit, each the likelier the more steps it has. LookupError where none was written."""
+    found = [window for window in windows(folder) if window[1] > window[0]]
+    if not found:
+        raise LookupError(f"{folder} holds no window of steps")
+    at = secrets.randbelow(sum(end - begin for begin, end in found))
+    for begin, end in found:
+        at -= end - begin
+        if at < 0:
+            break
+    return begin, end
+
+
+def read(folder: Path, window: tuple[int, int]) -> tuple[Any, Any, Counts]:
+    """(the state before, packed; the state after, packed; the counts between)."""
+    before, after, counts = torch.load(folder / f"{window[0]}-{window[1]}.pt", weights_only=True)
+    return before, after, counts
+
+
+def pack(part: Any) -> Any:
+    """A state as lists, numbers and tensors. ``Foul`` where it holds anything else: that could not be made again."""
+    if type(part) is Tensor:
+        if part.requires_grad:
+            raise Foul("its state holds a tensor that carries a graph; a step returns detached tensors")
+        tensor = part.detach().cpu()
+        return tensor.clone() if tensor.untyped_storage().nbytes() > tensor.nbytes else tensor
+    if part is None or type(part) in (bool, str):
+        return part
+    if isinstance(part, numbers.Real):
+        return int(part) if isinstance(part, numbers.Integral) else float(part)
+    if isinstance(part, tuple) and hasattr(part, "_fields"):
+        return ["named", type(part).__qualname__, *map(pack, part)]
+    if type(part) in (list, tuple):
+        return [type(part).__name__, "", *map(pack, part)]
+    if type(part) is dict and all(type(key) is str for key in part):
+        return ["dict", list(part), *map(pack, part.values())]
+    raise Foul(f"its state holds a {type(part).__name__}; it may hold tensors and numbers, in tuples, lists and dicts")
+
+
+def unpack(packed: Any, kinds: dict[str, type], device: torch.device) -> Any:
+    """The state again. ``kinds``: the NamedTuples by qualified name."""
+    if isinstance(packed, Tensor):
+        return packed.to(device)
+    if not isinstance(packed, list):
+        return packed
+    kind, name, *parts = packed
+    made = [unpack(part, kinds, device) for part in parts]
+    if kind == "dict":
+        return dict(zip(name, made, strict=True))
+    return kinds[name](*made) if kind == "named" else made if kind == "list" else tuple(made)
+
+
+def tensors(packed: Any) -> list[Tensor]:
+    """The tensors of a packed state, in order."""
+    if isinstance(packed, Tensor):
+        return [packed]
+    return [tensor for part in packed for tensor in tensors(part)] if isinstance(packed, list) else []
