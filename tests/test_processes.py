@@ -15,7 +15,7 @@ from bilevelbench.run.child import ForkServer, Interpreters
 from bilevelbench.run.supervise import Watch
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a fork server is Linux's")
-PATIENCE = 600  # seconds: the machine may be busy
+PATIENCE = 300  # seconds: the machine may be busy
 
 
 @pytest.fixture(scope="module")

@@ -81,9 +81,18 @@ class Server:
                 if self._door.fileno() in ready and not self._obey():
                     return
         finally:
-            for process in self._running:
-                _end(process)
+            self._end_everything()
+
+    def _end_everything(self) -> None:
+        """All tasks and what they leave; what a task leaves is adopted when the task is gone, and not before."""
+        for process in self._running:
+            _end(process)
+        while True:
             _end_all(_children())
+            try:
+                os.waitpid(-1, 0)
+            except ChildProcessError:
+                return
 
     def _obey(self) -> bool:
         """Do what the driver asks; False where it is gone."""
