@@ -6,11 +6,14 @@ Every answer is detached. A function that does not depend on a variable has a ze
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Protocol
 
 import torch
 from torch import Tensor
+
+from .errors import Unsupported
 
 Function = Callable[..., Tensor]
 
@@ -40,6 +43,20 @@ def _grad(
     if not value.requires_grad:  # the function is constant in these variables
         return tuple(torch.zeros_like(p) for p in points)
     return torch.autograd.grad(value, points, along, create_graph=create_graph, materialize_grads=True)
+
+
+def refuse_once(error: RuntimeError) -> None:
+    """Where the error says that torch has no second derivative, ``Unsupported`` says of what and what to do."""
+    lacking = re.search(r"derivative for '?(?:aten::)?(\w+)'? is not implemented", str(error))
+    if not lacking and "differentiate twice" not in str(error):
+        return
+    name = lacking[1].strip("_").removesuffix("_backward") if lacking else "one of its functions"
+    name, remedy = ("its fused attention", ATTENTION) if "attention" in name else (name, OTHERS)
+    raise Unsupported(f"the problem cannot be differentiated twice, torch has no second derivative of {name}; {remedy}")
+
+
+ATTENTION = "call it under torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH), which has one"
+OTHERS = "make it of functions that have one, or take solvers that ask for none (order 1)"
 
 
 def value(fn: Function, x: Tensor, y: Tensor, *rows: Tensor) -> Tensor:
@@ -75,14 +92,19 @@ def second(
 ) -> tuple[Tensor | None, Tensor | None]:
     """Products of v, shape (n_y,), with second derivatives: (d2/dxdy v, d2/dydy v), the gradient of <grad_y fn, v>.
 
-    ``wrt`` names the variables wanted, "x", "y" or "xy"; the other product is None and costs nothing.
+    ``wrt`` names the variables wanted, "x", "y" or "xy"; the other product is None and costs nothing. ``Unsupported``
+    where torch has no second derivative.
     """
     with torch.enable_grad():
         y = _leaf(y)
         x = _leaf(x) if "x" in wrt else x.detach()
-        (gy,) = _grad(fn(x, y, *rows), (y,), create_graph=True)
         wanted = tuple(p for p, name in ((x, "x"), (y, "y")) if name in wrt)
-        products = iter(_grad(gy, wanted, v.detach()))
+        try:
+            (gy,) = _grad(fn(x, y, *rows), (y,), create_graph=True)
+            products = iter(_grad(gy, wanted, v.detach()))
+        except RuntimeError as error:
+            refuse_once(error)
+            raise
     return next(products) if "x" in wrt else None, next(products) if "y" in wrt else None
 
 
@@ -90,8 +112,12 @@ def cross_transposed(fn: Function, x: Tensor, y: Tensor, u: Tensor, *rows: Tenso
     """(d2/dydx u): the gradient in y of <grad_x fn, u>, u of shape (n_x,)."""
     with torch.enable_grad():
         x, y = _leaf(x), _leaf(y)
-        (gx,) = _grad(fn(x, y, *rows), (x,), create_graph=True)
-        return _grad(gx, (y,), u.detach())[0]
+        try:
+            (gx,) = _grad(fn(x, y, *rows), (x,), create_graph=True)
+            return _grad(gx, (y,), u.detach())[0]
+        except RuntimeError as error:
+            refuse_once(error)
+            raise
 
 
 def pullback(fn: Function, x: Tensor, y: Tensor, w: Tensor, wrt: str = "xy") -> tuple[Tensor, ...]:

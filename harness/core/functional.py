@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.func import grad as _grad
 from torch.func import vjp as _vjp
 
-from .derive import Function
+from .derive import Function, refuse_once
 
 _AT = {"x": 0, "y": 1}
 
@@ -46,7 +46,11 @@ def second(
         gy: Tensor = _grad(fn, 1)(x, y, *rows)
         return (gy * v).sum()
 
-    found = dict(zip(wrt, _grad(along, tuple(_AT[name] for name in wrt))(x, y), strict=True))
+    try:
+        found = dict(zip(wrt, _grad(along, tuple(_AT[name] for name in wrt))(x, y), strict=True))
+    except RuntimeError as error:
+        refuse_once(error)
+        raise
     return found.get("x"), found.get("y")
 
 
@@ -57,7 +61,11 @@ def cross_transposed(fn: Function, x: Tensor, y: Tensor, u: Tensor, *rows: Tenso
         gx: Tensor = _grad(fn, 0)(x, y, *rows)
         return (gx * u).sum()
 
-    found: Tensor = _grad(along)(y)
+    try:
+        found: Tensor = _grad(along)(y)
+    except RuntimeError as error:
+        refuse_once(error)
+        raise
     return found
 
 

@@ -77,6 +77,8 @@ class Problem:
     project_xy: Euclidean projection of (x, y) on {X times Y: h_g(x, y) <= 0}, where it is cheap.
     flags: what is known of the structure; the keys of ``FLAGS``.
     seeded: whether the seed changes anything (data, noise, split or start).
+    notes: what a reader of its results has to know, a sentence each ("dropout is off: ..."). Header, ``check`` and
+        report show them.
     """
 
     f: Callable[..., Tensor]
@@ -101,12 +103,14 @@ class Problem:
     picture: Picture | None = None
     selection: str = ""
     seeded: bool = True
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, start in (("x0", self.x0), ("y0", self.y0)):
             if not isinstance(start, Tensor) or start.ndim != 1 or start.numel() == 0:
                 raise TypeError(f"{name} must be a non-empty tensor of one dimension, not {start!r:.80}")
         object.__setattr__(self, "flags", frozenset(self.flags))
+        object.__setattr__(self, "notes", (self.notes,) if isinstance(self.notes, str) else tuple(self.notes))
         if unknown := self.flags - set(FLAGS):
             raise ValueError(f"unknown flags {sorted(unknown)}; the known ones are {sorted(FLAGS)}")
         if self.h_g is not None and self.y_star is None:

@@ -5,6 +5,7 @@ The problem is built once more in float64 for this, so float32 runs are judged i
 
 from __future__ import annotations
 
+import contextlib
 import math
 
 import numpy as np
@@ -14,6 +15,7 @@ from scipy.sparse.linalg import LinearOperator, cg
 from torch import Tensor
 
 from bilevelbench.core import derive
+from bilevelbench.core.errors import Unsupported
 from bilevelbench.core.problem import Problem
 
 LOWER_TOLERANCE = 1e-9  # of |grad_y g| at the re-solved lower level, relative to max(1, |grad_y g(x0, y0)|)
@@ -26,10 +28,10 @@ class Judge:
     """Metrics of a point (x, y).
 
     phi: f(x, y*(x)) with y* re-solved. phi_gap: phi - phi_star. gap: g(x, y) - g(x, y*(x)). grad_phi: norm of the true
-    hypergradient, for a closed form or a strongly convex lower level. stationarity: BOME's measure
-    |grad f + lambda* grad q|^2 + q. f: f(x, y). lower_residual: |grad_y g| at the re-solved lower level where it is
-    solved numerically (by L-BFGS from the better of y and the last solution, then Newton steps). Then the problem's
-    own. Points outside the bounds are judged at their projection.
+    hypergradient, for a closed form or a strongly convex lower level that has second derivatives. stationarity: BOME's
+    measure |grad f + lambda* grad q|^2 + q. f: f(x, y). lower_residual: |grad_y g| at the re-solved lower level where
+    it is solved numerically (by L-BFGS from the better of y and the last solution, then Newton steps). Then the
+    problem's own. Points outside the bounds are judged at their projection.
 
     violation: the largest violation of the lower level's constraints at (x, y) or the upper level's at (x, y*(x)).
     Where the upper level's are violated Phi may lie below phi_star: phi_gap is then at least their violation. BOME's
@@ -93,11 +95,12 @@ class Judge:
 
     def _polish(self, x: Tensor, y: Tensor) -> Tensor:
         """Newton steps: L-BFGS alone stops short of the tolerance when the last digits of g no longer change."""
-        for _ in range(3):
-            residual = derive.grad_y(self.problem.g, x, y)
-            if float(residual.norm()) <= self._tolerance:
-                break
-            y = y - self._inverse_hessian(x, y, residual, 1e-4)[0]
+        with contextlib.suppress(Unsupported):  # without second derivatives it is left at that
+            for _ in range(3):
+                residual = derive.grad_y(self.problem.g, x, y)
+                if float(residual.norm()) <= self._tolerance:
+                    break
+                y = y - self._inverse_hessian(x, y, residual, 1e-4)[0]
         return y
 
     def _inverse_hessian(
@@ -128,11 +131,14 @@ class Judge:
         if "strongly_convex" not in p.flags:
             return None
         fx, fy = derive.grad(p.f, x, best)
-        q, converged = self._inverse_hessian(x, best, fy, LINEAR_TOLERANCE, self._last_q)
-        self._last_q = q
-        if not converged:
+        try:
+            q, converged = self._inverse_hessian(x, best, fy, LINEAR_TOLERANCE, self._last_q)
+            self._last_q = q
+            if not converged:
+                return None
+            cross, _ = derive.second(p.g, x, best, q, wrt="x")
+        except Unsupported:  # there are no second derivatives
             return None
-        cross, _ = derive.second(p.g, x, best, q, wrt="x")
         assert cross is not None
         return float((fx - cross).norm())
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from bilevelbench.core import derive
 from bilevelbench.core.derive import Derivatives
+from bilevelbench.core.errors import Unsupported
 from bilevelbench.core.oracle import WORTH, Oracle
 from bilevelbench.core.problem import Problem
 from bilevelbench.core.solver import Solver, State, start
@@ -94,7 +95,8 @@ def prices(problem: Problem, device: str = "cpu", derivatives: Derivatives = der
     """Seconds by kind of answer: [of a call, of each row of data in it], medians of interleaved rounds.
 
     CPU seconds on the CPU (a busy machine does not spoil them), wall seconds elsewhere. Where the objective is no
-    finite sum, or has few rows, a row costs nothing. Kinds for which there was no time are left out.
+    finite sum, or has few rows, a row costs nothing. Kinds for which there was no time, or
+    no second derivative, are left out.
     """
     wait, on_cpu = drain(device), torch.device(device).type == "cpu"
     clock = time.process_time if on_cpu else time.perf_counter
@@ -102,15 +104,19 @@ def prices(problem: Problem, device: str = "cpu", derivatives: Derivatives = der
     seen: dict[tuple[str, int], list[float]] = {key: [] for key in asked}
     begin = time.perf_counter()
     for done in range(ROUNDS + 1):
-        for key, call in asked.items():
+        for key, call in list(asked.items()):
             spent = time.perf_counter() - begin
             if spent > (PATIENCE if done == 0 else LIMIT):
                 break
             block = BLOCK if done else 1
             wait()
             since = clock()
-            for _ in range(block):
-                call()
+            try:
+                for _ in range(block):
+                    call()
+            except Unsupported:  # a second derivative that torch does not have
+                del asked[key]
+                continue
             wait()
             seen[key].append((clock() - since) / block)
     # the first call of a kind is warm-up, unless it is the only one
