@@ -17,6 +17,7 @@ from torch import Tensor
 
 from bilevelbench.core import derive
 from bilevelbench.core.draw import Draw
+from bilevelbench.core.errors import Unsupported
 from bilevelbench.core.problem import Problem
 from bilevelbench.measure.memory import LiveBytes
 from bilevelbench.measure.prices import bare, prices
@@ -126,26 +127,38 @@ def curvature_fits_the_flags(target: str) -> str:
 
 
 def portrait(target: str) -> list[str]:
-    """Lines on what a problem has: variables and rows, curvature, a lower step that is safe, costs of derivatives."""
+    """Lines on what a problem has: variables and rows, notes, curvature, a lower step that is safe, costs."""
     problem = built(target)
     x, y = problem.x0, problem.y0
     lines = [f"variables: {x.numel()} upper, {y.numel()} lower; rows of data: {problem.n_f} of f, {problem.n_g} of g"]
+    try:
+        curved = list(_curved(problem))
+    except Unsupported as reason:
+        curved = [f"for methods of order 1 only: {reason}"]
+    return [*lines, *problem.notes, *curved, *_costs(problem)]
+
+
+def _curved(problem: Problem) -> Iterator[str]:
+    """What second derivatives tell."""
+    x, y = problem.x0, problem.y0
     found = list(along_descent(problem))
     first = derive.grad_y(problem.g, x, y).norm()
     for steps, point, one in found:
         left = float(derive.grad_y(problem.g, x, point).norm() / first) if first else 0.0
         place = "at the start" if not steps else f"after {steps} steps of descent (|grad| {left:.1g} of the start's)"
-        lines.append(f"curvature of g in y {place}: {one}")
+        yield f"curvature of g in y {place}: {one}"
     largest = max((one.largest for *_, one in found if not math.isnan(one.largest)), default=0.0)
     if largest > 0:
-        lines.append(f"so descent on g takes steps below 2/L = {2 / largest:.3g}; L = {largest:.3g} is its smoothness")
+        yield f"so descent on g takes steps below 2/L = {2 / largest:.3g}; L = {largest:.3g} is its smoothness"
     if not {"strongly_convex", "convex", "nonconvex", "pl"} & problem.flags:
         positive = all(one.least > ROUNDING * one.largest for *_, one in found)
-        lines.append(
-            "no flag says whether g(x, .) is convex" + (": `strongly_convex` if it is so for every x" * positive)
-        )
-    lines.append(f"coupling |d2g/dxdy| after descent: {coupling(problem, x, found[-1][1]):.3g}")
-    lines.append(f"curvature of f in y at the start: {curvature(problem.f, x, y)}")
+        yield "no flag says whether g(x, .) is convex" + (": `strongly_convex` if it is so for every x" * positive)
+    yield f"coupling |d2g/dxdy| after descent: {coupling(problem, x, found[-1][1]):.3g}"
+    yield f"curvature of f in y at the start: {curvature(problem.f, x, y)}"
+
+
+def _costs(problem: Problem) -> Iterator[str]:
+    """What first and second derivatives cost."""
     cost = prices(problem)
     for name, kind in (
         ("a gradient of f", "df"),
@@ -155,10 +168,7 @@ def portrait(target: str) -> list[str]:
         if kind in cost:
             call, row = cost[kind]
             rows = {"f": problem.n_f, "g": problem.n_g}[kind[-1]]
-            lines.append(
-                f"{name}: {1e3 * (call + row * rows):.3g} ms of CPU, {peak_bytes(problem, kind):,} bytes at its peak"
-            )
-    return lines
+            yield f"{name}: {1e3 * (call + row * rows):.3g} ms of CPU, {peak_bytes(problem, kind):,} bytes at its peak"
 
 
 def coupling(problem: Problem, x: Tensor, y: Tensor) -> float:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from .draw import Draw
+from .evaluation import BatchNorm, batch_statistics, notes
 from .flat import Flat
 from .problem import Problem
 
@@ -41,6 +42,7 @@ def from_modules(
     *,
     decay: float = 0.0,
     metrics: Callable[[Bound, Bound], Mapping[str, float]] | None = None,
+    batch_norm: BatchNorm = "checked",
     **fields: Any,
 ) -> Problem:
     """The problem whose x and y are the parameters of two modules.
@@ -51,12 +53,24 @@ def from_modules(
     their mean. ``metrics(upper, lower)`` are figures of your own; ``fields`` are other fields of ``Problem``.
 
     Loaders are read once, here, to their end; the harness draws minibatches itself, so a loader need not shuffle, and
-    one that does makes another problem each time. The modules are copied and used as in ``eval()``: no dropout, batch
-    norm with its running statistics. Parameters that need no gradient stay constants. Modules start as they are:
-    make them under ``torch.manual_seed(rng.seed)``.
+    one that does makes another problem each time. Modules start as they are: make them under
+    ``torch.manual_seed(rng.seed)``. They are copied; parameters that need no gradient stay constants, and what one
+    module ties stays tied. A parameter belongs to one level: what both losses need is handed to them by one module.
 
-    Raises ValueError where a module has nothing to train or a loader nothing to give.
+    Modules are used as in ``eval()``, and ``Problem.notes`` says what that means for them. Dropout is off. Batch norm
+    uses its running statistics; where it has none yet it would normalise nothing and is refused, unless ``batch_norm``
+    is "as is": let it meet data first. Batch norm that keeps no running statistics uses those of all rows, so f and g
+    are no finite sums and have no minibatches (n_f = n_g = 1).
+
+    Raises ValueError where a module has nothing to train or a loader nothing to give, for a parameter in both modules,
+    and for fresh batch norm.
     """
+    said = (
+        *notes("upper_module", upper_module, batch_norm),
+        *notes("lower_module", lower_module, batch_norm),
+        *fields.pop("notes", ()),
+    )
+    _told_apart(upper_module, lower_module)
     upper, lower = _Shape(rng, upper_module, "upper_module"), _Shape(rng, lower_module, "lower_module")
     above, below = _columns(rng, upper_loader, "upper_loader"), _columns(rng, lower_loader, "lower_loader")
 
@@ -68,9 +82,34 @@ def from_modules(
         return loss + decay * y @ y if decay else loss
 
     figures = None if metrics is None else lambda x, y: metrics(upper.bind(x), lower.bind(y))
+    sums = not (batch_statistics(upper_module) or batch_statistics(lower_module))
     return Problem(
-        f=f, g=g, x0=upper.start, y0=lower.start, n_f=len(above[0]), n_g=len(below[0]), metrics=figures, **fields
-    )
+        f=f, g=g, x0=upper.start, y0=lower.start, metrics=figures, notes=said,
+        n_f=len(above[0]) if sums else 1, n_g=len(below[0]) if sums else 1, **fields,
+    )  # fmt: skip
+
+
+def _told_apart(upper: nn.Module, lower: nn.Module) -> None:
+    """ValueError where a trained parameter is in both modules, or two parameters of one lie in one memory."""
+    named = {"upper_module": upper, "lower_module": lower}
+    trained = [
+        (level, name, parameter)
+        for level, module in named.items()
+        for name, parameter in module.named_parameters()
+        if parameter.requires_grad and parameter.numel()
+    ]
+    seen: dict[int, tuple[str, str, Tensor]] = {}
+    for level, name, parameter in trained:
+        where, other, known = seen.setdefault(parameter.data_ptr(), (level, name, parameter))
+        if known is parameter and where == level:
+            continue
+        both = f"{where}'s {other!r} and {level}'s {name!r}"
+        if where == level:
+            raise ValueError(f"{both} are two parameters in one memory; tie them by assigning one nn.Parameter to both")
+        raise ValueError(
+            f"{both} are one parameter; it belongs to one level: leave it in the module that trains it, whose output "
+            "the losses can hand to the other, or switch requires_grad off to keep it constant"
+        )
 
 
 class _Shape:
