@@ -61,12 +61,13 @@ def _fixed(device: str) -> dict[str, Any]:
         "python": platform.python_version(),
         **{name: _version(name) for name in ("torch", "numpy", "scipy", "scikit-learn")},
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "machine": platform.machine(),
         "cpu": _cpu(),
         "cores": psutil.cpu_count(logical=True),
         "memory_bytes": psutil.virtual_memory().total,
         "blas": _blas(),
         "lock": _lock(),
-        **_commit(),
+        **repository(HOME / "__init__.py"),
     }
     if torch.device(device).type == "cuda":
         found |= {"gpu": torch.cuda.get_device_name(device), "cuda": torch.version.cuda}
@@ -103,17 +104,25 @@ def _cpu() -> str:
     return platform.processor() or platform.machine()
 
 
-def _commit() -> dict[str, Any]:
-    """Commit and whether the tree differs from it; empty where the package does not run from a checkout."""
-    if not (HOME.parent / ".git").exists():
-        return {"commit": "", "dirty": None}
+@functools.lru_cache(maxsize=64)
+def repository(file: Path) -> dict[str, Any]:
+    """Commit of the git repository that a file is kept in, and whether the tree (or the file, if not yet added)
+    differs from it; commit "" and dirty None where there is none, or where it ignores the file."""
+    none: dict[str, Any] = {"commit": "", "dirty": None}
+    git = ["git", "-c", "core.fsmonitor=false", "-C", str(file.parent)]
+
+    def ask(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*git, *words], capture_output=True, text=True, timeout=10)
+
     try:
-        git = ["git", "-C", str(HOME.parent)]
-        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10)
-        dirty = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, timeout=10)
+        commit = ask("rev-parse", "HEAD")
+        kept = ask("ls-files", "--error-unmatch", file.name).returncode == 0
+        if commit.returncode != 0 or (not kept and ask("check-ignore", "-q", file.name).returncode == 0):
+            return none
+        dirty = ask("status", "--porcelain", "-uno")
     except (OSError, subprocess.TimeoutExpired):
-        return {"commit": "", "dirty": None}
-    return {"commit": commit.stdout.strip(), "dirty": bool(dirty.stdout.strip())}
+        return none
+    return {"commit": commit.stdout.strip(), "dirty": not kept or bool(dirty.stdout.strip())}
 
 
 @functools.lru_cache(maxsize=1024)

@@ -8,6 +8,7 @@ import torch
 
 from bilevelbench.core.problem import Picture, Problem
 from bilevelbench.core.registry import PROBLEMS, SOLVERS, knobs, parse, resolve
+from bilevelbench.measure.env import repository
 
 MOST_ITERATES = 1000  # variables; beyond that --iterates keeps none
 GRID = 61  # points along each side of a picture's level sets
@@ -24,6 +25,7 @@ def describe_solver(given: str) -> dict[str, Any]:
     return {
         "name": entry.name, "given": given, "asked": asked, "knobs": spec.arguments, "choices": choices,
         "order": getattr(entry.make, "order", None), "about": entry.doc.partition("\n")[0],
+        "repository": repository(entry.file),
     }  # fmt: skip
 
 
