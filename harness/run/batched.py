@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -28,6 +29,7 @@ from bilevelbench.core.traced import Recording, Run, Traced, flatten, record, un
 from bilevelbench.measure.budget import Budget, looks
 from bilevelbench.measure.clock import Stopwatch
 from bilevelbench.measure.env import environment, moment
+from bilevelbench.measure.guards import guard
 from bilevelbench.measure.judge import Judge
 from bilevelbench.measure.trace import Judgement, broken, failed, judged
 from bilevelbench.store.journal import Journal
@@ -205,10 +207,13 @@ def execute_together(jobs: Sequence[Job]) -> None:
             header.solver, solver = describe_solver(job.solver), make_solver(job.solver)
             rng = Draw(job.key.seed, key.device, getattr(torch, key.dtype))
             problem = build_problem(job.problem, rng)
-            exact = build_problem(job.problem, Draw(job.key.seed, key.device, torch.float64))
+            exact_rng = Draw(job.key.seed, key.device, torch.float64)
+            exact = build_problem(job.problem, exact_rng)
             iterates = key.iterates and problem.x0.numel() + problem.y0.numel() <= MOST_ITERATES
             header.problem = describe_problem(job.problem, exact, iterates)
             require(solver, problem)
+            build = partial(build_problem, job.problem)
+            header.problem |= guard(build, problem, rng, exact, exact_rng, solver)
             made.append((problem, exact, rng.data))
             journal.begin(header)
         except Exception as error:  # what one seed cannot, none can

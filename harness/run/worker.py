@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import platformdirs
@@ -21,6 +22,7 @@ from bilevelbench.core.solver import Solver, require
 from bilevelbench.measure.budget import Budget
 from bilevelbench.measure.clock import Stopwatch, drain, self_check
 from bilevelbench.measure.env import environment, moment
+from bilevelbench.measure.guards import guard
 from bilevelbench.measure.judge import Judge
 from bilevelbench.measure.memory import ProcessPeak, peak
 from bilevelbench.measure.prices import prices
@@ -75,12 +77,15 @@ def execute(job: Job) -> str:
         rng = Draw(key.seed, key.device, getattr(torch, key.dtype))
         with watch.account("setup"):
             problem, solver = build_problem(job.problem, rng), make_solver(job.solver)
-        exact = build_problem(job.problem, Draw(key.seed, key.device, torch.float64))
+        exact_rng = Draw(key.seed, key.device, torch.float64)
+        exact = build_problem(job.problem, exact_rng)
         small = problem.x0.numel() + problem.y0.numel() <= MOST_ITERATES
         header.problem = describe_problem(job.problem, exact, key.iterates and small)
         header.problem["data_bytes"] = sum({t.data_ptr(): t.numel() * t.element_size() for t in rng.data}.values())
         require(solver, problem)
         with watch.account("audit"):
+            build = partial(build_problem, job.problem)
+            header.problem |= guard(build, problem, rng, exact, exact_rng, solver)
             header.prices = _prices(key, problem)
     except Exception as error:
         journal.begin(header)
