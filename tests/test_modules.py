@@ -11,7 +11,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from bilevelbench import Draw, Oracle, from_modules, make_solver
 from bilevelbench.contract import check
-from bilevelbench.core.registry import PROBLEMS
+from bilevelbench.contract.portrait import portrait
+from bilevelbench.core.evaluation import notes
+from bilevelbench.core.registry import PROBLEMS, Entry
 from bilevelbench.measure.judge import Judge
 
 README = Path(__file__).parents[1] / "README.md"
@@ -60,6 +62,8 @@ def test_modules_have_the_numbers_of_the_formula():
 def test_the_start_is_the_modules_own_and_the_modules_stay_as_they_are():
     lower = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.Dropout(), nn.Linear(3, 1))
     lower[0].bias.requires_grad_(False)
+    with torch.no_grad():
+        lower(torch.randn(8, 2))  # batch norm meets data
     before = {k: v.clone() for k, v in lower.state_dict().items()}
     data = [(torch.ones(4, 2), torch.zeros(4, 1))]
     problem = from_modules(
@@ -117,6 +121,151 @@ def test_the_example_of_the_readme_is_a_sound_problem_that_solvers_solve(tmp_pat
     assert judge(state.x, state.y)["phi"] < 0.8 * judge(problem.x0, problem.y0)["phi"]
     noisy = torch.arange(40) % 4 == 0
     assert float(state.x[noisy].mean()) < float(state.x[~noisy].mean())  # wrong labels count less
+
+
+def plain(upper, lower, **fields):
+    """Two modules with data of 3 columns, in two batches above."""
+    a, t = torch.linspace(-1, 1, 24).double().reshape(8, 3) ** 3, torch.arange(8) % 2
+    return from_modules(
+        Draw(0), upper, lower, [(a[:2], t[:2]), (a[2:4], t[2:4])], [(a[4:], t[4:])],
+        upper_loss=lambda upper, lower, a, t: cross_entropy(lower(a), t),
+        lower_loss=lambda upper, lower, a, t: cross_entropy(lower(a) * upper(torch.ones(1).to(a)), t), **fields,
+    )  # fmt: skip
+
+
+class Both(nn.Module):
+    """A module that holds another one besides its own parameter."""
+
+    def __init__(self, body):
+        super().__init__()
+        self.body, self.scale = body, nn.Parameter(torch.ones(1))
+
+    def forward(self, one):
+        return one * self.scale
+
+
+class Autoencoder(nn.Module):
+    """The way back is the way forth, transposed: one parameter in two places."""
+
+    def __init__(self, again):
+        super().__init__()
+        self.forth, self.back = nn.Linear(3, 2, bias=False), nn.Linear(3, 2, bias=False)
+        self.back.weight = again(self.forth.weight)
+
+    def forward(self, a):
+        return self.back(self.forth(a) @ self.forth.weight)
+
+
+def test_a_parameter_belongs_to_one_level():
+    body = nn.Linear(3, 2)
+    words = "upper_module's 'body.weight' and lower_module's '0.weight' are one parameter; it belongs to one level"
+    with pytest.raises(ValueError, match=words):
+        plain(Both(body), nn.Sequential(body))
+    view = nn.Linear(3, 2)
+    view.weight = nn.Parameter(body.weight.detach())  # another parameter, in the same memory
+    with pytest.raises(ValueError, match=r"'body.weight' and lower_module's 'weight' are one parameter"):
+        plain(Both(body), view)
+    body.requires_grad_(False)  # a constant of both
+    assert len(plain(Both(body), nn.Sequential(body, nn.Linear(2, 2))).x0) == 1
+
+
+def test_tied_weights_stay_tied():
+    lower = Autoencoder(lambda weight: weight)
+    problem = plain(nn.Linear(1, 1), lower)
+    assert len(problem.y0) == 6
+    y = problem.y0 + 0.1 * Draw(0).normal(6)
+    weight = y.view(2, 3)
+    a = torch.linspace(-1, 1, 24).double().reshape(8, 3)[:4] ** 3
+    expected = cross_entropy(a @ weight.T @ weight @ weight.T, torch.arange(4) % 2)
+    assert float(problem.f(problem.x0, y)) == pytest.approx(float(expected), rel=1e-12)
+    with pytest.raises(
+        ValueError, match=r"'forth.weight' and lower_module's 'back.weight' are two parameters in one me"
+    ):
+        plain(nn.Linear(1, 1), Autoencoder(lambda weight: nn.Parameter(weight.detach())))
+
+
+NORMS = {
+    "1d": lambda **k: nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2, **k)),
+    "2d": lambda **k: nn.Sequential(nn.Unflatten(1, (3, 1, 1)), nn.BatchNorm2d(3, **k), nn.Flatten(), nn.Linear(3, 2)),
+    "3d": lambda **k: nn.Sequential(
+        nn.Unflatten(1, (3, 1, 1, 1)), nn.BatchNorm3d(3, **k), nn.Flatten(), nn.Linear(3, 2)
+    ),
+    "without weights": lambda **k: nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2, affine=False, **k)),
+    "without a count": lambda **k: nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2, momentum=None, **k)),
+}
+
+
+@pytest.mark.parametrize("kind", NORMS)
+def test_batch_norm_that_never_met_data_is_refused_unless_asked_for(kind):
+    lower = NORMS[kind]()
+    with pytest.raises(ValueError, match=r"lower_module: batch norm .* normalises nothing .* batch_norm='as is'"):
+        plain(nn.Linear(1, 1), lower)
+    problem = plain(nn.Linear(1, 1), lower, batch_norm="as is", notes=("of my own",))
+    assert "never met data and normalises nothing" in problem.notes[0]
+    assert problem.notes[1:] == ("of my own",)
+    with torch.no_grad():
+        lower(torch.randn(16, 3))
+    (note,) = plain(nn.Linear(1, 1), lower).notes
+    assert note.startswith("lower_module: batch norm uses the running mean and variance that it came with: ")
+    assert "BatchNorm" in note
+
+
+def test_other_norms_that_never_met_data():
+    for layer in (nn.SyncBatchNorm(2), nn.InstanceNorm1d(2, track_running_stats=True)):
+        with pytest.raises(ValueError, match=f"itself {type(layer).__name__}"):
+            list(notes("m", layer, "checked"))
+    for layer in (nn.InstanceNorm1d(2), nn.GroupNorm(1, 2), nn.LayerNorm(2)):
+        assert not list(notes("m", layer, "checked"))
+
+
+@pytest.mark.parametrize("kind", ["1d", "2d", "3d", "without weights"])
+def test_batch_norm_without_running_statistics_makes_no_finite_sum(kind):
+    lower = NORMS[kind](track_running_stats=False)
+    problem = plain(nn.Linear(1, 1), lower)
+    assert (problem.n_f, problem.n_g) == (1, 1)
+    assert "takes those of all rows at hand" in problem.notes[0]
+    a = torch.linspace(-1, 1, 24).double().reshape(8, 3)[:4] ** 3
+    with torch.no_grad():
+        expected = cross_entropy(lower.double()(a), torch.arange(4) % 2)  # of all rows together, batch by batch not
+    assert float(problem.f(problem.x0, problem.y0)) == pytest.approx(float(expected), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("layer", "named"),
+    [
+        (nn.Dropout(0.5), "itself Dropout"),
+        (nn.Dropout2d(0.5), "itself Dropout2d"),
+        (nn.AlphaDropout(0.5), "itself AlphaDropout"),
+        (nn.RReLU(), "itself RReLU"),
+        (nn.MultiheadAttention(4, 2, dropout=0.1), "itself MultiheadAttention"),
+        (nn.TransformerEncoderLayer(4, 2, 8), "self_attn MultiheadAttention, dropout Dropout, dropout1 Dropout"),
+        (nn.LSTM(3, 4, 2, dropout=0.2), "itself LSTM"),
+        (type("DropPath", (nn.Identity,), {"drop_prob": 0.1})(), "itself DropPath"),
+        (nn.Sequential(*(nn.Dropout() for _ in range(6))), "0 Dropout, 1 Dropout, 2 Dropout, 3 Dropout and 2 more"),
+        (nn.Dropout(0.0), ""),
+        (nn.RReLU(0.2, 0.2), ""),
+        (nn.MultiheadAttention(4, 2), ""),
+        (nn.Linear(2, 2), ""),
+    ],
+)  # fmt: skip
+def test_dropout_by_any_name_is_said(layer, named):
+    said = list(notes("lower_module", layer, "checked"))
+    assert len(said) == bool(named)
+    assert all(line.startswith(f"lower_module: dropout is off ({named}") for line in said)
+
+
+def test_check_says_what_eval_means(monkeypatch):
+    def make(rng):
+        torch.manual_seed(rng.seed)
+        lower = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Linear(4, 2))
+        return plain(nn.Linear(1, 1), lower, batch_norm="as is")
+
+    PROBLEMS.load()
+    monkeypatch.setattr(PROBLEMS, "entries", dict(PROBLEMS.entries))
+    PROBLEMS.entries["with_norm"] = Entry("with_norm", make, "", Path(__file__))
+    lines = portrait("with_norm")
+    assert "lower_module: dropout is off (2 Dropout), as in eval()" in lines
+    assert any("batch norm has never met data and normalises nothing" in line for line in lines)
 
 
 def test_float32_and_losses_per_row():

@@ -26,8 +26,8 @@ from typing import Any
 
 import platformdirs
 
-from .provenance import cache_root, counts, is_foreign, loaded, package_of, source_of
 from .stamps import Mark, digest_of, hash_now, hash_of, is_young, mark_of
+from .provenance import cache_root, counts, is_foreign, loaded, package_of, source_of
 
 ABSENT = "absent"  # a file that was asked for and not there: settings, say
 MIXED = "changed during the run"  # no digest equals it
@@ -101,8 +101,8 @@ class Manifest:
             elif event == "os.mkdir":
                 if not os.path.exists(path := _path(arguments[0])):
                     self._note(path + os.sep, "made", None)  # and what is in it
-            else:  # a library or a database
-                self._opened(_path(arguments[1 if event == "import" else 0]), os.O_RDONLY)
+            elif os.path.exists(path := _path(arguments[1 if event == "import" else 0])):  # a library or a database
+                self._opened(path, os.O_RDONLY)
         except Exception:  # a descriptor, a name that is no path: the caller goes on as if nobody had looked
             pass
         finally:

@@ -42,6 +42,7 @@ def _roots() -> tuple[str, ...]:
     """Folders of the standard library, of installed distributions and of their scripts, each with its real path."""
     paths = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib", "scripts")]
     paths += [os.path.join(prefix, "bin") for prefix in (sys.base_prefix, sys.prefix)]
+    paths.append(os.path.join(sys.base_prefix, "lib"))
     paths += [*site.getsitepackages(), site.getusersitepackages(), os.path.dirname(os.__file__)]
     found = {os.path.abspath(path) for path in paths} | {os.path.realpath(path) for path in paths}
     return tuple(sorted(path.rstrip(os.sep) + os.sep for path in found))
