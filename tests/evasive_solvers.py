@@ -600,7 +600,7 @@ AT_ONCE = ("look", "starts a thread") if sys.version_info >= (3, 13) else ()  # 
 EVASIONS = {
     "by_attribute": ("look", "g was asked 21 times and the oracle accounts for 1"),
     "by_closed_form": ("look", "y_star was asked once and the oracle accounts for 0"),
-    "by_closure": ("audit", "the problem's own g is asked past the oracle"),
+    "by_closure": ("audit", "the problem's own"),
     "by_copied_code": ("look", "looks into frames and code"),
     "by_gc": ("look", "looks through memory (gc.get_objects)"),
     "by_frames": ("look", "looks into frames and code"),

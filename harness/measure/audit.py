@@ -13,6 +13,7 @@ from __future__ import annotations
 import sys
 import types
 from collections.abc import Callable, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -81,12 +82,12 @@ class _Watched(Oracle):
         def answered(*arguments: Any, **named: Any) -> Any:
             if watcher.open:  # a question that the oracle asks itself
                 return method(*arguments, **named)
-            if said := _odd((*arguments, *named.values())):
-                raise Foul(said)
-            if said := intact.answering():
-                raise Foul(f"the solver changed {said} while the oracle is asked")
             watcher.open = True
             try:
+                if said := _odd((*arguments, *named.values())):
+                    raise Foul(said)
+                if said := intact.answering():
+                    raise Foul(f"the solver changed {said} while the oracle is asked")
                 with torch._C._DisableTorchDispatch():
                     return watcher.own(method(*arguments, **named))
             finally:
@@ -114,10 +115,10 @@ class _Audit:
     ) -> None:
         hook.install()
         self._intact = Intact()
-        self._problem, self._codes = watched_problem(problem)
+        self._entered = count()
+        self._problem, codes = watched_problem(problem, self._entered)
         self._solver, self._seed, self._states, self._close = solver, seed, states, close
-        self._watcher = Watcher(problem, self._codes, data, _file(solver))
-        self._entered = self._watcher.entered
+        self._watcher = Watcher(problem, codes, data, _file(solver))
         self._kinds = _kinds(solver)
 
     def begin(self) -> None:

@@ -6,6 +6,8 @@ import _thread
 import sys
 import time
 import types
+from collections.abc import Iterable
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -26,20 +28,51 @@ TORCH: tuple[tuple[Any, tuple[str, ...]], ...] = (
     (time, ("perf_counter", "process_time", "monotonic")),
     (sys, ("getprofile", "setprofile")),
 )
+KINDS = (types.FunctionType, type, classmethod, staticmethod, property, types.ModuleType)
+
+
+class _Picture:
+    """What names of a module or class stand for. A look at it is one call, for the audit looks at every answer."""
+
+    def __init__(self, place: Any, names: Iterable[str]) -> None:
+        self.place, self._now = place, vars(place)
+        self._kept = {name: self._now[name] for name in names if name in self._now}
+        self._absent = [name for name in names if name not in self._now]  # inherited
+        self._values = tuple(self._kept.values())
+        self._get = itemgetter(*self._kept, *list(self._kept)[:1]) if self._kept else lambda now: ()
+        self._values += self._values[:1]  # of one name alone there would be no tuple
+
+    def changed(self) -> str:
+        """The first name that stands for something else, or ''."""
+        try:
+            if self._get(self._now) == self._values and not any(map(self._now.__contains__, self._absent)):
+                return ""
+        except KeyError:
+            pass
+        other = (name for name, value in self._kept.items() if self._now.get(name) is not value)
+        return f"{self.place.__name__}.{next(other, None) or next(filter(self._now.__contains__, self._absent))}"
+
+
+def _own(place: Any) -> _Picture:
+    """Functions and classes of a module or class. Their code is safe: the hook refuses to have it replaced."""
+    return _Picture(place, [name for name, value in vars(place).items() if isinstance(value, KINDS)])
+
+
+def _changed(pictures: Iterable[_Picture]) -> str:
+    return next((name for picture in pictures if (name := picture.changed())), "")
 
 
 class Intact:
     """A picture of code, settings, threads and child processes. Make it before a solver's file is imported."""
 
     def __init__(self) -> None:
-        self._torch = [entry for place, names in TORCH for entry in _entries(place, names)]
-        self._ours: list[Entry] = []
+        self._ours: list[_Picture] = []
         for name, module in list(sys.modules.items()):
             if name.startswith(ROOMS) and module is not None:
-                entries = _entries(module)
-                classes = [v for *_, v in entries if isinstance(v, type) and v.__module__ == name]
-                self._ours += [*entries, *(entry for cls in classes for entry in _entries(cls))]
-        self._engine = [*self._torch, *_entries(derive), *_entries(Oracle)]
+                classes = [v for v in vars(module).values() if isinstance(v, type) and v.__module__ == name]
+                self._ours += map(_own, (module, *classes))
+        torch_s = [_Picture(place, names) for place, names in TORCH]
+        self._engine = [*torch_s, *map(_own, (derive, *Oracle.__mro__[:-1]))]
         self._settings, self._threads, self._children = _settings(), _thread._count(), _children()
 
     def answering(self) -> str:
@@ -48,7 +81,7 @@ class Intact:
 
     def changed(self) -> str:
         """What was changed, set or left running, in words, or ''."""
-        if name := _changed(self._torch) or _changed(self._ours):
+        if name := _changed(self._engine) or _changed(self._ours):
             return f"changed {name}"
         for name, now in _settings().items():
             if now != self._settings[name]:
@@ -67,32 +100,6 @@ def _children() -> set[str]:
         except OSError:  # a thread that has just ended
             continue
     return found
-
-
-Entry = tuple[Any, str, Any]  # a module or class, a name in it, and what it stands for
-KINDS = (types.FunctionType, type, classmethod, staticmethod, property, types.ModuleType)
-
-
-def _entries(place: Any, names: tuple[str, ...] | None = None) -> list[Entry]:
-    """Functions and classes of a module or class. Their code is safe: the hook refuses to have it replaced."""
-    if names is None:
-        return [(place, name, value) for name, value in vars(place).items() if isinstance(value, KINDS)]
-    return [(place, name, _static(place, name)) for name in names]
-
-
-def _static(place: Any, name: str) -> Any:
-    """What a name stands for, without binding it."""
-    for owner in getattr(place, "__mro__", (place,)):
-        if name in vars(owner):
-            return vars(owner)[name]
-    return None
-
-
-def _changed(entries: list[Entry]) -> str:
-    for place, name, kept in entries:
-        if _static(place, name) is not kept:
-            return f"{place.__name__}.{name}"
-    return ""
 
 
 def _settings() -> dict[str, Any]:

@@ -5,6 +5,7 @@ The process's own peak says little here: 300 MB of it is torch.
 
 from __future__ import annotations
 
+import time
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,9 +17,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from bilevelbench.core.door import WORTH
+from bilevelbench.core.meter import Meter, metered
 from bilevelbench.core.oracle import Oracle
 from bilevelbench.core.problem import Problem
-from bilevelbench.core.solver import Solver, start
+from bilevelbench.core.solver import Solver, start, stretch
 
 
 def without_dynamo(mode: Any) -> Any:
@@ -107,15 +109,21 @@ class _Followed(Oracle):
         return answered
 
 
-def peak(problem: Problem, solver: Solver, seed: int = 0, steps: int = 2) -> dict[str, int]:
-    """Peak bytes of a solver's first steps.
+STEPS = 8  # of a run, after which its memory is looked at
+SETTLED = 2  # steps after which an honest solver holds what it holds
+PATIENCE = 5.0  # CPU seconds beyond which no further step is begun
+
+
+def peak(problem: Problem, solver: Solver, seed: int = 0, steps: int = STEPS) -> dict[str, int]:
+    """Peak bytes of a solver's first steps, and how fast they grow.
 
     peak_bytes: of everything that the solver and the derivatives make, the copies of x and y included; the problem's
     own data are not in it. solver_bytes: of what the solver itself holds, answers of the oracle included.
     problem_bytes: of what the problem needs to work out one answer (graph, activations). The two peaks need not come
-    at the same moment: peak_bytes is at most their sum. state_bytes: of the state after the last step.
-    cuda_bytes: the allocator's own peak, where the problem is on such a device. Temporaries inside one torch operation
-    are seen by the last one only.
+    at the same moment: peak_bytes is at most their sum. state_bytes: of the state after the last step. growth_bytes: of
+    what is held after a step, more from step to step since the second: 0 for all who keep no history, wherever they
+    keep it. cuda_bytes: the allocator's own peak, where the problem is on such a device. Temporaries inside one torch
+    operation are seen by the last one only.
     """
     device = problem.x0.device
     allocated = 0
@@ -123,15 +131,18 @@ def peak(problem: Problem, solver: Solver, seed: int = 0, steps: int = 2) -> dic
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
         allocated = torch.cuda.memory_allocated(device)
+    begin = time.process_time()
     with LiveBytes() as tracker:
-        oracle = _Followed(problem, seed, tracker)
+        oracle = _Followed(metered(problem, Meter()), seed, tracker)
         state = start(solver, problem, oracle)
-        for k in range(steps):
-            oracle.begin(k)
-            state = solver.step(oracle, state)
+        live: list[int] = []
+        while len(live) < steps and (len(live) <= SETTLED or time.process_time() - begin < PATIENCE):
+            state = stretch(solver, oracle, state, len(live), len(live) + 1)
+            live.append(tracker.live)
+        since = live[SETTLED - 1 :]
         found = {
             "peak_bytes": tracker.peak, "solver_bytes": tracker.own_peak, "problem_bytes": tracker.inside_peak,
-            "state_bytes": sum(_bytes(state)),
+            "state_bytes": sum(_bytes(state)), "growth_bytes": (since[-1] - since[0]) // max(1, len(since) - 1),
         }  # fmt: skip
     if device.type == "cuda":
         found["cuda_bytes"] = torch.cuda.max_memory_allocated(device) - allocated

@@ -31,27 +31,24 @@ FORBIDDEN: dict[Any, str] = {
 DEEPEST = 6  # of what a function's closure holds
 
 
-def watched_problem(problem: Problem) -> tuple[Problem, Codes]:
-    """The problem with functions whose code can be told, and that code."""
-    codes: Codes = {}
+def watched_problem(problem: Problem, entered: count[int]) -> tuple[Problem, Codes]:
+    """The problem with functions that count in ``entered`` when they are, and their code."""
+    codes: Codes = {_shell(min, entered).__code__: "function"}
     made: dict[str, Any] = {}
     for name in METERED:
-        fn = getattr(problem, name)
-        if fn is None:
-            continue
-        plain = plainest(fn)
-        if plain is None:  # one of torch's own
-            made[name] = plain = _shell(fn, name)
-        codes[plain.__code__] = name
+        if (fn := getattr(problem, name)) is not None:
+            made[name] = _shell(fn, entered)
+            if plain := plainest(fn):
+                codes[plain.__code__] = name
     return dataclasses.replace(problem, **made), codes
 
 
-def _shell(fn: Callable[..., Any], name: str) -> Any:
-    made: dict[str, Any] = {"fn": fn}
-    exec(
-        compile(f"def {name}(*points): return fn(*points)", f"<{name} of the problem>", "exec"), made
-    )  # code of its own
-    return made[name]
+def _shell(fn: Callable[..., Any], entered: count[int]) -> Any:
+    def shell(*points: Any) -> Any:
+        next(entered)
+        return fn(*points)
+
+    return shell
 
 
 class _Mode(TorchDispatchMode):  # type: ignore[no-untyped-call, unused-ignore]
@@ -74,13 +71,11 @@ without_dynamo(_Mode)
 class Watcher:
     """A context in which a solver is at work. ``open``: an answer is being given, and all is allowed.
 
-    entered: how often the problem's functions were, from outside. found: the first thing that was not right, or ''.
+    found: the first thing that was not right, in words, or ''.
     """
 
     def __init__(self, problem: Problem, codes: Codes, data: Sequence[Tensor], solver_file: str) -> None:
         self.open, self.found = False, ""
-        self.entered: count[int] = count()
-        self._depth = 0
         self._codes = codes
         files = {code.co_filename for code in codes}
         self._files = {f for f in files if f != solver_file and not f.startswith((HOME, "<")) and "torch" not in f}
@@ -114,23 +109,18 @@ class Watcher:
     def __exit__(self, *error: object) -> None:
         sys.setprofile(None)
         self._mode.__exit__(*error)  # type: ignore[no-untyped-call, unused-ignore]
-        self.open, self._depth = False, 0
+        self.open = False
 
     def _profile(self, frame: Any, event: str, argument: Any) -> None:
+        if self.open:
+            return
         if event == "call":
             code = frame.f_code
             if code in self._codes:
-                self._depth += 1
-                if self._depth == 1:
-                    next(self.entered)
-                    if not self.open:
-                        self.note(f"the problem's own {self._codes[code]} is asked past the oracle")
-            elif not self.open and code.co_filename in self._files:
+                self.note(f"the problem's own {self._codes[code]} is asked past the oracle")
+            elif code.co_filename in self._files:
                 self.note(f"code of the problem's file ({code.co_name}) runs past the oracle")
-        elif event == "return":
-            if self._depth and frame.f_code in self._codes:
-                self._depth -= 1
-        elif event == "c_call" and not self.open:
+        elif event == "c_call":
             owner = getattr(argument, "__self__", None)
             if type(owner) is Tensor:
                 if self.is_data(owner):
