@@ -80,7 +80,7 @@ def run(
     todo = unfinished(plan)
     click.echo(_opening(chosen, len(plan), len(todo), out))
     _make(todo, jobs, out)
-    written(out, out / "report", [job.path.name for job in plan])
+    written(out, out / "report", {job.key.stem for job in plan})
     from ..store.journal import read
     from ..store.schema import GOOD
 

@@ -215,6 +215,7 @@ def execute_together(jobs: Sequence[Job]) -> None:
             journal.begin(header)
             for each in journals:
                 each.append(broken(error))
+                each.end(End(after=moment()))
             return
     assert solver is not None
     problems, exacts, data = zip(*made, strict=True)

@@ -18,7 +18,7 @@ from pebble import ProcessExpired, ProcessPool
 from bilevelbench.core.errors import RequestError
 from bilevelbench.measure.env import environment
 from bilevelbench.store.journal import Journal, read
-from bilevelbench.store.schema import FINAL, Header, Row, RunKey
+from bilevelbench.store.schema import FINAL, End, Header, Row, RunKey
 
 from .job import Job
 from .worker import execute, execute_batch, prepare
@@ -115,6 +115,7 @@ def _outcome(future: Future[Any], job: Job) -> str:
     if record.rows and record.rows[-1]["status"] in FINAL:
         return str(record.rows[-1]["status"])
     journal.append(_cut(job, status, reason, record.rows[-1] if record.rows else None))
+    journal.end(End())
     return status
 
 

@@ -85,6 +85,7 @@ def execute(job: Job) -> str:
     except Exception as error:
         journal.begin(header)
         journal.append(broken(error))
+        journal.end(End(after=moment()))
         return status_of(error)
     journal.begin(header)
     return _measure(job, journal, problem, solver, exact, watch, key.iterates and small)
@@ -114,6 +115,7 @@ def _measure(
         first, memory = None, None
         if isinstance(error, Impure) or status_of(error) in ("oom", "unsupported"):
             journal.append(broken(error))
+            journal.end(End(after=moment()))
             return status_of(error)
     budget = Budget(key.steps, key.seconds, key.calls)
     status = ""

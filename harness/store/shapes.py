@@ -17,6 +17,9 @@ KEY_NEEDS = ("problem", "solver", "seed", "device", "dtype", "threads")
 Number = Annotated[float, Meta(ge=-1e300, le=1e300)]
 
 
+Axis = tuple[Literal["x", "y"], Count]
+
+
 class Bar(TypedDict):
     """The lines to be beaten."""
 
@@ -27,8 +30,8 @@ class Bar(TypedDict):
 class Picture(TypedDict):
     """Level sets and what is drawn on them."""
 
-    axes: list[tuple[Literal["x", "y"], Count]]
-    labels: list[str]
+    axes: tuple[Axis, Axis]
+    labels: tuple[str, str]
     box: tuple[Number, Number, Number, Number]
     label: str
     u: list[Number]
