@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bilevelbench.store.frame import load
 from bilevelbench.store.journal import Journal, read
-from bilevelbench.store.schema import CUT, Row, dumps
+from bilevelbench.store.schema import CUT, End, Row, dumps
 from tests.results_factory import key, write_run
 
 
@@ -52,7 +52,9 @@ def test_appending_after_a_half_written_line_drops_that_line(tmp_path):
     path = write_run(tmp_path, status="cut off")
     with path.open("a") as file:
         file.write('{"kind":"row","st')
-    Journal(path).append(Row(2, status="timeout", reason="late"))
+    with Journal(path) as journal:
+        journal.append(Row(2, status="timeout", reason="late"))
+        journal.end(End())
     record = read(path)
     assert not record.troubles
     assert record.status == "timeout"

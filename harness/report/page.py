@@ -66,10 +66,11 @@ def _write(data: Results, results: list[Path], out: Path, tell: Callable[[Report
     atelier = Atelier(data, final, out)
     sheet.write(leaders, out / "data" / "leaders.csv")
     sheet.write(hit, out / "data" / "targets.csv")
+    order = leaders["solver"].tolist()
     facts = {
         "verdict": text,
         "leaders": tables.leaders(leaders, atelier.palette),
-        "reached": tables.reached(compare.reached(hit), leaders["solver"].tolist()) if len(hit) else None,
+        "reached": tables.reached(compare.reached(hit), order, atelier.palette) if len(hit) else None,
         "failures": failures.to_dict("records"),
         "unsupported": data.runs[data.runs["status"] == "unsupported"].to_dict("records"),
         "provenance": tables.provenance(data),

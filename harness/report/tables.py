@@ -65,8 +65,8 @@ def leaders(table: pd.DataFrame, palette: Palette) -> list[dict[str, str]]:
     return rows
 
 
-def reached(table: pd.DataFrame, order: list[str]) -> dict[str, Any]:
-    """Problems x solvers, share of targets reached; the shade is the share."""
+def reached(table: pd.DataFrame, order: list[str], palette: Palette) -> dict[str, Any]:
+    """Problems x solvers, share of targets reached; the shade is the share. Many or long names stand upright."""
     solvers = [solver for solver in order if solver in table]
     rows = [
         {
@@ -79,7 +79,9 @@ def reached(table: pd.DataFrame, order: list[str]) -> dict[str, Any]:
         }
         for problem in table.index
     ]  # fmt: skip
-    return {"solvers": solvers, "rows": rows}
+    names = [{"label": solver, "name": palette.name(solver)} for solver in solvers]
+    upright = len(solvers) > 12 or any(len(name["name"]) > 16 for name in names)
+    return {"solvers": names, "rows": rows, "upright": upright, "width": 12 + 2.6 * len(solvers)}
 
 
 def memory(runs: pd.DataFrame) -> dict[str, Any]:

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import pandas as pd
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from . import tables
 from .page import Report
 from .style import Palette
+
+OTHERS = 62  # columns of a terminal that all but the names of solvers take
 
 
 def show(report: Report, console: Console) -> None:
     """Print the verdict, the leader table and the failed runs."""
     console.print()
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("solver", no_wrap=True)
+    table.add_column("solver", overflow="fold", max_width=max(20, console.width - OTHERS))
     table.add_column("class")
     for head in ("targets", "calls", "seconds", "peak memory", "failed"):
         table.add_column(head, justify="right")
     for row in tables.leaders(report.leaders, Palette({})):
         table.add_row(
-            escape(row["solver"]),
+            Text(row["solver"]),
             row["class"],
             row["share"],
             row["calls"],

@@ -161,9 +161,9 @@ def _join(columns: dict[str, Columns], runs: pd.DataFrame) -> pd.DataFrame:
 
 def _latest(records: list[Record]) -> dict[str, Record]:
     """Of each experiment on each machine the record made last, by its digest: results of older code do not stand beside
-    those of newer, nor what was cut off beside what is finished."""
+    those of newer, nor what was cut off or damaged beside what is whole."""
     latest: dict[tuple[str, str], Record] = {}
-    for record in sorted(records, key=lambda r: (r.path.suffix == files.FINAL, _header(r).get("created", ""))):
+    for record in sorted(records, key=lambda r: (not r.troubles, _header(r).get("created", ""))):
         key = {name: value for name, value in _header(record)["key"].items() if name != "code"}
         latest[json.dumps(key, sort_keys=True), machine(_header(record).get("environment", {}))] = record
     named: dict[str, Record] = {}

@@ -68,8 +68,12 @@ def _shown(texts: pd.Series) -> pd.Series:
 
 def bracket(name: str, choices: dict[str, Any], more: str = "") -> str:
     """A name with choices: ``bome[lr=0.1]``."""
-    inner = [f"{knob}={value}" for knob, value in sorted(choices.items())] + ([more] if more else [])
+    inner = [f"{knob}={_value(value)}" for knob, value in sorted(choices.items())] + ([more] if more else [])
     return f"{name}[{','.join(inner)}]" if inner else name
+
+
+def _value(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _told_apart(group: pd.DataFrame) -> tuple[list[str], list[str]]:
@@ -88,17 +92,21 @@ def _told_apart(group: pd.DataFrame) -> tuple[list[str], list[str]]:
         ),
         differing,
     )
-    heads = {spec: spec.partition("(")[0] for spec in knobs}
-    alike = len({tuple(settings.items()) for settings in knobs.values()}) < len(specs)
-    names: dict[str, tuple[str, str]] = {}
-    for spec, row in specs.items():
-        mark = "" if not alike else heads[spec] if len(set(heads.values())) == len(specs) else f"#{_digits(spec)}"
-        whole, brief = (
-            bracket(row["name"], row["choices"] | {k: row["knobs"].get(k) for k in chosen}, mark)
-            for chosen in (differing, few)
-        )
-        names[spec] = whole, f"{brief[:-1]},…]" if len(few) < len(differing) and len(whole) > LONG else whole
-    return [names[spec][0] for spec in group["spec"]], [names[spec][1] for spec in group["spec"]]
+    heads = {spec: spec.partition("(")[0] for spec in specs}
+    marks = heads if len(set(heads.values())) == len(specs) else {spec: f"#{_digits(spec)}" for spec in specs}
+    whole = {spec: _with(row, differing) for spec, row in specs.items()}
+    if len(set(whole.values())) < len(specs):  # no knob tells them apart, or not in so few digits
+        whole = brief = {spec: _with(row, differing, marks[spec]) for spec, row in specs.items()}
+    else:
+        brief = {spec: f"{_with(row, few)[:-1]},…]" for spec, row in specs.items()}
+    short = {
+        spec: brief[spec] if len(text) > LONG and len(few) < len(differing) else text for spec, text in whole.items()
+    }
+    return [whole[spec] for spec in group["spec"]], [short[spec] for spec in group["spec"]]
+
+
+def _with(run: dict[str, Any], chosen: list[str], mark: str = "") -> str:
+    return bracket(run["name"], run["choices"] | {knob: run["knobs"].get(knob) for knob in chosen}, mark)
 
 
 def _known(settings: dict[str, Any]) -> dict[str, str]:

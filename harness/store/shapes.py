@@ -11,7 +11,7 @@ from msgspec import Meta
 from .schema import FAULTS, FINAL, RUNNING, Count, End, Row, RunKey
 
 DEEPEST = 12  # levels of lists and dictionaries in each other
-ROW_NEEDS = ("step", "status", "metrics", "calls")
+ROW_NEEDS = ("step", "status", "metrics", "calls", "total_calls")
 KEY_NEEDS = ("problem", "solver", "seed", "device", "dtype", "threads")
 
 Number = Annotated[float, Meta(ge=-1e300, le=1e300)]
