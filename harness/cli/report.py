@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,26 +15,28 @@ if TYPE_CHECKING:
     from ..report.page import Report
 
 
-def written(results: Path, out: Path, only: list[str] | None = None) -> Report:
-    """Write a report, show its table, and say where it is."""
+def written(results: Path | Sequence[Path], out: Path, only: Collection[str] | None = None) -> Report:
+    """Show the table of results, write their report, and say where it is. ``only``: stems of the runs to use."""
     from rich.console import Console
 
     from ..report.page import write
     from ..report.terminal import show
 
+    def tell(report: Report) -> None:
+        show(report, Console(width=None if sys.stdout.isatty() else 120))
+
     try:
-        report = write(results, out, only)
+        report = write(results, out, only, tell)
     except ValueError as error:
         raise RequestError(str(error)) from None
     except OSError as error:
         raise RequestError(f"-o {out} cannot be written ({error.strerror}); name a folder that you can write") from None
-    show(report, Console(width=None if sys.stdout.isatty() else 120))
     click.echo(f"report: {report.path}")
     return report
 
 
 @click.command()
-@click.argument("results", type=click.Path(path_type=Path), default=Path("results"))
+@click.argument("results", nargs=-1, type=click.Path(path_type=Path))
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder of the report (RESULTS/report).")
 @click.option(
     "--benchmarks", type=click.Path(path_type=Path), metavar="FILE", help="Show a file of `pytest --benchmark-json`."
@@ -41,8 +44,12 @@ def written(results: Path, out: Path, only: list[str] | None = None) -> Report:
 @click.option(
     "--against", type=click.Path(path_type=Path), metavar="FILE", help="An earlier such file, of the same machine."
 )
-def report(results: Path, out: Path | None, benchmarks: Path | None, against: Path | None) -> None:
-    """Write the report of a folder of results, and print its table; or, with --benchmarks, a page of these."""
+def report(results: tuple[Path, ...], out: Path | None, benchmarks: Path | None, against: Path | None) -> None:
+    """Write the report of one or more folders of results (`results` if none is named), and print its table; or, with
+    --benchmarks, a page of these.
+
+    Sub-folders, one for each machine, are read, too. Of several folders the report goes into the first.
+    """
     if against and not benchmarks:
         raise RequestError("--against names an earlier file of benchmarks; give the later one with --benchmarks")
     if benchmarks:
@@ -50,11 +57,13 @@ def report(results: Path, out: Path | None, benchmarks: Path | None, against: Pa
 
         click.echo(f"report: {pages.write(benchmarks, out or Path('reports/gate'), against)}")
         return
-    if not results.is_dir():
-        raise RequestError(
-            f"there is no results folder {results}; name the folder given as --out to `bilevelbench run`"
-        )
-    made = written(results, out or results / "report")
+    folders = results or (Path("results"),)
+    for folder in folders:
+        if not folder.is_dir():
+            raise RequestError(
+                f"there is no results folder {folder}; name the folder given as --out to `bilevelbench run`"
+            )
+    made = written(folders, out or folders[0] / "report")
     for trouble in made.troubles:
         click.echo(f"error: {trouble}", err=True)
     sys.exit(2 if made.troubles else 0)

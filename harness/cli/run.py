@@ -90,7 +90,7 @@ def run(
         click.echo(_opening(chosen, len(plan), len(todo), out))
         _make(todo, jobs, out, started, ask.environment)
     records = [job.record() for job in plan]
-    written(out, out / "report", [record.path.name for record in records])
+    written(out, out / "report", {job.key.stem for job in plan})
     sys.exit(0 if all(record.status in GOOD and record.fault != "problem" for record in records) else 1)
 
 

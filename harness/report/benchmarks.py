@@ -13,8 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bilevelbench.core.errors import RequestError
+from bilevelbench.store.files import make_folder, written
 
-from . import style
+from . import sheet, style
 from .tables import number
 
 HEADS = ("solver", "layer", "passed", "found", "expected", "remark")
@@ -54,9 +55,9 @@ def write(path: Path, out: Path, earlier: Path | None = None) -> Path:
     if old is not None and old["version"].partition(".")[0] != new["version"].partition(".")[0]:
         raise RequestError(f"{earlier} has another schema of pytest-benchmark ({old['version']}) than {path}")
     table = _table(new, old)
-    for folder in ("figures", "data"):
-        (out / folder).mkdir(parents=True, exist_ok=True)
-    table.drop(columns=["more"]).to_csv(out / "data" / "benchmarks.csv", index=False)
+    for folder in (out, out / "figures", out / "data"):
+        make_folder(folder)
+    sheet.write(table.drop(columns=["more"]), out / "data" / "benchmarks.csv")
     style.apply()
     drawn = []
     for stem, title, figure in (
@@ -74,7 +75,8 @@ def write(path: Path, out: Path, earlier: Path | None = None) -> Path:
         rows=sorted(rows, key=lambda row: row["passed"] is not False), number=number,
         failed=sum(row["passed"] is False for row in rows),
     )  # fmt: skip
-    (out / "benchmarks.html").write_text(text, encoding="utf-8")
+    with written(out / "benchmarks.html") as private:
+        private.write_text(text, encoding="utf-8")
     return out / "benchmarks.html"
 
 

@@ -11,13 +11,17 @@ import numpy as np
 import orjson
 import pandas as pd
 
+from bilevelbench.store.files import written
+
 AT_ONCE = 50_000  # rows that are text in memory
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet computes a text that starts so
 
 
 def write(table: pd.DataFrame, path: Path) -> None:
-    """Write the table without its index; what is missing is empty, every float comes back as it was."""
+    """Write the table without its index; what is missing is empty, every float comes back as it was. A text that a
+    spreadsheet would take for a formula has an apostrophe before it."""
     alike = [list(names) for _, names in groupby(table, table.dtypes.get)]  # neighbours of one type
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with written(path) as private, private.open("w", encoding="utf-8", newline="") as file:
         file.write(",".join(map(_quoted, table.columns)) + "\n")
         for start in range(0, len(table), AT_ONCE):
             part = table.iloc[start : start + AT_ONCE]
@@ -42,6 +46,8 @@ def _texts(column: pd.Series) -> list[str]:
 
 
 def _quoted(value: object) -> str:
+    if isinstance(value, str) and value.startswith(FORMULA):
+        value = f"'{value}"
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerow([value])
     return text.getvalue()[:-1]

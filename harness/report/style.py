@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import colorsys
 import io
 import logging
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import matplotlib as mpl
 import seaborn as sns
 from matplotlib.axis import Axis
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from bilevelbench.store.files import written
 
 # Colours that differ also for colour-blind readers (Okabe and Ito, and Tol), first-order methods in warm tones.
 KNOWN = {
@@ -26,6 +31,9 @@ KNOWN = {
     "soba": "#332288",
 }
 OTHERS = sns.color_palette("husl", 24).as_hex()
+DARKEST, LIGHTEST = 0.25, 0.68  # shades of several settings of one solver
+LETTER = 0.0078  # inches of width for each point of a letter's height
+WIDE = 1.08  # inches of a page for an inch of a figure
 LINES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
 
 
@@ -43,6 +51,43 @@ def line(label: str) -> object:
     return LINES[0] if name in KNOWN else LINES[zlib.crc32(name.encode()) % len(LINES)]
 
 
+class Palette:
+    """How the solvers of one report look, by label: ``colour``, ``line``, and a ``name`` short enough for a figure.
+
+    Several settings of one solver keep its colour, each in a shade and a line of its own.
+    """
+
+    def __init__(self, names: Mapping[str, str]) -> None:
+        self._names = dict(names)
+        self._settings: dict[str, list[str]] = {}
+        for label in sorted(names):
+            name, _, choice = label.partition("[")
+            if choice:
+                self._settings.setdefault(name, []).append(label)
+
+    def name(self, label: str) -> str:
+        """The short name."""
+        return self._names.get(label, label)
+
+    def colour(self, label: str) -> str:
+        """The colour, as hexadecimal digits."""
+        place, count = self._place(label)
+        plain = colour(label)
+        if count < 2:
+            return plain
+        hue, _, saturation = colorsys.rgb_to_hls(*to_rgb(plain))
+        return to_hex(colorsys.hls_to_rgb(hue, DARKEST + (LIGHTEST - DARKEST) * place / (count - 1), saturation))
+
+    def line(self, label: str) -> object:
+        """The line style."""
+        place, count = self._place(label)
+        return line(label) if count < 2 else LINES[place % len(LINES)]
+
+    def _place(self, label: str) -> tuple[int, int]:
+        settings = self._settings.get(label.partition("[")[0], [])
+        return (settings.index(label), len(settings)) if label in settings else (0, 1)
+
+
 def apply() -> None:
     """Set matplotlib up for all figures of a report; the same data give the same bytes."""
     sns.set_theme(context="paper", style="ticks", palette="colorblind")
@@ -55,6 +100,7 @@ def apply() -> None:
             "pdf.compression": 3,  # a tenth of the time of writing, a fifth of the size
             "pdf.use14corefonts": True,  # nothing to embed: a fifth of the time and of the size
             "font.family": "Helvetica",
+            "text.parse_math": False,  # a label is a label, whatever signs are in it
             "font.size": 9,
             "axes.labelsize": 9,
             "axes.titlesize": 9.5,
@@ -74,12 +120,26 @@ def apply() -> None:
 
 def save(figure: Figure, folder: Path, name: str) -> str:
     """Write ``name.pdf`` and return the figure as SVG to be put into a page."""
+    svg, pdf = drawn(figure, name)
+    with written(folder / f"{name}.pdf") as private:
+        private.write_bytes(pdf)
+    return svg
+
+
+def drawn(figure: Figure, name: str) -> tuple[str, bytes]:
+    """The figure as SVG to be put into a page, and as PDF."""
     mpl.rcParams["svg.hashsalt"] = name  # ids stay apart when many figures share one page
-    text = io.StringIO()
+    text, pdf = io.StringIO(), io.BytesIO()
     figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
-    figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
+    figure.savefig(pdf, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
     svg = text.getvalue()
-    return svg[svg.index("<svg") :].replace("'Helvetica'", "inherit")
+    wide = f'<svg style="max-width:{WIDE * figure.get_figwidth():.2f}in"'  # letters of one size, however many panels
+    return svg[svg.index("<svg") :].replace("<svg", wide, 1).replace("'Helvetica'", "inherit"), pdf.getvalue()
+
+
+def cut(text: str, most: int) -> str:
+    """A text that has room for so many characters."""
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def decades(axis: Axis) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,9 @@ import pandas as pd
 
 from bilevelbench.store.frame import Results
 
-from . import style
+from .style import Palette
 
-CLASS = {1: "first order", 2: "second order"}
+CLASS = {0: "no derivatives", 1: "first order", 2: "second order"}
 
 
 LOWER = ("phi", "phi_gap", "grad_phi", "gap", "stationarity", "violation")  # the judge's; f alone tells nothing
@@ -44,7 +45,7 @@ def size(value: float | None) -> str:
     return ""
 
 
-def leaders(table: pd.DataFrame) -> list[dict[str, str]]:
+def leaders(table: pd.DataFrame, palette: Palette) -> list[dict[str, str]]:
     """The leader table, formatted."""
     rows = []
     for row in table.to_dict("records"):
@@ -53,18 +54,19 @@ def leaders(table: pd.DataFrame) -> list[dict[str, str]]:
             share += f" ({row['low']:.0%}–{row['high']:.0%})"
         rows.append(
             {
-                "solver": row["solver"], "colour": style.colour(row["solver"]), "class": CLASS.get(row["order"], "—"),
+                "solver": row["solver"], "colour": palette.colour(row["solver"]), "class": CLASS.get(row["order"], "—"),
                 "share": share, "calls": number(row["calls_ratio"], 2), "seconds": number(row["seconds_ratio"], 2),
                 "grads": number(row["grads_ratio"], 2), "floor": number(row["over_floor"], 3),
                 "memory": size(row["peak_bytes"]), "vectors": number(row["vectors"], 2),
                 "failed": f"{row['failed']} of {row['runs']}", "unsupported": str(row["unsupported"]),
+                "excused": str(row["excused"]),
             }
         )  # fmt: skip
     return rows
 
 
-def reached(table: pd.DataFrame, order: list[str]) -> dict[str, Any]:
-    """Problems x solvers, share of targets reached; the shade is the share."""
+def reached(table: pd.DataFrame, order: list[str], palette: Palette) -> dict[str, Any]:
+    """Problems x solvers, share of targets reached; the shade is the share. Many or long names stand upright."""
     solvers = [solver for solver in order if solver in table]
     rows = [
         {
@@ -77,14 +79,16 @@ def reached(table: pd.DataFrame, order: list[str]) -> dict[str, Any]:
         }
         for problem in table.index
     ]  # fmt: skip
-    return {"solvers": solvers, "rows": rows}
+    names = [{"label": solver, "name": palette.name(solver)} for solver in solvers]
+    upright = len(solvers) > 12 or any(len(name["name"]) > 16 for name in names)
+    return {"solvers": names, "rows": rows, "upright": upright, "width": 12 + 2.6 * len(solvers)}
 
 
 def memory(runs: pd.DataFrame) -> dict[str, Any]:
     """Bytes by problem and solver, the largest over seeds; columns that no run has are left out."""
     heads = {
         "peak_bytes": "peak", "solver_bytes": "the solver's own", "problem_bytes": "one answer of the problem",
-        "state_bytes": "state", "cuda_bytes": "allocator", "process_bytes": "process",
+        "state_bytes": "state", "growth_bytes": "growth a step", "cuda_bytes": "allocator", "process_bytes": "process",
     }  # fmt: skip
     shown = {name: head for name, head in heads.items() if name in runs and runs[name].notna().any()}
     largest = runs.groupby(["problem", "solver"], sort=True)[list(shown)].max().dropna(how="all")
@@ -95,7 +99,7 @@ def memory(runs: pd.DataFrame) -> dict[str, Any]:
     return {"heads": list(shown.values()), "rows": rows}
 
 
-def final(runs: pd.DataFrame, looks: pd.DataFrame, metrics: list[str]) -> dict[str, Any]:
+def final(runs: pd.DataFrame, looks: pd.DataFrame, metrics: list[str], palette: Palette) -> dict[str, Any]:
     """What every solver of a problem ends with: medians over seeds of each metric at the last good look."""
     rows = []
     for solver, group in runs.groupby("solver", sort=True):
@@ -103,7 +107,7 @@ def final(runs: pd.DataFrame, looks: pd.DataFrame, metrics: list[str]) -> dict[s
         statuses = group["status"].value_counts().sort_index()
         rows.append(
             {
-                "solver": solver, "colour": style.colour(str(solver)), "asked": group["asked_solver"].iloc[0],
+                "solver": solver, "colour": palette.colour(str(solver)), "asked": group["asked_solver"].iloc[0],
                 "status": ", ".join(f"{n} {kind}" if n < len(group) else str(kind) for kind, n in statuses.items()),
                 "steps": number(group["steps"].median(), 6), "calls": number(group["calls"].median(), 6),
                 "grads": number(group["grads"].median(), 4),
@@ -146,10 +150,7 @@ def provenance(data: Results) -> dict[str, Any]:
             "lock",
         )
     }
-    ends = [record.rows[-1].get("after") or {} for record in data.records.values() if record.rows]
-    loads = [(moment.get("load") or [None])[0] for moment in [h.get("environment", {}) for h in headers] + ends]
-    loads = [load for load in loads if load is not None]
-    cores = max((header.get("environment", {}).get("cores") or 1 for header in headers), default=1)
+    loads = [(load, _cores(header)) for header, moment in _moments(data) if (load := _load(moment)) is not None]
     facts = {
         "command": distinct([header.get("command") for header in headers]),
         "suite": distinct([header.get("suite") for header in headers]),
@@ -163,9 +164,27 @@ def provenance(data: Results) -> dict[str, Any]:
     if any(header.get("environment", {}).get("dirty") for header in headers):
         facts["commit"] += " with uncommitted changes"
     if loads:
-        facts["load"] = f"{min(loads):g} to {max(loads):g} on {cores} cores"
+        cores = distinct([cores for _, cores in loads])
+        facts["load"] = f"{min(loads)[0]:g} to {max(loads)[0]:g} on {cores} cores"
     for name in ("setup_seconds", "first_seconds", "warmup_seconds", "audit_seconds", "judge_seconds"):
         values = data.runs[name].dropna()
         if len(values):
             facts[name.replace("_", " ")] = f"median {values.median():.2g}, at most {values.max():.2g} (in no curve)"
-    return {"facts": facts, "busy": bool(loads) and max(loads) > cores}
+    return {"facts": facts, "busy": any(load > cores for load, cores in loads)}
+
+
+def _moments(data: Results) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Each header with what the machine was like before its run, and after."""
+    for record in data.records.values():
+        header = record.header or {}
+        yield header, header.get("environment", {})
+        yield header, record.end.get("after") or {}
+
+
+def _load(moment: dict[str, Any]) -> float | None:
+    load = moment.get("load")
+    return load[0] if isinstance(load, list) and load and isinstance(load[0], int | float) else None
+
+
+def _cores(header: dict[str, Any]) -> int:
+    return header.get("environment", {}).get("cores") or 1

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bilevelbench.stats.compare import FAILED, duels
+from bilevelbench.stats.compare import duels
+from bilevelbench.stats.targets import not_run
+from bilevelbench.store.schema import FAILED
 
 SUBJECT = "bome"
 MOST_NAMED = 6
@@ -74,9 +76,20 @@ def _failures(runs: pd.DataFrame) -> str:
     failed = runs[runs["status"].isin(FAILED)]
     if not len(failed):
         return "No run failed."
-    kinds = failed["status"].value_counts().sort_index()
-    which = _and([f"{n} {kind}" for kind, n in kinds.items()])
-    return f"{_n(len(failed), 'run')} of {len(runs)} failed ({which}); they count as unsolved."
+    excused = not_run(failed)
+    parts = []
+    if not excused.all():
+        own = failed[~excused]
+        parts.append(f"{_n(len(own), 'run')} of {len(runs)} failed ({_kinds(own)}); they count as unsolved.")
+    if excused.any():
+        others = failed[excused]
+        counts = "it counts" if len(others) == 1 else "they count"
+        parts.append(f"{_n(len(others), 'run')} ended through no solver's fault ({_kinds(others)}); {counts} for none.")
+    return " ".join(parts)
+
+
+def _kinds(runs: pd.DataFrame) -> str:
+    return _and([f"{n} {kind}" for kind, n in runs["status"].value_counts().sort_index().items()])
 
 
 def _useful(references: pd.DataFrame) -> str:
@@ -100,15 +113,17 @@ def against_references(runs: pd.DataFrame, final: pd.DataFrame, problems: dict[s
     """Each solver's last value against the best of the lines that it must beat, of the same runs: medians over seeds.
 
     Columns: problem, solver, value, line, name (of the line), figure, better. ``problems``: per run, what its header
-    says of the problem; files without ``bar`` take no part. A failed run has the worst value.
+    says of the problem; files without ``bar`` take no part. A run that failed through the solver's fault has the worst
+    value.
     """
     rows = []
     last = final.set_index("run")
-    for run, problem, solver, status in runs[["run", "problem", "solver", "status"]].itertuples(index=False):
+    counted = runs.loc[~not_run(runs), ["run", "problem", "solver", "status"]]
+    for run, problem, solver, status in counted.itertuples(index=False):
         bar, lines = problems[run].get("bar"), problems[run].get("references") or {}
         if not bar or bar["figure"] not in last:
             continue
-        better = problems[run].get("better", {}).get(bar["figure"], "lower")  # phi
+        better = (problems[run].get("better") or {}).get(bar["figure"], "lower")  # phi
         known = {name: lines.get(name, {}).get(bar["figure"]) for name in bar["lines"]}
         given = {name: value for name, value in known.items() if value is not None}
         value = last[bar["figure"]].get(run, np.nan)

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .intervals import share_interval
-from .targets import NOT_RUN, costs, median, ratios_to_best
+from bilevelbench.store.schema import FAILED
 
-FAILED = ("diverged", "error", "timeout", "oom", "cut off")
+from .intervals import share_interval
+from .targets import costs, median, not_run, ratios_to_best
 
 
 def leaders(runs: pd.DataFrame, hit: pd.DataFrame) -> pd.DataFrame:
@@ -20,7 +20,8 @@ def leaders(runs: pd.DataFrame, hit: pd.DataFrame) -> pd.DataFrame:
     ``high``: its bootstrap interval, from five runs a problem on. ``calls_ratio``, ``grads_ratio`` (gradient
     equivalents), ``seconds_ratio``: median over the targets that somebody met of the cost over the best solver's.
     ``over_floor``: seconds over the least that the oracle's answers take, the median over runs. ``vectors``: peak
-    memory on the problem with the most lower variables, in vectors of the size of y.
+    memory on the problem with the most lower variables, in vectors of the size of y. ``order``: the highest that was
+    asked for. ``failed``: through the solver's own fault; ``excused``: through another's.
     """
     rows = [
         _leader(str(solver), group, hit[hit["solver"] == solver]) for solver, group in runs.groupby("solver", sort=True)
@@ -39,7 +40,7 @@ def leaders(runs: pd.DataFrame, hit: pd.DataFrame) -> pd.DataFrame:
 
 
 def _leader(solver: str, runs: pd.DataFrame, hit: pd.DataFrame) -> dict[str, Any]:
-    made = runs[~runs["status"].isin(NOT_RUN)]
+    made = runs[~not_run(runs)]
     met = hit.assign(met=np.isfinite(hit["calls"].astype(float)))
     per_run = met.groupby(["problem", "run"])["met"].mean()
     interval = share_interval([shares.to_numpy(float) for _, shares in per_run.groupby("problem")])
@@ -49,7 +50,7 @@ def _leader(solver: str, runs: pd.DataFrame, hit: pd.DataFrame) -> dict[str, Any
     largest = int(peaks["n_y"].to_numpy(float).argmax()) if len(peaks) else None
     return {
         "solver": solver,
-        "order": runs["order"].dropna().iloc[0] if runs["order"].notna().any() else None,
+        "order": runs["order"].max() if runs["order"].notna().any() else None,
         "runs": len(made),
         "share": float(met.groupby("problem")["met"].mean().mean()) if len(met) else float("nan"),
         "reached": int(met["met"].sum()),
@@ -60,7 +61,8 @@ def _leader(solver: str, runs: pd.DataFrame, hit: pd.DataFrame) -> dict[str, Any
         "vectors": float(vectors[largest]) if largest is not None else float("nan"),
         "over_floor": _over_floor(made),
         "failed": int(made["status"].isin(FAILED).sum()),
-        "unsupported": int(runs["status"].isin(NOT_RUN).sum()),
+        "unsupported": int((runs["status"] == "unsupported").sum()),
+        "excused": int((not_run(runs) & (runs["status"] != "unsupported")).sum()),
     }
 
 

@@ -11,9 +11,17 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from bilevelbench.store.schema import FAILED
+
 DECADES = {"phi_gap": (1, 2, 3, 4, 6, 8), "grad_phi": (1, 2, 3), "distance": (1, 2, 3, 4, 6, 8)}
 REACHED = 1e-12  # a measure that starts below has nothing left to reach
-NOT_RUN = ("unsupported",)  # these say nothing about a solver and are in no denominator
+
+
+def not_run(runs: pd.DataFrame) -> pd.Series:
+    """Which runs say nothing about their solver and are in no denominator: those that are unsupported, and those that
+    did not end well through no fault of the solver's."""
+    failed = runs["status"].isin(FAILED)
+    return (runs["status"] == "unsupported") | (failed & (runs["fault"] != "solver") if "fault" in runs else False)
 
 
 def measure_of(looks: pd.DataFrame) -> str:
@@ -29,9 +37,9 @@ def hits(runs: pd.DataFrame, looks: pd.DataFrame) -> pd.DataFrame:
     infinity where none does; grads are NaN where the oracle's prices are not known.
 
     Columns: run, problem, solver, seed, measure, decade, calls, grads, seconds. A run that failed keeps what it reached
-    before. Unsupported runs and problems without a measure have no rows.
+    before. Runs that say nothing about their solver (``not_run``) and problems without a measure have no rows.
     """
-    counted = runs[~runs["status"].isin(NOT_RUN)]
+    counted = runs[~not_run(runs)]
     tables = []
     for problem, group in counted.groupby("problem", sort=True):
         seen = looks[looks["run"].isin(group["run"])]

@@ -112,16 +112,18 @@ def content(path: Path, most: int = MOST_BYTES) -> tuple[tuple[int, ...], bytes]
         handle = os.open(path, os.O_RDONLY | NOFOLLOW | getattr(os, "O_NONBLOCK", 0))
     except OSError as error:
         raise Unreadable("is a symbolic link" if path.is_symlink() else f"cannot be read ({error.strerror})") from None
-    with os.fdopen(handle, "rb") as file:
+    try:
         found = os.fstat(handle)
         if not stat.S_ISREG(found.st_mode):
             raise Unreadable("is no plain file")
         if found.st_size > most:
             raise Unreadable(f"is larger than {most // 2**20} MiB")
-        try:
+        with os.fdopen(handle, "rb", closefd=False) as file:
             return _mark(found), file.read(found.st_size)
-        except OSError as error:
-            raise Unreadable(f"cannot be read ({error.strerror})") from None
+    except OSError as error:
+        raise Unreadable(f"cannot be read ({error.strerror})") from None
+    finally:
+        os.close(handle)
 
 
 def create(path: Path, flags: int = 0) -> int:

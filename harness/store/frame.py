@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from operator import itemgetter
@@ -15,8 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from .journal import Record, read
+from . import files
+from .journal import Record, read, shown
+from .labels import growing, label
 from .prices import price
+from .text import apart, clean, lines, tidy
 
 
 class Results(NamedTuple):
@@ -36,18 +39,34 @@ class Results(NamedTuple):
     notes: list[str]
 
 
+TAKEN = {
+    "run",
+    "problem",
+    "solver",
+    "seed",
+    "place",
+    "grads",
+    "step",
+    "seconds",
+    "cpu_seconds",
+    "total_calls",
+    "status",
+}
 LOOK = ("step", "seconds", "cpu_seconds", "total_calls", "status")
 Columns = dict[str, np.ndarray]
 
 
-def load(folder: Path, only: list[str] | None = None) -> Results:
-    """Read the result files of a folder, or those of the given names. ``ValueError`` where there is no run to show."""
+def load(folders: Path | Sequence[Path], only: Collection[str] | None = None) -> Results:
+    """Read the runs of folders and of their sub-folders, or those with the given stems (see ``RunKey.stem``).
+
+    ``ValueError`` where there is no run to show.
+    """
+    places = [folders] if isinstance(folders, Path) else list(folders)
     records: list[Record] = []
     columns: dict[Path, Columns] = {}
-    named = None if only is None else set(only)
     with _no_collector():
-        for path in sorted(folder.glob("*.jsonl")):
-            if named is None or path.name in named:
+        for path in dict.fromkeys(path for folder in places for path in files.records(folder)):
+            if only is None or files.stem_of(path.name) in only:
                 record = read(path)
                 columns[path] = _columns(record)
                 record.rows = _kept(record.rows)  # a million rows as dictionaries are gigabytes
@@ -56,15 +75,18 @@ def load(folder: Path, only: list[str] | None = None) -> Results:
     complete = [record for record in records if record.header is not None]
     whole = _latest(complete)
     if not whole:
-        raise ValueError(f"{folder} holds no bilevelbench result; make some with `bilevelbench run --out {folder}`")
-    runs = pd.DataFrame([_run(digest, record) for digest, record in whole.items()])
-    runs, notes = _label(runs)
+        where = " and ".join(map(shown, places))
+        said = f"{where} hold{'s' if len(places) == 1 else ''} no bilevelbench result"
+        raise ValueError(f"{said}: {troubles[0]}" if troubles else f"{said}; make some with `bilevelbench run`")
+    runs, notes = label(pd.DataFrame([_run(name, record) for name, record in whole.items()]))
+    for record in whole.values():
+        record.header = tidy(record.header)
     runs["floor_seconds"], runs["grads"] = float("nan"), float("nan")
-    own = {digest: columns[record.path] for digest, record in whole.items()}
+    own = {name: columns[record.path] for name, record in whole.items()}
     price(runs, own, whole)
     runs = runs.sort_values(["problem", "solver", "seed", "run"], ignore_index=True)
     looks = _join(own, runs.set_index("run"))
-    return Results(runs, looks, whole, troubles, len(complete) - len(whole), notes + _clock(whole))
+    return Results(runs, looks, whole, troubles, len(complete) - len(whole), notes + growing(runs) + _clock(whole))
 
 
 @contextmanager
@@ -87,8 +109,10 @@ def _columns(record: Record) -> Columns:
     made["status"] = np.array([sys.intern(row["status"]) for row in rows], object)
     for weight in ("calls", "rows"):
         counts = [row.get(weight) or {} for row in rows]
-        made |= {f"{weight} {kind}": values for kind, values in _arrays(counts, 0, int).items()}
-    return made | _arrays(metrics, None, float)
+        made |= {f"{weight}\0{kind}": values for kind, values in _arrays(counts, 0, int).items()}
+    values = _arrays(metrics, None, float)
+    names = apart({name: f"{name} (metric)" if name in TAKEN else name for name in values})
+    return made | {names[name]: column for name, column in values.items()}
 
 
 def _arrays(tables: list[dict[str, Any]], absent: Any, dtype: type) -> Columns:
@@ -115,7 +139,7 @@ def _join(columns: dict[str, Columns], runs: pd.DataFrame) -> pd.DataFrame:
     for digest in places:
         own = columns[digest]
         if len(own["step"]):
-            groups.setdefault(tuple(name for name in own if " " not in name), []).append(digest)
+            groups.setdefault(tuple(name for name in own if "\0" not in name), []).append(digest)
     tables = []
     for names, digests in groups.items():
         lengths = [len(columns[digest]["step"]) for digest in digests]
@@ -136,28 +160,45 @@ def _join(columns: dict[str, Columns], runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _latest(records: list[Record]) -> dict[str, Record]:
-    """By digest, of each experiment the record made last: results of older code do not stand beside those of newer."""
-    latest: dict[str, Record] = {}
-    for record in sorted(records, key=lambda record: str((record.header or {}).get("created", ""))):
-        key = {name: value for name, value in (record.header or {})["key"].items() if name != "code"}
-        latest[json.dumps(key, sort_keys=True)] = record
-    return {str((record.header or {})["digest"]): record for record in latest.values()}
+    """Of each experiment on each machine the record made last, by its digest: results of older code do not stand beside
+    those of newer, nor what was cut off or damaged beside what is whole."""
+    latest: dict[tuple[str, str], Record] = {}
+    for record in sorted(records, key=lambda r: (not r.troubles, _header(r).get("created", ""))):
+        key = {name: value for name, value in _header(record)["key"].items() if name != "code"}
+        latest[json.dumps(key, sort_keys=True), machine(_header(record).get("environment", {}))] = record
+    named: dict[str, Record] = {}
+    for record in latest.values():
+        digest = name = clean(_header(record)["digest"])
+        while name in named:  # of another machine, or somebody has copied a line
+            name = f"{digest}-{len(named)}"
+        named[name] = record
+    return named
 
 
-def _run(digest: str, record: Record) -> dict[str, Any]:
-    header = record.header or {}
+def _header(record: Record) -> dict[str, Any]:
+    return record.header or {}
+
+
+def _run(name: str, record: Record) -> dict[str, Any]:
+    header = _header(record)
     key, problem, solver = header["key"], header["problem"], header["solver"]
     first, last = (record.rows[0], record.rows[-1]) if record.rows else ({}, {})
-    memory = first.get("memory") or {}
+    memory, digest = first.get("memory") or {}, problem.get("digest") or {}
     threads, environment = key["threads"], header.get("environment", {})
+    measured = order(last.get("calls") or {})
     return {
-        "run": digest, "asked_problem": problem.get("given", ""), "asked_solver": solver.get("given", ""),
-        "name": solver.get("name") or solver.get("given", "").partition("(")[0],
-        "choices": solver.get("choices") or {}, "knobs": solver.get("knobs") or {}, "order": solver.get("order"),
-        "seed": key["seed"], "device": key["device"], "dtype": key["dtype"], "threads": threads,
-        "engine": key.get("engine", ""), "machine": machine(environment),
+        "run": name, "asked_problem": problem.get("given") or key["problem"],
+        "asked_solver": clean(solver.get("given") or key["solver"]), "spec": key["solver"],
+        "name": solver.get("name") or (solver.get("given") or key["solver"]).partition("(")[0],
+        "choices": solver.get("choices") or {}, "knobs": solver.get("knobs") or {},
+        "order": solver.get("order") if measured is None else measured,
+        "seed": key["seed"], "device": clean(key["device"]), "dtype": clean(key["dtype"]), "threads": threads,
+        "engine": clean(key.get("engine", "")), "machine": machine(environment),
         "version": f"version {key.get('problem_version')}", "on": f"{threads} thread{'s' if threads != 1 else ''}",
-        "status": record.status, "reason": last.get("reason", ""), "traceback": last.get("traceback", ""),
+        "drawn": digest.get("drawn", ""), "computed": digest.get("computed", ""),
+        "numbers": tuple(digest.get("numbers") or ()),
+        "status": record.status, "fault": record.fault, "attempts": record.end.get("attempts"),
+        "reason": clean(last.get("reason", "")), "traceback": lines(last.get("traceback", "")),
         "budget": ", ".join(f"{key[unit]} {unit}" for unit in ("steps", "seconds", "calls") if key.get(unit)),
         "ended_by": last.get("ended_by", ""), "steps": last.get("step"), "seconds": last.get("seconds"),
         "cpu_seconds": last.get("cpu_seconds"), "calls": last.get("total_calls"),
@@ -168,58 +209,36 @@ def _run(digest: str, record: Record) -> dict[str, Any]:
     }  # fmt: skip
 
 
-BYTES = ("peak_bytes", "solver_bytes", "problem_bytes", "state_bytes", "process_bytes", "cuda_bytes")
+BYTES = (
+    "peak_bytes",
+    "solver_bytes",
+    "problem_bytes",
+    "state_bytes",
+    "process_bytes",
+    "cuda_bytes",
+    "growth_bytes",
+)
 
 
 def machine(environment: dict[str, Any]) -> str:
     """What must be equal for seconds to be comparable: processor, cores, GPU."""
     parts = [environment.get("cpu"), f"{environment.get('cores')} cores", environment.get("gpu")]
-    return ", ".join(part for part in parts if part)
+    return clean(", ".join(part for part in parts if part))
 
 
-APART = {
-    "device": "", "dtype": "", "budget": "", "engine": "", "on": "",
-    "version": "its numbers differ from version to version",
-    "machine": "seconds of one machine say nothing about another",
-}  # fmt: skip
-
-
-def _label(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """``problem``: as asked for, with whatever must not be in one ratio where that is mixed: device, dtype, budget,
-    engine, threads, version of the problem, machine. ``solver``: name and choices. And what was kept apart, why.
-
-    Step sizes may differ under one label, from problem to problem. Where two specs would share a label within one
-    problem, the knobs in which they differ are added.
-    """
-    runs, notes = runs.copy(), []
-    runs["problem"] = runs["asked_problem"]
-    for column, why in APART.items():
-        mixed = runs.groupby("asked_problem")[column].transform("nunique") > 1
-        runs.loc[mixed, "problem"] += ", " + runs.loc[mixed, column]
-        if why and mixed.any():
-            for problem, group in runs[mixed].groupby("asked_problem"):
-                kinds = " and ".join(sorted(group[column].unique()))
-                notes.append(f"{problem}: results of {kinds} are kept apart, in no ratio together: {why}.")
-    runs["solver"] = [_bracket(name, choices) for name, choices in zip(runs["name"], runs["choices"], strict=True)]
-    for _, group in runs.groupby(["problem", "solver"]):
-        if group["asked_solver"].nunique() > 1:
-            differing = sorted(
-                {
-                    k
-                    for knobs in group["knobs"]
-                    for k in knobs
-                    if len({repr(other.get(k)) for other in group["knobs"]}) > 1
-                }
-            )
-            for index, knobs in zip(group.index, group["knobs"], strict=True):
-                extra = {k: knobs.get(k) for k in differing}
-                runs.loc[index, "solver"] = _bracket(runs.loc[index, "name"], {**runs.loc[index, "choices"], **extra})
-    return runs, notes
+def order(calls: dict[str, int]) -> int | None:
+    """The highest order of derivative among the answers that were counted; None where none was."""
+    counted = [kind for kind, n in calls.items() if n]
+    if any(kind.startswith("d2") for kind in counted):
+        return 2
+    if any(kind.startswith(("df", "dg", "dh")) for kind in counted):
+        return 1
+    return 0 if any(kind in ("f", "g", "h_f", "h_g") for kind in counted) else None
 
 
 def _clock(records: dict[str, Record]) -> list[str]:
     """A sentence where a process's clock did not pass its check."""
-    checks = [(record.header or {}).get("environment", {}).get("clock") or {} for record in records.values()]
+    checks = [_header(record).get("environment", {}).get("clock") or {} for record in records.values()]
     wrong = [check for check in checks if check.get("ok") is False]
     if not wrong:
         return []
@@ -227,7 +246,3 @@ def _clock(records: dict[str, Record]) -> list[str]:
         f"The check of the clock failed for {len(wrong)} of {len(checks)} runs (it read {wrong[0]}): "
         "do not trust their seconds."
     ]
-
-
-def _bracket(name: str, choices: dict[str, Any]) -> str:
-    return f"{name}[{','.join(f'{k}={v}' for k, v in sorted(choices.items()))}]" if choices else name

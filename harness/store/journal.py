@@ -146,10 +146,9 @@ def read(path: Path) -> Record:
     if record.header["schema"] == 1 and record.rows and record.rows[-1].get("after"):
         record.end = {"kind": "end", "after": record.rows[-1].pop("after")}
     if record.status == CUT:
-        again = (
-            "the same run command makes it again" if path.suffix == files.PART else "the same run command resumes it"
-        )
-        record.troubles.append(f"{shown(path)} is half-written: its run was cut off; {again}")
+        record.troubles.append(f"{shown(path)} is half-written: its run was cut off; the same run command makes it")
+    elif not record.end and record.header["schema"] > 1:
+        record.troubles.append(f"{shown(path)} has lost its last line, which says how the run was made")
     return record
 
 
@@ -184,10 +183,19 @@ def _parse(line: bytes) -> dict[str, Any] | None:
         value = msgspec.json.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         try:
-            value = json.loads(line, parse_constant=_refuse)  # it takes more, as half a surrogate pair in a file's name
+            value = _spelled(json.loads(line, parse_constant=_refuse))  # it takes more: half a pair in a file's name
         except (ValueError, RecursionError):
             return None
     return value if isinstance(value, dict) else None
+
+
+def _spelled(value: Any) -> Any:
+    """Halves of surrogate pairs as their numbers: nothing takes them, and nothing can print them."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_spelled(name): _spelled(inner) for name, inner in value.items()}
+    return [_spelled(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _refuse(name: str) -> None:

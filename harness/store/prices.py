@@ -21,17 +21,17 @@ Prices = dict[str, tuple[float, float]]
 def price(runs: pd.DataFrame, looks: Mapping[str, dict[str, np.ndarray]], records: Mapping[str, Record]) -> None:
     """Add ``grads``, gradient equivalents so far, to the looks of each run, and with ``floor_seconds`` to ``runs``.
 
-    Looks have a column "calls KIND" and "rows KIND" for each kind. A run with a kind that has no price has neither.
+    Looks have a column "calls\\0KIND" and "rows\\0KIND" for each kind. A run with a kind that has no price has neither.
     """
     for _, group in runs.groupby("problem", sort=True):
         headers = [records[run].header or {} for run in group["run"]]
         known = _median([header.get("prices") or {} for header in headers])
         rows = next((header["problem"].get("n_g") for header in headers if header["problem"].get("n_g")), 1)
-        unit = known[UNIT][0] + known[UNIT][1] * rows if UNIT in known else float("nan")
+        unit = (known[UNIT][0] + known[UNIT][1] * rows if UNIT in known else 0.0) or float("nan")
         for run in group["run"]:
             calls, seen = (
-                {name.partition(" ")[2]: values for name, values in looks[run].items() if name.startswith(f"{weight} ")}
-                for weight in ("calls", "rows")
+                {name.removeprefix(weight): column for name, column in looks[run].items() if name.startswith(weight)}
+                for weight in ("calls\0", "rows\0")
             )
             looks[run]["grads"] = np.zeros(len(looks[run]["step"])) + floor(known, calls, seen) / unit
         ends = [records[run].rows[-1] if records[run].rows else {} for run in group["run"]]

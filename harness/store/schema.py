@@ -22,6 +22,7 @@ RUNNING = "running"
 FINAL = ("done", "diverged", "error", "timeout", "oom", "unsupported", "lost")
 CUT = "cut off"  # what a reader calls a run without a final status; never written
 GOOD = ("done", "unsupported")  # statuses that leave the exit code at 0
+FAILED = (*(status for status in FINAL if status not in GOOD), CUT)
 FAULTS = ("solver", "problem", "machine", "harness")  # whose a status other than done is
 
 READABLE = 80  # characters of a file's name that say what is in it

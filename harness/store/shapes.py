@@ -11,10 +11,13 @@ from msgspec import Meta
 from .schema import FAULTS, FINAL, RUNNING, Count, End, Row, RunKey
 
 DEEPEST = 12  # levels of lists and dictionaries in each other
-ROW_NEEDS = ("step", "status", "metrics", "calls")
+ROW_NEEDS = ("step", "status", "metrics", "calls", "total_calls")
 KEY_NEEDS = ("problem", "solver", "seed", "device", "dtype", "threads")
 
 Number = Annotated[float, Meta(ge=-1e300, le=1e300)]
+
+
+Axis = tuple[Literal["x", "y"], Count]
 
 
 class Bar(TypedDict):
@@ -27,8 +30,8 @@ class Bar(TypedDict):
 class Picture(TypedDict):
     """Level sets and what is drawn on them."""
 
-    axes: list[tuple[Literal["x", "y"], Count]]
-    labels: list[str]
+    axes: tuple[Axis, Axis]
+    labels: tuple[str, str]
     box: tuple[Number, Number, Number, Number]
     label: str
     u: list[Number]

@@ -1,0 +1,160 @@
+"""The parts of a page that are drawn: a section for each problem, trajectories, memory."""
+
+from __future__ import annotations
+
+import re
+import warnings
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from bilevelbench.store.files import written
+from bilevelbench.store.frame import BYTES, LOOK, Results
+from bilevelbench.store.text import clean
+
+from . import figures, sheet, style, tables
+from . import pictures as pictured
+
+METRICS = ("phi_gap", "phi", "grad_phi", "gap", "stationarity", "f")  # then the problem's own
+MOST_METRICS = 10  # of a problem that are shown; the page has as many tabs
+MOST_SLUG = 60  # characters
+TAKEN = {"leaders", "targets", "memory", "convergence", "trajectories", "failures", "provenance"}  # files and anchors
+
+
+def sentence(error: Exception) -> str:
+    """What went wrong, on one line."""
+    return clean(f"{type(error).__name__}: {error}".rstrip(": "), 200)
+
+
+class Atelier:
+    """Where the figures of one report are made: its data, where they go, how solvers look, and names for files."""
+
+    def __init__(self, data: Results, final: pd.DataFrame, out: Path) -> None:
+        self.data, self.final, self.out = data, final, out
+        self.palette = style.Palette(dict(zip(data.runs["solver"], data.runs["short"], strict=True)))
+        self._slugs: dict[str, str] = dict.fromkeys(TAKEN, "")
+
+    def slug(self, *labels: str) -> str:
+        """A name for a file out of labels, of their letters and digits; what is not alike has not the same."""
+        text, whole = ("-".join(re.sub(r"[^A-Za-z0-9]+", "-", label).strip("-") for label in labels), "\0".join(labels))
+        name, salt = text.lower()[:MOST_SLUG].strip("-") or "unnamed", 0
+        while self._slugs.setdefault(name, whole) != whole:
+            name, salt = f"{text.lower()[:MOST_SLUG]}-{zlib.crc32(f'{salt}{whole}'.encode()):08x}".strip("-"), salt + 1
+        return name
+
+    def figure(self, stem: str, draw: Callable[[], tuple[Figure, str]]) -> dict[str, Any]:
+        """A figure as SVG, with its PDF written and a remark on it; where it cannot be drawn, a sentence instead."""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # as of a sign that a font has not: it is drawn as a box
+                figure, remark = draw()
+                svg, pdf = style.drawn(figure, stem)
+        except Exception as error:
+            return {"svg": "", "remark": f"This figure cannot be drawn ({sentence(error)}).", "stem": stem}
+        finally:
+            plt.close("all")
+        with written(self.out / "figures" / f"{stem}.pdf") as private:
+            private.write_bytes(pdf)
+        return {"svg": svg, "remark": remark, "stem": stem}
+
+    def write(self, table: pd.DataFrame, stem: str) -> None:
+        """A table as CSV."""
+        sheet.write(table, self.out / "data" / f"{stem}.csv")
+
+
+def problem(atelier: Atelier, name: str) -> dict[str, Any]:
+    """The section of a problem: its figures, and where every solver ended."""
+    data = atelier.data
+    runs, looks = data.runs[data.runs["problem"] == name], data.looks[data.looks["problem"] == name]
+    metrics, left_out = _metrics(looks)
+    headers = [(data.records[run].header or {})["problem"] for run in runs["run"]]
+    about = next((header for header in headers if header.get("n_x")), headers[0])
+    lines = _median_lines(headers)
+    arrows = {metric: tables.arrow(metric, about.get("better") or {}) for metric in metrics}
+    slug = atelier.slug(name)
+    shown = []
+    for metric in metrics:
+        own = {line: values[metric] for line, values in lines.items() if metric in values}
+
+        def draw(metric: str = metric, own: dict[str, float] = own) -> tuple[Figure, str]:
+            return figures.convergence(looks, runs, metric, own, atelier.palette)
+
+        shown.append(atelier.figure(atelier.slug(name, metric), draw) | {"metric": metric, "arrow": arrows[metric]})
+    atelier.write(looks.dropna(axis=1, how="all"), slug)
+    final = atelier.final
+    return {
+        "name": name, "slug": slug, "about": about, "figures": shown, "lines": lines, "arrows": arrows,
+        "left_out": left_out, "bar": (about.get("bar") or {}).get("lines", []),
+        "final": tables.final(runs, final[final["problem"] == name], metrics, atelier.palette),
+    }  # fmt: skip
+
+
+def _metrics(looks: pd.DataFrame) -> tuple[list[str], int]:
+    """The metrics that are shown, the judge's first, and how many more there are."""
+    known = [metric for metric in METRICS if metric in looks and looks[metric].notna().any()]
+    fixed = {"run", "problem", "solver", "seed", "grads", *LOOK, *METRICS, "lower_residual"}
+    own = [column for column in looks.columns if column not in fixed and looks[column].notna().any()]
+    metrics = known + own
+    return metrics[:MOST_METRICS], max(0, len(metrics) - MOST_METRICS)
+
+
+def _median_lines(headers: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """The reference lines of a problem, the median over its seeds."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for header in headers:
+        for line, values in (header.get("references") or {}).items():
+            for metric, value in values.items():
+                if value is not None:
+                    found.setdefault(line, {}).setdefault(metric, []).append(value)
+    return {line: {m: float(np.median(v)) for m, v in values.items()} for line, values in found.items()}
+
+
+def pictures(atelier: Atelier) -> list[dict[str, Any]]:
+    """One figure per family of problems that can be drawn; several starts share it."""
+    data = atelier.data
+    families: dict[str, tuple[dict[str, Any], dict[str, list[np.ndarray]]]] = {}
+    for run, solver in data.runs[["run", "solver"]].itertuples(index=False):
+        header = (data.records[run].header or {})["problem"]
+        picture = header.get("picture")
+        points = _path(data.records[run].rows, picture["axes"]) if picture else []
+        if points:
+            _, paths = families.setdefault(header.get("name", ""), (picture, {}))
+            paths.setdefault(solver, []).append(np.array(points))
+    made = []
+    for name, (picture, paths) in sorted(families.items()):
+        stem = atelier.slug(name, "trajectories")
+
+        def draw(paths: Any = paths, picture: Any = picture) -> tuple[Figure, str]:
+            return pictured.trajectories(paths, picture, atelier.palette), ""
+
+        made.append(atelier.figure(stem, draw) | {"name": name, "label": picture["label"]})
+        rows = [
+            (s, k, i, *p) for s, curves in sorted(paths.items()) for k, c in enumerate(curves) for i, p in enumerate(c)
+        ]
+        atelier.write(pd.DataFrame(rows, columns=["solver", "run", "look", *picture["labels"]]), stem)
+    return made
+
+
+def _path(rows: list[dict[str, Any]], axes: list[Any]) -> list[list[float]]:
+    """The drawn coordinates of the iterates, where they are long enough to have them."""
+    points = [row for row in rows if row.get("x") and row.get("y")]
+    if any(i >= len(row[name]) for row in points for name, i in axes):
+        return []
+    return [[row[name][i] for name, i in axes] for row in points]
+
+
+def memory(atelier: Atelier) -> dict[str, Any] | None:
+    """Peak bytes of every solver, as a figure and a table."""
+    table = atelier.data.runs.dropna(subset=["peak_bytes"])
+    if not len(table):
+        return None
+    columns = ["problem", "solver", "seed", *BYTES, "n_x", "n_y"]
+    atelier.write(table[columns].dropna(axis=1, how="all"), "memory")
+    drawn = atelier.figure("memory", lambda: (pictured.memory(table, atelier.palette), ""))
+    return drawn | {"table": tables.memory(table)}
