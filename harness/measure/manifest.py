@@ -26,8 +26,8 @@ from typing import Any
 
 import platformdirs
 
-from .stamps import Mark, digest_of, hash_now, hash_of, is_young, mark_of
 from .provenance import cache_root, counts, is_foreign, loaded, package_of, source_of
+from .stamps import Mark, digest_of, hash_now, hash_of, is_young, mark_of
 
 ABSENT = "absent"  # a file that was asked for and not there: settings, say
 MIXED = "changed during the run"  # no digest equals it

@@ -162,9 +162,9 @@ class Interpreters:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for process, _ in self._running:
-            process.kill()
-            process.join()
+        for running, _ in self._running:
+            running.kill()
+            running.join()
 
     def start(self, call: Call, argument: Any) -> Task:
         """Start ``call(argument, tell)`` in a process of its own."""

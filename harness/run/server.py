@@ -48,6 +48,9 @@ def prctl(option: int, value: int) -> None:
 
 def prepare() -> None:
     """Import what every task needs, and nothing foreign: packages that register by entry points wait for a task."""
+    from bilevelbench.measure.manifest import Manifest
+
+    Manifest()  # first of all: it sees what is ours as it is imported, and each task takes it over
     for name in NEEDED:
         importlib.import_module(name)
     from bilevelbench.core.registry import PROBLEMS, SOLVERS
