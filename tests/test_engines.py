@@ -25,11 +25,11 @@ from bilevelbench.measure.budget import Budget
 from bilevelbench.measure.clock import Stopwatch
 from bilevelbench.measure.judge import Judge
 from bilevelbench.measure.trace import trace
-from bilevelbench.run.batched import trace_together
-from bilevelbench.run.drive import _together as together_jobs
+from bilevelbench.run.batched import execute_together, trace_together
+from bilevelbench.run.drive import together as together_jobs
 from bilevelbench.run.plan import expand
 from bilevelbench.run.suite import Block, Suite
-from bilevelbench.run.worker import execute, execute_batch
+from bilevelbench.run.worker import execute
 from bilevelbench.store.journal import read
 
 NAMES = [name for name in SOLVERS.names() if SOLVERS.entries[name].make.__module__.startswith("bilevelbench.solvers.")]
@@ -372,7 +372,7 @@ def test_batched_runs_are_files_like_those_of_sequential_runs(tmp_path):
     passes = together_jobs(jobs)
     assert [[job.key.seed for job in batch] for batch in passes] == [[3, 4], [3, 4]]
     for batch in passes:
-        execute_batch(batch)
+        execute_together(batch)
     eager_jobs, eager = made_runs(tmp_path)
     assert not {job.path for job in jobs} & {job.path for job in eager_jobs}, "the key tells them apart"
     for job in eager_jobs:

@@ -12,7 +12,7 @@ from bilevelbench.catalogue import NO_DATA, problem_rows, regenerated, show
 from bilevelbench.contract import PROBLEM_CHECKS, check
 from bilevelbench.core.errors import Unsupported
 from bilevelbench.core.registry import PROBLEMS, Entry
-from bilevelbench.run.worker import describe_problem
+from bilevelbench.run.describe import describe_problem
 
 BROKEN = Path(__file__).with_name("broken_problems.py")
 README = Path(__file__).parents[1] / "problems/README.md"

@@ -162,7 +162,7 @@ class Interpreters:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for running, _ in self._running:
+        for running, _task in self._running:
             running.kill()
             running.join()
 

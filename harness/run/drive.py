@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bilevelbench.core.errors import RequestError
+from bilevelbench.measure.env import moment
 from bilevelbench.measure.marks import draw
 from bilevelbench.store.claims import Claim, Claims
 from bilevelbench.store.files import records
@@ -215,7 +216,7 @@ class Driver:
     def _publish(self, made: Pass) -> None:
         for job, claim in zip(made.parts, made.claims, strict=True):
             with Journal(job.path) as journal:
-                journal.end(LastLine(made.tries, made.manifest, made.audit))
+                journal.end(LastLine(made.tries, made.manifest, made.audit, moment()))
             claim.publish(job.name, job.replaced())
         shutil.rmtree(made.states, ignore_errors=True)
         self._close(made)
