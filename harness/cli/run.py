@@ -62,11 +62,15 @@ WHOLE, POSITIVE = Number(int, 1), Number(float, 0, above=True)
 @click.option(
     "--timeout", type=POSITIVE, default=600.0, metavar="S", help="Limit of a solver's seconds in a run (600)."
 )
+@click.option(
+    "--patience", type=POSITIVE, default=600.0, metavar="S",
+    help="Limit of whatever is not the solver's: importing, building, judging (600 each).",
+)  # fmt: skip
 @click.option("--here", is_flag=True, help="Results of another machine do not stand in for those of this one.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("results"), help="Folder of the results.")
 def run(
-    suite: str | None, problems: tuple[str, ...], solvers: tuple[str, ...], jobs: int, timeout: float, here: bool,
-    out: Path, **options: Any,
+    suite: str | None, problems: tuple[str, ...], solvers: tuple[str, ...], jobs: int, timeout: float,
+    patience: float, here: bool, out: Path, **options: Any,
 ) -> None:  # fmt: skip
     """Run a suite (default: `default`), or problems (-p) with solvers (-s), and write a report.
 
@@ -80,7 +84,7 @@ def run(
     from ..store.schema import GOOD
 
     with processes() as started:
-        ask = Elsewhere(started)
+        ask = Elsewhere(started, patience)
         chosen = requested(suite, problems, solvers, ask.solvers, **options)
         ask.prepare(chosen)
         make_folder(out)
@@ -88,7 +92,7 @@ def run(
         plan = expand(chosen, out, command, timeout, ask.environment["place"], here, ask)
         todo = unfinished(plan)
         click.echo(_opening(chosen, len(plan), len(todo), out))
-        _make(todo, jobs, out, started, ask.environment)
+        _make(todo, jobs, out, started, ask.environment, patience)
     records = [job.record() for job in plan]
     written(out, out / "report", {job.key.stem for job in plan})
     sys.exit(0 if all(record.status in GOOD and record.fault != "problem" for record in records) else 1)
@@ -100,13 +104,15 @@ def _opening(suite: Suite, total: int, todo: int, out: Path) -> str:
     return f"{about}{total} run{'s' if total != 1 else ''} into {out}{done}"
 
 
-def _make(todo: list[Any], jobs: int, out: Path, started: Any, environment: dict[str, Any]) -> None:
+def _make(
+    todo: list[Any], jobs: int, out: Path, started: Any, environment: dict[str, Any], patience: float
+) -> None:  # fmt: skip
     from ..progress import Progress
     from ..run.drive import Driver
 
     with Progress(len(todo)) as progress:
         try:
-            Driver(out, started, environment, jobs, progress.started, progress.finished).run(todo)
+            Driver(out, started, environment, jobs, progress.started, progress.finished, patience).run(todo)
         except KeyboardInterrupt:
             progress.stop()
             click.echo(f"interrupted: {progress.done} finished in {out}; the same command resumes", err=True)

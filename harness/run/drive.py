@@ -82,15 +82,15 @@ class Driver:
     """Makes runs, ``workers`` processes at a time, into a folder that other commands may be writing to as well.
 
     ``started`` and ``finished`` are told as runs begin and end. One process at a time is the default elsewhere,
-    because runs are timed.
+    because runs are timed. ``patience``: seconds for each phase that is not the solver's.
     """
 
     def __init__(
         self, out: Path, processes: ForkServer | Interpreters, environment: dict[str, Any], workers: int,
-        started: Callable[[Job], None], finished: Finished,
+        started: Callable[[Job], None], finished: Finished, patience: float = supervise.OTHERS,
     ) -> None:  # fmt: skip
         self._out, self._processes, self._environment, self._workers = out, processes, environment, workers
-        self._started, self._finished = started, finished
+        self._started, self._finished, self._patience = started, finished, patience
         self._prices: dict[tuple[Any, ...], dict[str, list[float]]] = {}
         self._running: list[Pass] = []
         self._elsewhere: list[Pass] = []  # what other commands are making
@@ -151,7 +151,7 @@ class Driver:
         def hear(message: dict[str, Any]) -> None:
             self._hear(made, message)
 
-        made.watch = Watch(self._processes.start(call, order), made.jobs[0].timeout, hear)
+        made.watch = Watch(self._processes.start(call, order), made.jobs[0].timeout, hear, self._patience)
         self._running.append(made)
 
     def _hear(self, made: Pass, message: dict[str, Any]) -> None:

@@ -112,8 +112,8 @@ def unfinished(jobs: list[Job]) -> list[Job]:
 class Elsewhere:
     """Looks names up in processes of their own. ``environment``: what those processes run on."""
 
-    def __init__(self, processes: ForkServer | Interpreters) -> None:
-        self._processes = processes
+    def __init__(self, processes: ForkServer | Interpreters, patience: float = PATIENCE) -> None:
+        self._processes, self._patience = processes, min(patience, PATIENCE)
         self._known: dict[tuple[str, str], Named] = {}
         self.environment: dict[str, Any] = {}
 
@@ -143,7 +143,7 @@ class Elsewhere:
     def _run(self, call: Callable[[Any, Teller], None], argument: Any) -> dict[str, Any]:
         """Everything that a process said. A request that it refused is refused here."""
         task, said = self._processes.start(call, argument), dict[str, Any]()
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + self._patience
         while task.status is None:
             self._processes.wait(max(0.1, end - time.monotonic()))
             for message in task.heard():
