@@ -151,6 +151,17 @@ def test_forty_five_solvers_fit_their_legend(tmp_path):
     plt.close("all")
 
 
+@pytest.mark.parametrize(("label", "embedded"), [("café…", False), ("решатель", True)])
+def test_a_pdf_brings_the_signs_that_its_reader_may_lack(label, embedded):
+    style.apply()
+    figure = plt.figure(figsize=(1, 1))
+    figure.text(0, 0, label)
+    svg, pdf = style.drawn(figure, "x")
+    assert label in svg
+    assert (b"/FontFile" in pdf or b"/CharProcs" in pdf) == embedded
+    plt.close(figure)
+
+
 # -- each figure by itself
 
 

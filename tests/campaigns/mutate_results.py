@@ -3,8 +3,8 @@
     python -m tests.campaigns.mutate_results 10000
 
 mutates real files in every way of ``MUTATIONS`` and reads each: no traceback, no hang, the good run shown, every line
-that was not touched kept. Of every hundred a whole report is written; ``sentences`` counts those in which a sentence stands
-for a part or a figure. Prints one line with the figures.
+that was not touched kept. Of every hundred a whole report is written; ``sentences`` counts those in which a sentence
+stands for a part or a figure. Prints one line with the figures.
 """
 
 from __future__ import annotations
