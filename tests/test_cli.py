@@ -132,7 +132,8 @@ def test_a_study_has_a_file_per_run_and_a_report(study):
 def test_rows_are_as_documented(study):
     _, folder = study
     path = next((folder / "results").glob("coreset-bome-*.jsonl"))
-    header, *rows = map(json.loads, path.read_text().splitlines())
+    header, *rows, end = map(json.loads, path.read_text().splitlines())
+    assert [line["kind"] for line in (header, rows[0], end)] == ["header", "row", "end"]
     assert header["problem"]["phi_star"] == 0.72
     assert header["problem"]["n_x"], header["problem"]["n_y"] == (4, 2)
     assert "unattained" in header["problem"]["flags"]
@@ -190,7 +191,7 @@ def test_missing_data_makes_runs_unsupported(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     (path,) = (tmp_path / "results").glob("*.jsonl")
-    last = json.loads(path.read_text().splitlines()[-1])
+    *_, last, _ = map(json.loads, path.read_text().splitlines())
     assert last["status"] == "unsupported"
     assert "BILEVELBENCH_DATA" in last["reason"]
 

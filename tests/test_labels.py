@@ -151,6 +151,17 @@ def test_forty_five_solvers_fit_their_legend(tmp_path):
     plt.close("all")
 
 
+@pytest.mark.parametrize(("label", "embedded"), [("café…", False), ("решатель", True)])
+def test_a_pdf_brings_the_signs_that_its_reader_may_lack(label, embedded):
+    style.apply()
+    figure = plt.figure(figsize=(1, 1))
+    figure.text(0, 0, label)
+    svg, pdf = style.drawn(figure, "x")
+    assert label in svg
+    assert (b"/FontFile" in pdf or b"/CharProcs" in pdf) == embedded
+    plt.close(figure)
+
+
 # -- each figure by itself
 
 
@@ -179,23 +190,44 @@ def test_a_figure_that_cannot_be_drawn_is_a_sentence(tmp_path, monkeypatch, brok
 def test_the_table_is_there_before_a_figure_is_drawn(tmp_path, monkeypatch):
     write_run(tmp_path)
     seen = []
-
-    def tell(report):
-        seen.append(report.path.read_text())
-
-    monkeypatch.setattr(parts, "problem", lambda *_: pytest.fail("drawn before it was told") if not seen else {}["x"])
-    with pytest.raises(KeyError):
-        write(tmp_path, tmp_path / "out", tell=tell)
+    monkeypatch.setattr(style, "drawn", lambda *_: pytest.fail("too early") if not seen else ("<svg></svg>", b"%PDF"))
+    report = write(tmp_path, tmp_path / "out", tell=lambda report: seen.append(report.path.read_text()))
     assert "bome" in seen[0]
-    assert "not drawn yet" in (tmp_path / "out" / "index.html").read_text()
+    assert "not drawn yet" in seen[0]
+    assert "not drawn yet" not in report.path.read_text()
 
 
-def test_without_a_verdict_there_is_a_table(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("broken", "words"),
+    [
+        ((verdict, "paragraph"), "the verdict cannot be made (KeyError: 'no')"),
+        ((tables, "final"), "the section of quadratic cannot be made"),
+        ((tables, "memory"), "the section on memory cannot be made"),
+        ((tables, "provenance"), "the list of what was run cannot be made"),
+    ],
+)
+def test_a_part_that_cannot_be_made_is_a_sentence(tmp_path, monkeypatch, broken, words):
     write_run(tmp_path)
-    monkeypatch.setattr(verdict, "paragraph", lambda *_: {}["no"])
+    monkeypatch.setattr(*broken, lambda *_: {}["no"])
     report = write(tmp_path, tmp_path / "out")
     assert len(report.leaders) == 1
-    assert "there is no verdict" in report.troubles[0]
+    assert words in report.troubles[0]
+    page = report.path.read_text()
+    assert words.partition("(")[0] in page
+    assert "bome</span>" in page
+
+
+def test_headers_that_say_little(tmp_path):
+    path = write_run(tmp_path)
+    head, *lines = path.read_text().split("\n")
+    for problem in (
+        {},
+        {"n_x": 3},
+        dict.fromkeys(("n_x", "n_g", "selection", "references", "better", "bar", "picture")),
+    ):
+        header = json.loads(head) | {"problem": problem, "solver": {}, "environment": {}}
+        path.write_text("\n".join([json.dumps(header), *lines]))
+        assert not write(tmp_path, tmp_path / "out").troubles
 
 
 def test_many_metrics_and_metrics_with_names_of_ours(tmp_path):

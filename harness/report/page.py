@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ from bilevelbench.store.journal import shown
 from bilevelbench.store.schema import FAILED
 
 from . import parts, sheet, style, tables, verdict
-from .parts import Atelier
+from .parts import Atelier, kept
+
+NOTHING: dict[str, Any] = {"facts": {}, "busy": False}  # of what was run
 
 
 @dataclass
@@ -60,44 +63,44 @@ def _write(data: Results, results: list[Path], out: Path, tell: Callable[[Report
     leaders = compare.leaders(data.runs, hit)
     final = data.looks.groupby("run", as_index=False, observed=True).last() if len(data.looks) else data.looks
     troubles = list(data.troubles)
-    text = _verdict(data, hit, leaders, final, troubles)
+    problems = {run: (record.header or {})["problem"] for run, record in data.records.items()}
+    text = kept(
+        troubles, "the verdict",
+        lambda: verdict.paragraph(data.runs, hit, leaders, verdict.against_references(data.runs, final, problems)), "",
+    )  # fmt: skip
     failures = data.runs[data.runs["status"].isin(FAILED)]
     report = Report(out / "index.html", text, leaders, failures, troubles)
     atelier = Atelier(data, final, out)
     sheet.write(leaders, out / "data" / "leaders.csv")
     sheet.write(hit, out / "data" / "targets.csv")
     order = leaders["solver"].tolist()
-    facts = {
+    facts: dict[str, Any] = {
         "verdict": text,
         "leaders": tables.leaders(leaders, atelier.palette),
         "reached": tables.reached(compare.reached(hit), order, atelier.palette) if len(hit) else None,
         "failures": failures.to_dict("records"),
         "unsupported": data.runs[data.runs["status"] == "unsupported"].to_dict("records"),
-        "provenance": tables.provenance(data),
+        "provenance": kept(troubles, "the list of what was run", lambda: tables.provenance(data), NOTHING),
         "superseded": data.superseded,
         "notes": data.notes,
-        "troubles": [_inside(trouble, results) for trouble in troubles],
     }
-    _render(report.path, facts | {"problems": [], "pictures": [], "memory": None, "drawn": False})
+    _render(report, results, facts | {"problems": [], "pictures": [], "memory": None, "drawn": False})
     tell(report)
-    drawn = {
-        "problems": [parts.problem(atelier, name) for name in sorted(data.runs["problem"].unique())],
-        "pictures": parts.pictures(atelier),
-        "memory": parts.memory(atelier),
-        "drawn": True,
-    }
-    _render(report.path, facts | drawn)
+    _render(report, results, facts | _drawn(atelier, troubles) | {"drawn": True})
     return report
 
 
-def _verdict(data: Results, hit: pd.DataFrame, leaders: pd.DataFrame, final: pd.DataFrame, troubles: list[str]) -> str:
-    """The verdict; without one, the table stands for itself."""
-    problems = {run: (record.header or {})["problem"] for run, record in data.records.items()}
-    try:
-        return verdict.paragraph(data.runs, hit, leaders, verdict.against_references(data.runs, final, problems))
-    except Exception as error:
-        troubles.append(f"there is no verdict on these results: {parts.sentence(error)}")
-        return ""
+def _drawn(atelier: Atelier, troubles: list[str]) -> dict[str, Any]:
+    """All that has figures, part by part."""
+    sections = [
+        kept(troubles, f"the section of {name}", partial(parts.problem, atelier, name), None)
+        for name in sorted(atelier.data.runs["problem"].unique())
+    ]
+    return {
+        "problems": [section for section in sections if section],
+        "pictures": kept(troubles, "trajectories", lambda: parts.pictures(atelier), []),
+        "memory": kept(troubles, "the section on memory", lambda: parts.memory(atelier), None),
+    }
 
 
 def _inside(trouble: str, results: list[Path]) -> str:
@@ -105,7 +108,7 @@ def _inside(trouble: str, results: list[Path]) -> str:
     return trouble.replace(f"{shown(results[0])}/", "") if len(results) == 1 else trouble
 
 
-def _render(path: Path, facts: dict[str, Any]) -> None:
+def _render(report: Report, results: list[Path], facts: dict[str, Any]) -> None:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("bilevelbench.report"),
         autoescape=jinja2.select_autoescape(["html", "jinja"]),
@@ -113,6 +116,7 @@ def _render(path: Path, facts: dict[str, Any]) -> None:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    page = environment.get_template("page.html.jinja").render(facts)
-    with written(path) as private:
+    troubles = [_inside(trouble, results) for trouble in report.troubles]
+    page = environment.get_template("page.html.jinja").render(facts | {"troubles": troubles})
+    with written(report.path) as private:
         private.write_text(page, encoding="utf-8")

@@ -22,6 +22,10 @@ from . import figures, sheet, style, tables
 from . import pictures as pictured
 
 METRICS = ("phi_gap", "phi", "grad_phi", "gap", "stationarity", "f")  # then the problem's own
+UNSAID = {
+    "about": "", "n_x": 0, "n_y": 0, "n_f": 1, "n_g": 1, "flags": [], "phi_star": None, "phi_star_source": "",
+    "selection": "", "seeded": True, "guards": {}, "better": {}, "bar": {},
+}  # fmt: skip
 MOST_METRICS = 10  # of a problem that are shown; the page has as many tabs
 MOST_SLUG = 60  # characters
 TAKEN = {"leaders", "targets", "memory", "convergence", "trajectories", "failures", "provenance"}  # files and anchors
@@ -30,6 +34,17 @@ TAKEN = {"leaders", "targets", "memory", "convergence", "trajectories", "failure
 def sentence(error: Exception) -> str:
     """What went wrong, on one line."""
     return clean(f"{type(error).__name__}: {error}".rstrip(": "), 200)
+
+
+def kept(troubles: list[str], what: str, make: Callable[[], Any], instead: Any) -> Any:
+    """A part of a report; where it cannot be made the others are, and there is a sentence on it in ``troubles``."""
+    try:
+        return make()
+    except OSError:  # that is the folder's, and everything's
+        raise
+    except Exception as error:
+        troubles.append(f"{what} cannot be made ({sentence(error)})")
+        return instead
 
 
 class Atelier:
@@ -75,8 +90,9 @@ def problem(atelier: Atelier, name: str) -> dict[str, Any]:
     metrics, left_out = _metrics(looks)
     headers = [(data.records[run].header or {})["problem"] for run in runs["run"]]
     about = next((header for header in headers if header.get("n_x")), headers[0])
+    about = UNSAID | {name: value for name, value in about.items() if value is not None}
     lines = _median_lines(headers)
-    arrows = {metric: tables.arrow(metric, about.get("better") or {}) for metric in metrics}
+    arrows = {metric: tables.arrow(metric, about["better"]) for metric in metrics}
     slug = atelier.slug(name)
     shown = []
     for metric in metrics:
@@ -90,7 +106,7 @@ def problem(atelier: Atelier, name: str) -> dict[str, Any]:
     final = atelier.final
     return {
         "name": name, "slug": slug, "about": about, "figures": shown, "lines": lines, "arrows": arrows,
-        "left_out": left_out, "bar": (about.get("bar") or {}).get("lines", []),
+        "left_out": left_out, "bar": about["bar"].get("lines", []),
         "final": tables.final(runs, final[final["problem"] == name], metrics, atelier.palette),
     }  # fmt: skip
 

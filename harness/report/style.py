@@ -131,8 +131,10 @@ def drawn(figure: Figure, name: str) -> tuple[str, bytes]:
     mpl.rcParams["svg.hashsalt"] = name  # ids stay apart when many figures share one page
     text, pdf = io.StringIO(), io.BytesIO()
     figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
-    figure.savefig(pdf, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
     svg = text.getvalue()
+    known = svg.encode("cp1252", "ignore").decode("cp1252") == svg  # the signs that a PDF reader's own fonts have
+    with mpl.rc_context({"pdf.use14corefonts": known}):
+        figure.savefig(pdf, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
     wide = f'<svg style="max-width:{WIDE * figure.get_figwidth():.2f}in"'  # letters of one size, however many panels
     return svg[svg.index("<svg") :].replace("<svg", wide, 1).replace("'Helvetica'", "inherit"), pdf.getvalue()
 
