@@ -28,8 +28,9 @@ from bilevelbench.core.traced import Recording, Run, Traced, flatten, record, un
 from bilevelbench.measure.budget import Budget, looks
 from bilevelbench.measure.clock import Stopwatch
 from bilevelbench.measure.env import environment, moment
+from bilevelbench.measure.failure import broken, failed
 from bilevelbench.measure.judge import Judge
-from bilevelbench.measure.trace import Judgement, broken, failed, judged
+from bilevelbench.measure.trace import Judgement, judged
 from bilevelbench.store.journal import Journal
 from bilevelbench.store.schema import FINAL, Header, Row
 

@@ -23,10 +23,11 @@ from bilevelbench.core.solver import Solver, require
 from bilevelbench.measure.budget import Budget
 from bilevelbench.measure.clock import Stopwatch, drain, self_check
 from bilevelbench.measure.env import environment, moment
+from bilevelbench.measure.failure import Impure, broken, status_of
 from bilevelbench.measure.judge import Judge
 from bilevelbench.measure.memory import ProcessPeak, peak
 from bilevelbench.measure.prices import prices
-from bilevelbench.measure.trace import Impure, broken, status_of, trace, warm_up
+from bilevelbench.measure.trace import trace, warm_up
 from bilevelbench.store.journal import Journal
 from bilevelbench.store.schema import FINAL, Header, RunKey
 
