@@ -34,11 +34,14 @@ class DARTS(Outer):
     at_least = {"eps": 1e-12}  # noqa: RUF012
 
     family = "unrolled"
-    order = 1
     calls = "2 dg_y, df, exact d2g_xy, 2*(not exact) dg_x"
     memory = "1"
     certificate = "identity"
     certified = ("lr=0.1,lr_inner=0.8", "lr=0.1,lr_inner=0.8,exact=True")
+
+    @property
+    def order(self) -> int:
+        return 2 if self.exact else 1
 
     def init(self, o: Oracle, x: Tensor, y: Tensor) -> State:
         return State(x, y, self.moments(x))

@@ -66,7 +66,7 @@ def _sized(text, T, K):
 @pytest.mark.parametrize("name", NAMES)
 def test_order_is_the_highest_derivative_asked_for(name):
     _, oracle = steps(name, quadratic().problem, 1)
-    assert SOLVERS.entries[name].make.order == (2 if any(kind.startswith("d2") for kind in oracle.calls) else 1)
+    assert make_solver(name).order == (2 if any(kind.startswith("d2") for kind in oracle.calls) else 1)
 
 
 # -- at the edge of arithmetic

@@ -12,8 +12,8 @@ from bilevelbench.core.resolve import resolve
 from bilevelbench.core.spec import parse, suggest
 
 from .certificates import certificate_holds
-from .cost import counts_are_as_declared, memory_is_as_declared
 from .enumerate import minibatches_are_unbiased
+from .found import calls_per_step, made_of, memory, order_is_as_measured, summary
 from .optima import CHECKS as OPTIMUM_CHECKS
 from .portrait import curvature_fits_the_flags, portrait
 from .problems import CHECKS as NUMBER_CHECKS
@@ -30,13 +30,15 @@ PROBLEM_CHECKS: dict[str, Check] = {**FIRST, **NUMBER_CHECKS, **ANSWER_CHECKS}
 
 # What a solver says of itself, held against what it does.
 CLAIM_CHECKS: dict[str, Check] = {
-    "calls per step": counts_are_as_declared,
-    "memory": memory_is_as_declared,
+    "order": order_is_as_measured,
+    "calls per step": calls_per_step,
+    "memory": memory,
     "certificate": certificate_holds,
     "minibatches": minibatches_are_unbiased,
 }
 
 
+SAID = {"order", "calls", "memory", "certificate"}  # what a solver can be held to
 SECTIONS: dict[str, dict[str, Mapping[str, Check]]] = {
     "solver": {"keeps the contract": SOLVER_CHECKS, "is what it says": CLAIM_CHECKS},
     "problem": {"keeps the contract": {**FIRST, **NUMBER_CHECKS}, "is what it says": ANSWER_CHECKS},
@@ -70,6 +72,8 @@ def _verdict(kind: str, target: str) -> Iterator[tuple[bool, str]]:
     if kind == "problem" and not failed:
         yield from _described(target)
     words = f"fails {failed} of {done} checks" if failed else " and ".join(sections)
+    if kind == "solver" and not failed and not made_of(target).declares & SAID:  # nothing to hold it to
+        words = f"keeps the contract; it declares nothing of itself, found are {summary(target)}"
     yield not failed, f"  verdict: {target} {words}"
 
 

@@ -112,7 +112,7 @@ def copies(target: str, n_x: int = 2, n: int = 4, **wanted: int) -> float:
     solver = _sized(target, **wanted)
     problem = _wide(n_x, n)
     require(solver, problem)
-    return peak(problem, solver)["peak_bytes"] / (8 * WIDE)
+    return peak(problem, solver, steps=2)["peak_bytes"] / (8 * WIDE)
 
 
 def memory_is_as_declared(target: str) -> str:

@@ -1,9 +1,10 @@
 """The performance gate: what a solver costs must not grow unseen. No layer judges seconds; one judges a ratio.
 
 calls: oracle calls per step are what the solver declares. operations: operations of torch and Python calls are those
-of a baseline, exactly. bytes: so is the peak of live bytes. floor: steps over the bare derivatives that they ask for,
-paired and interleaved; it fails only when the whole interval is over the limit. A layer measures what no other layer
-does, when it is asked for: a solver through all four is measured once, and nothing is kept for the next.
+of a baseline, exactly. bytes: so is the peak of live bytes, how it grows from step to step (not at all) and with which
+power of n. floor: steps over the bare derivatives that they ask for, paired and interleaved; it fails only when the
+whole interval is over the limit. A layer measures what no other layer does, when it is asked for: a solver through all
+four is measured once, and nothing is kept for the next.
 
 In anybody's test suite, with pytest-benchmark:
 
@@ -36,12 +37,14 @@ from bilevelbench.measure.memory import peak
 from bilevelbench.measure.ratio import Ratio, step_over_floor, steps_of
 
 from .cost import Range, asked, declared
+from .found import exponent
 from .quadratic import finite_sum, quadratic
 
 SCHEMA = 1
 LAYERS = ("calls", "operations", "bytes", "floor")
 STEPS = 3
-LASTING = ("calls", "own_operations", "own_bytes", "ratio")
+SHAPE = ("growth_bytes", "exponent")  # of bytes: from step to step, and the power of n
+LASTING = ("calls", "own_operations", "own_bytes", *SHAPE, "ratio")
 VERSIONED = ("operations", "python_calls", "bytes")  # kept by version
 SLACK = 1.25  # of the floor layer: the interval must lie above so many times the ratio in the baseline
 VERSION = f"torch {'.'.join(torch.__version__.split('.')[:2])}, python {'.'.join(platform.python_version_tuple()[:2])}"
@@ -93,7 +96,8 @@ def measure(solver: Solver, layer: str, p: Problem) -> dict[str, Any]:
         return {**counts(p, solver, STEPS)}
     if layer == "bytes":
         held = peak(p, solver)
-        return {"own_bytes": held["solver_bytes"], "bytes": held["peak_bytes"]}
+        own = {"own_bytes": held["solver_bytes"], "bytes": held["peak_bytes"], "growth_bytes": held["growth_bytes"]}
+        return own | {"exponent": round(exponent(solver), 1)}
     return {"ratio": step_over_floor(p, solver)}
 
 
@@ -148,8 +152,9 @@ def judge(name: str, layer: str, found: dict[str, Any], baseline: dict[str, Any]
         return Verdict(name, layer, ratio.low <= limit, shown(ratio), f"<= {limit:.2f}", interval=ratio, limit=limit)
     unknown = layer != "calls" and not here
     remark = f"no counts for {VERSION}: judged by the solver's own alone" if unknown else ""
-    which = [k for k in found if k in (LASTING if layer == "calls" or unknown else VERSIONED)]
-    expected = {k: {**known, **(here or {})}[k] for k in which}
+    kept = {"growth_bytes": 0, **known, **(here or {})}
+    which = [k for k in found if k in (LASTING if layer == "calls" or unknown else (*VERSIONED, *SHAPE)) and k in kept]
+    expected = {k: kept[k] for k in which}
     seen = {k: found[k] for k in which}
     return Verdict(name, layer, seen == expected, _words(seen), _words(expected), remark)
 

@@ -7,7 +7,7 @@ this: the one answers about bounds and constraints, the other about f and g.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import overload
 
 import numpy as np
@@ -37,6 +37,11 @@ WORTH = {
 def total(calls: Mapping[str, int]) -> int:
     """Oracle calls on one axis: each value, gradient and second-order product counts one (see ``WORTH``)."""
     return sum(WORTH[kind] * n for kind, n in calls.items())
+
+
+def order_of(calls: Iterable[str]) -> int:
+    """The order of a method that asks these kinds: 2 where second derivatives are among them, else 1."""
+    return 2 if any(kind.startswith("d2") for kind in calls) else 1
 
 
 class Door:

@@ -136,6 +136,7 @@ def solver(name: str) -> Callable[[type[T]], type[T]]:
     def register(cls: type[T]) -> type[T]:
         if not callable(getattr(cls, "step", None)):
             raise RequestError(f"the solver {name!r} has no step(self, o, s)")
+        cls.declares = _declared(cls)  # type: ignore[attr-defined]
         for attribute, default in ATTRIBUTES.items():
             if not hasattr(cls, attribute):
                 setattr(cls, attribute, default)
@@ -152,6 +153,12 @@ def solver(name: str) -> Callable[[type[T]], type[T]]:
         return made
 
     return register
+
+
+def _declared(cls: type) -> frozenset[str]:
+    """The attributes that a class says something of, itself or by those it is made from; defaults are not said."""
+    said = (vars(base).get("declares", frozenset(vars(base))) for base in cls.__mro__)
+    return frozenset(ATTRIBUTES) & frozenset().union(*said)
 
 
 def problem(name: str, version: int = 1, shows: str = "") -> Callable[[Callable[..., Problem]], Callable[..., Problem]]:

@@ -47,12 +47,11 @@ class Solver(Protocol):
     "1" or "T". certificate: what theory says of its limit on a quadratic (see ``contract.claims``), and
     ``certified`` the settings under which that is checked. biased: why the mean of a step over all minibatches is not
     the step with all rows; empty where it is. unverified: why it could not be checked against its paper
-    or an independent implementation; empty where it was.
+    or an independent implementation; empty where it was. declares: which of all these it says itself.
     """
 
     name: ClassVar[str]
     family: ClassVar[str]
-    order: ClassVar[int]
     needs: ClassVar[tuple[str, ...]]
     handles: ClassVar[tuple[str, ...]]
     calls: ClassVar[str]
@@ -60,7 +59,10 @@ class Solver(Protocol):
     certified: ClassVar[tuple[str, ...]]
     biased: ClassVar[str]
     unverified: ClassVar[str]
+    declares: ClassVar[frozenset[str]]
 
+    @property
+    def order(self) -> int: ...
     @property
     def certificate(self) -> str: ...
 

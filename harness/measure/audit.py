@@ -29,8 +29,9 @@ from bilevelbench.core.problem import Problem
 from bilevelbench.core.solver import Point, Solver, start, stretch
 
 from . import hook
+from .failure import Foul
 from .intact import Intact
-from .marks import Foul, pack, read, unpack
+from .marks import pack, read, unpack
 from .seal import Seal
 from .watcher import Watcher, watched_problem
 

@@ -17,17 +17,13 @@ from torch import Tensor
 
 from bilevelbench.core.meter import Counts, less, parsed
 
+from .failure import Foul
+
 SHARE = 8
 LONGEST = 100  # steps of a window
 MOST = 512 << 20  # bytes of a run's states; what comes later is left out
 
 Shot = dict[tuple[str, int | None, int], str]
-
-
-class Foul(Exception):
-    """A run that is not what it says."""
-
-    fault = "solver"
 
 
 class Marks:

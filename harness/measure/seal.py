@@ -6,8 +6,8 @@ from bilevelbench.core.meter import Meter, Tally, difference, less
 from bilevelbench.core.oracle import Oracle
 
 from . import hook
+from .failure import Foul
 from .intact import Intact
-from .marks import Foul
 
 MOVING = ("_step", "_drawn")  # what changes in an oracle
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,7 +14,6 @@ from bilevelbench.core import derive
 from bilevelbench.core import meter as meters
 from bilevelbench.core.derive import Derivatives
 from bilevelbench.core.door import total
-from bilevelbench.core.errors import Unsupported
 from bilevelbench.core.meter import Meter, Tally, metered
 from bilevelbench.core.oracle import Oracle
 from bilevelbench.core.problem import Problem
@@ -25,21 +23,12 @@ from bilevelbench.store.schema import FINAL, Row
 from . import hook
 from .budget import Budget, looks
 from .clock import COMPILE, INIT, JUDGE, OVERHEAD, Stopwatch
+from .failure import AtLook, Diverged, Impure, failed
 from .intact import Intact
-from .marks import Foul, Marks, pack
+from .marks import Marks, pack
 from .seal import Seal
 
 Judgement = Callable[[Tensor, Tensor], dict[str, float]]
-
-
-class Impure(Foul):
-    """A step changed the state that it was given."""
-
-
-class Diverged(Exception):
-    """The iterate, or Phi at it, is not finite."""
-
-    fault = "solver"
 
 
 def trace(
@@ -133,7 +122,7 @@ class _Run:
 def judged(
     step: int, state: State, problem: Problem, tally: Tally, judge: Judgement, watch: Stopwatch, iterates: bool
 ) -> Row:
-    """The row of a look, or ``_AtLook`` with what went wrong."""
+    """The row of a look, or ``AtLook`` with what went wrong."""
     counts = tally.read()
     calls, rows = meters.calls(counts), meters.rows(counts)
     row = Row(step, watch.seconds, watch.cpu_seconds, _sorted(calls), total(calls), _sorted(rows))
@@ -145,7 +134,7 @@ def judged(
         if not all(torch.isfinite(torch.tensor(metrics[name])) for name in ("phi", "f") if name in metrics):
             raise Diverged("Phi or f is not finite")
     except BaseException as error:
-        raise _AtLook(row, error) from error
+        raise AtLook(row, error) from error
     finally:
         row.judge_seconds, row.overhead_seconds = watch.accounts[JUDGE], watch.accounts[OVERHEAD]
         row.compile_seconds = watch.accounts.get(COMPILE)
@@ -161,53 +150,6 @@ def _judgement(judge: Judgement, state: State) -> dict[str, float]:
         if not hasattr(error, "fault"):
             error.fault = "problem"  # type: ignore[attr-defined]
         raise
-
-
-class _AtLook(Exception):
-    """What went wrong when a look was judged, with the row so far."""
-
-    def __init__(self, row: Row, error: BaseException) -> None:
-        super().__init__(str(error))
-        self.row, self.error = row, error
-
-
-def failed(last: Row, error: BaseException, fault: str = "solver") -> Row:
-    """The row that ends a failed run: at the look where it failed, or at the last good one.
-
-    ``fault``: whose code was running. An exception that knows better has a ``fault`` of its own.
-    """
-    row = Row(**{**vars(last), "metrics": {}, "x": None, "y": None, "memory": None})
-    if isinstance(error, _AtLook):
-        row, error = error.row, error.error
-    row.status, row.reason = status_of(error), _reason(error)
-    row.fault = getattr(error, "fault", "" if row.status == "unsupported" else fault)
-    if row.status == "error":
-        row.traceback = "".join(traceback.format_exception(error))
-    return row
-
-
-def broken(error: BaseException, fault: str = "solver") -> Row:
-    """The only row of a run that could not begin."""
-    return failed(Row(0), error, fault)
-
-
-def _reason(error: BaseException) -> str:
-    words = str(error).strip().partition("\n")[0][:300]
-    if isinstance(error, Exception):
-        return words or type(error).__name__
-    return f"raised {type(error).__name__}" + (f": {words}" if words else "")
-
-
-def status_of(error: BaseException) -> str:
-    """The final status that an exception stands for."""
-    if isinstance(error, Diverged):
-        return "diverged"
-    if isinstance(error, Unsupported):
-        return "unsupported"
-    words = str(error).lower()
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in words:
-        return "oom"
-    return "error"
 
 
 def _check(state: State, problem: Problem) -> None:

@@ -28,9 +28,10 @@ from bilevelbench.core.tape import Drawn
 from bilevelbench.core.traced import Recording, Run, Traced, flatten, record, unflatten
 from bilevelbench.measure.budget import Budget, looks
 from bilevelbench.measure.clock import INIT, STEPS, Stopwatch
+from bilevelbench.measure.failure import failed
 from bilevelbench.measure.guards import guard
 from bilevelbench.measure.judge import Judge
-from bilevelbench.measure.trace import Judgement, failed, judged
+from bilevelbench.measure.trace import Judgement, judged
 from bilevelbench.store.journal import Journal
 from bilevelbench.store.schema import FINAL, Header, Row
 

@@ -26,7 +26,7 @@ def describe_solver(given: str) -> dict[str, Any]:
     asked = parse(given).arguments
     return {
         "name": entry.name, "given": given, "asked": asked, "knobs": spec.arguments, "choices": choices,
-        "order": getattr(entry.make, "order", None), "about": entry.doc.partition("\n")[0],
+        "order": entry.make(**spec.arguments).order, "about": entry.doc.partition("\n")[0],
         "repository": repository(entry.file),
     }  # fmt: skip
 

@@ -69,6 +69,7 @@ class Pass:
     auditing: tuple[int, int] | None = None  # the window
     manifest: dict[str, str] = field(default_factory=dict)
     audit: dict[str, Any] = field(default_factory=dict)
+    memory: dict[str, float] = field(default_factory=dict)
     watch: Watch | None = None
 
     @property
@@ -159,6 +160,8 @@ class Driver:
             self._prices[made.together] = message["prices"]
         if "files" in message:
             made.manifest |= message["files"]
+        if "memory" in message:
+            made.memory = message["memory"]
         if "audit" in message:
             made.audit = message["audit"]
 
@@ -216,7 +219,7 @@ class Driver:
     def _publish(self, made: Pass) -> None:
         for job, claim in zip(made.parts, made.claims, strict=True):
             with Journal(job.path) as journal:
-                journal.end(LastLine(made.tries, made.manifest, made.audit, moment()))
+                journal.end(LastLine(made.tries, made.manifest, made.audit, moment(), made.memory))
             claim.publish(job.name, job.replaced())
         shutil.rmtree(made.states, ignore_errors=True)
         self._close(made)

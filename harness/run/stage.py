@@ -8,7 +8,7 @@ from typing import Any
 
 from bilevelbench.measure.clock import self_check
 from bilevelbench.measure.env import environment, moment
-from bilevelbench.measure.trace import broken
+from bilevelbench.measure.failure import broken
 from bilevelbench.store.files import place
 from bilevelbench.store.schema import Row
 

@@ -32,7 +32,7 @@ WORDS = {
     "memory": "while its memory was measured", "steps": "in its steps",
 }  # fmt: skip
 THROUGH = "through"  # the phase of a process that has done all it had to do
-TIMED = ("init", "warmup", "steps")  # phases that the time limit of a run is for: the solver's own
+TIMED = ("init", "warmup", "steps", "memory")  # phases that the time limit of a run is for: the solver's own
 OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)  # a process does not die of
 # these by what it computes
 

@@ -25,6 +25,7 @@ from bilevelbench.core.solver import Solver, require
 from bilevelbench.measure.audit import replay
 from bilevelbench.measure.budget import Budget
 from bilevelbench.measure.clock import Stopwatch, drain
+from bilevelbench.measure.failure import Impure, status_of
 from bilevelbench.measure.guards import guard
 from bilevelbench.measure.intact import Intact
 from bilevelbench.measure.judge import Judge
@@ -32,7 +33,7 @@ from bilevelbench.measure.manifest import Manifest
 from bilevelbench.measure.marks import Marks
 from bilevelbench.measure.memory import ProcessPeak, peak
 from bilevelbench.measure.prices import prices
-from bilevelbench.measure.trace import Impure, status_of, trace, warm_up
+from bilevelbench.measure.trace import trace, warm_up
 from bilevelbench.store.journal import Journal
 from bilevelbench.store.schema import Header
 
@@ -135,29 +136,26 @@ def execute(job: Job, order: Order | None = None, tell: Tell = silent) -> str:
         journal.append(row)
         return row.status
     journal.begin(header)
-    return _measure(job, order, journal, problem, solver, exact, watch, key.iterates and small, intact)
+    return _measure(job, order, journal, problem, solver, exact, watch, key.iterates and small, intact, tell)
 
 
 def _measure(
     job: Job, order: Order, journal: Journal, problem: Problem, solver: Solver, exact: Problem, watch: Stopwatch,
-    iterates: bool, intact: Intact,
+    iterates: bool, intact: Intact, tell: Tell,
 ) -> str:  # fmt: skip
     key = job.key
     resident = ProcessPeak()
-    derivatives, driven, memory = engines.derivatives(key.engine, watch), solver, None
+    derivatives, driven, first = engines.derivatives(key.engine, watch), solver, None
     try:
         driven = engines.driven(key.engine, solver, problem, watch)
         with watch.account("warmup"):
             first = warm_up(problem, driven, key.seed, drain(key.device), derivatives)
-        if key.engine == "eager":  # compiled kernels allocate where nobody can count
-            with watch.account("memory"):
-                memory = peak(problem, solver, key.seed) | resident.read()
-    except Exception as error:  # the loop will meet it again and say where
-        first, memory = None, None
-        if isinstance(error, Impure) or status_of(error) in ("oom", "unsupported"):
+    except BaseException as error:  # the loop will meet it again and say where
+        if isinstance(error, Impure) or status_of(error) == "unsupported":
             row = refused(error, "warmup")
             journal.append(row)
             return row.status
+    held = resident.read()
     budget = Budget(key.steps, key.seconds, key.calls)
     status = ""
     marks = Marks(order.states) if order.states else None
@@ -165,10 +163,12 @@ def _measure(
     rows = trace(problem, driven, key.seed, budget, Judge(exact), watch, iterates, derivatives, meter, marks, intact)
     for row in rows:
         if row.step == 0:
-            row.first_seconds, row.memory = first, memory
-            accounts = watch.accounts
-            row.setup_seconds, row.warmup_seconds = accounts["setup"], accounts["warmup"]
-            row.audit_seconds = accounts["audit"] + accounts["memory"]
+            row.first_seconds, row.audit_seconds = first, watch.accounts["audit"]
+            row.setup_seconds, row.warmup_seconds = watch.accounts["setup"], watch.accounts["warmup"]
         journal.append(row)
         status = row.status
+    if key.engine == "eager" and row.step > 0:  # compiled kernels allocate where nobody can count
+        tell(phase="memory")
+        with contextlib.suppress(Exception):  # the run has ended as it has
+            tell(memory=peak(problem, solver, key.seed) | held)
     return status

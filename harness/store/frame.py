@@ -183,7 +183,7 @@ def _run(name: str, record: Record) -> dict[str, Any]:
     header = _header(record)
     key, problem, solver = header["key"], header["problem"], header["solver"]
     first, last = (record.rows[0], record.rows[-1]) if record.rows else ({}, {})
-    memory, digest = first.get("memory") or {}, problem.get("digest") or {}
+    memory, digest = record.end.get("memory") or first.get("memory") or {}, problem.get("digest") or {}
     threads, environment = key["threads"], header.get("environment", {})
     measured = order(last.get("calls") or {})
     return {

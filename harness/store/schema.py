@@ -109,8 +109,8 @@ class Row:
     compiles, compile_seconds: outside the solver's clock, since the start. Seconds are None where seeds were run
     together. The row of step 0 has what the solver's ``init`` took and asked, and carries setup_seconds (building
     problem and solver), first_seconds (the first step, any compilation included), warmup_seconds (the first two),
-    audit_seconds (memory and prices) and memory (see ``measure.memory``). All of these and seconds sum to the wall time
-    of the run, but first_seconds, which is a part of warmup_seconds.
+    audit_seconds (guards and prices). All of these and seconds sum to the wall time of the run, but first_seconds, which
+    is a part of warmup_seconds. memory is where the first schema has what ``End`` has now.
     """
 
     step: Count
@@ -147,13 +147,15 @@ class End:
     """The last line, written before a run is published.
 
     attempts: how often it was begun until it ended. manifest: digest by path of every module and data file that it
-    read. audit: what its replay found. after: load and clock frequency of the machine then.
+    read. audit: what its replay found. after: load and clock frequency of the machine then. memory: what its first
+    steps hold (see ``measure.memory``), measured when they had been timed.
     """
 
     attempts: Annotated[int, Meta(ge=1, le=1000)] = 1
     manifest: dict[str, str] = field(default_factory=dict)
     audit: dict[str, Any] = field(default_factory=dict)
     after: dict[str, Any] = field(default_factory=dict)
+    memory: Mapping[str, float] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """The line as a dictionary."""
