@@ -78,7 +78,7 @@ def faults(tmp_path_factory):
 
 
 def marked():
-    """The processes that have the marker in the environment they were started with: the command's, and its children's."""
+    """The processes that were started with the marker: the command's, and its children's."""
     found = []
     for file in Path("/proc").glob("[0-9]*/environ"):
         try:

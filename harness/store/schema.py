@@ -109,8 +109,8 @@ class Row:
     compiles, compile_seconds: outside the solver's clock, since the start. Seconds are None where seeds were run
     together. The row of step 0 has what the solver's ``init`` took and asked, and carries setup_seconds (building
     problem and solver), first_seconds (the first step, any compilation included), warmup_seconds (the first two),
-    audit_seconds (guards and prices). All of these and seconds sum to the wall time of the run, but first_seconds, which
-    is a part of warmup_seconds. memory is where the first schema has what ``End`` has now.
+    audit_seconds (guards and prices). All of these and seconds sum to the wall time of the run, but first_seconds,
+    which is a part of warmup_seconds. memory is where the first schema has what ``End`` has now.
     """
 
     step: Count
