@@ -90,6 +90,7 @@ def test_on_a_fake_device_every_second_is_booked_where_it_belongs(tmp_path, monk
     monkeypatch.setattr(worker, "Stopwatch", functools.partial(Stopwatch, wall=fake.read, cpu=fake.read))
     monkeypatch.setattr(worker, "drain", lambda device: fake.drain)
     monkeypatch.setattr(worker, "prices", lambda *arguments: {})
+    monkeypatch.setattr(worker, "peak", lambda *arguments: {})  # it is measured when the run is over
     monkeypatch.setattr(Journal, "append", fake.after(Journal.append, 10.0))
     begin = fake.now
     assert worker.execute(made) == "done"
@@ -100,7 +101,7 @@ def test_on_a_fake_device_every_second_is_booked_where_it_belongs(tmp_path, monk
     assert parts["judge_seconds"] == 7 * 100.0
     assert parts["warmup_seconds"] == 2 * 5.0
     assert (
-        parts["audit_seconds"] == 8 * 5.0 + 10.0
+        parts["audit_seconds"] == 10.0
     )  # memory, over eight steps; the guards ask g four times of the run's problem, then
     # once of each build, once for the digest, once for a second derivative and twice for its difference
     assert parts["overhead_seconds"] == 1000.0 + 6 * 10.0  # the exact problem is built, too; rows but the last
@@ -139,6 +140,8 @@ def test_on_an_asynchronous_device_the_parts_are_the_wall_time_of_the_run(tmp_pa
         monkeypatch.setattr(worker, "Judge", SlowJudge)
         monkeypatch.setattr(worker, "drain", lambda name: wait)
         monkeypatch.setattr(worker, "prices", lambda *arguments: {})
+        monkeypatch.setattr(worker, "peak", lambda *arguments: {})
+    monkeypatch.setattr(worker, "peak", lambda *arguments: {})  # it is measured when the run is over
         device.submit(int).result()  # its thread is there before the run: one that begins within is an offence
         begin = time.perf_counter()
         worker.execute(made)
@@ -150,14 +153,22 @@ def test_on_an_asynchronous_device_the_parts_are_the_wall_time_of_the_run(tmp_pa
     assert 5 * kernel <= first["first_seconds"] < first["warmup_seconds"]
 
 
-def test_a_real_run_is_accounted_for(tmp_path):
+def test_a_real_run_is_accounted_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(worker, "peak", lambda *arguments: {})  # it is measured when the run is over
     made = job(tmp_path, problem="coreset", solver="aid_cg", steps=40)
     begin = time.perf_counter()
     worker.execute(made)
     wall = time.perf_counter() - begin
+<<<<<<< HEAD
     parts, *_ = booked(made.path)
     assert sum(parts.values()) == pytest.approx(wall, rel=0.02)
     assert all(seconds >= 0 for seconds in parts.values())
+=======
+    parts, _, _ = booked(made.path)
+    assert sum(parts.values()) == pytest.approx(wall, rel=0.02)
+    assert all(seconds >= 0 for seconds in parts.values())
+    assert read(made.path).end["after"]["load"]
+>>>>>>> store
     assert read(made.path).header["environment"]["clock"]["ok"]
     assert set(read(made.path).header["prices"]) >= {"f", "dg_y", "d2g_yy"}
 

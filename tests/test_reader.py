@@ -318,7 +318,7 @@ def test_a_line_is_one_write_and_nothing_is_read_again(tmp_path, monkeypatch):
     writes = []
     real = os.write
     monkeypatch.setattr(journal.os, "write", lambda handle, data: writes.append(data) or real(handle, data))
-    monkeypatch.setattr(journal.os, "pread", lambda *_: pytest.fail("it reads"))
+    monkeypatch.setattr(journal.os, "lseek", lambda *_: pytest.fail("it goes back"))
     with Journal(tmp_path / "a.part") as made:
         made.begin(Header(key(), {}, {}, {}))
         for step in range(5):

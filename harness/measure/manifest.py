@@ -33,6 +33,11 @@ ABSENT = "absent"  # a file that was asked for and not there: settings, say
 MIXED = "changed during the run"  # no digest equals it
 
 
+def current() -> Manifest:
+    """The manifest of this process, begun now if there is none."""
+    return _current or Manifest()
+
+
 class Manifest:
     """The files read from now on in this process and its forked children, and the modules that were there before.
 

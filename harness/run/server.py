@@ -30,6 +30,8 @@ import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
+from bilevelbench.measure.manifest import Manifest
+
 from .child import LARGEST, NUMBER, Teller
 
 PDEATHSIG, SUBREAPER = 1, 36  # of prctl(2)
@@ -48,8 +50,6 @@ def prctl(option: int, value: int) -> None:
 
 def prepare() -> None:
     """Import what every task needs, and nothing foreign: packages that register by entry points wait for a task."""
-    from bilevelbench.measure.manifest import Manifest
-
     Manifest()  # first of all: it sees what is ours as it is imported, and each task takes it over
     for name in NEEDED:
         importlib.import_module(name)
@@ -159,6 +159,7 @@ def _become(work: bytes, tell: Teller) -> None:
     code = 1
     try:
         lone(os.getppid())
+        Manifest()  # what this task reads is noted for it alone
         call, argument = pickle.loads(work)  # from the driver, which runs nothing foreign
         call(argument, tell)
         code = 0

@@ -29,7 +29,7 @@ from bilevelbench.measure.failure import Impure, status_of
 from bilevelbench.measure.guards import guard
 from bilevelbench.measure.intact import Intact
 from bilevelbench.measure.judge import Judge
-from bilevelbench.measure.manifest import Manifest
+from bilevelbench.measure.manifest import current
 from bilevelbench.measure.marks import Marks
 from bilevelbench.measure.memory import ProcessPeak, peak
 from bilevelbench.measure.prices import prices
@@ -46,7 +46,7 @@ from .supervise import THROUGH
 def make_pass(order: Order, tell: Tell) -> None:
     """A task: make a run, or the runs of several seeds in one pass."""
     first = order.jobs[0]
-    manifest = Manifest()
+    manifest = current()
     settle(first.key.threads, limit_memory=first.key.device == "cpu")
     if first.key.engine == "batched":
         from .batched import execute_together  # recording needs parts of torch that take seconds to import

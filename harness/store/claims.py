@@ -23,6 +23,7 @@ from .journal import Record
 PREFIX = ".claim-"
 _NAME = re.compile(r"\.claim-(.+)\.(\d{1,9})")
 FRESH = 1.0  # seconds for which a look at the folder is believed, where nothing depends on it
+LINK = {"follow_symlinks": False} if os.link in os.supports_follow_symlinks else {}
 NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
 
 
@@ -157,7 +158,7 @@ class Claim:
 def _publish(part: Path, final: Path) -> bool:
     """Give a file its final name, where nothing has it."""
     try:
-        os.link(part, final, follow_symlinks=False)
+        os.link(part, final, **LINK)
     except FileNotFoundError:  # a successor has cleared it away
         return False
     except FileExistsError:  # on a network the answer to a first try may have been lost

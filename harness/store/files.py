@@ -19,7 +19,7 @@ from .schema import RunKey
 
 FINAL, PART = ".jsonl", ".part"
 MOST_BYTES = 256 * 2**20  # of a file that is read
-NOFOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+NOFOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _STEM = re.compile(r"(.+-s\d+-[0-9a-f]{16})(-[0-9a-f]{8})?\.")
 
 

@@ -67,7 +67,8 @@ class Heartbeat:
 
     def _write(self) -> None:
         text = json.dumps({**_identity(os.getpid()), "counter": f"{self.beats:012d}"})  # always of one length
-        os.pwrite(self._handle, text.encode(), 0)
+        os.lseek(self._handle, 0, os.SEEK_SET)
+        os.write(self._handle, text.encode())
 
 
 def sweep(folder: Path) -> set[str]:

@@ -81,7 +81,8 @@ def _drop_half_line(handle: int) -> None:
     size = end = os.fstat(handle).st_size
     while end:
         start = max(0, end - TORN)
-        newline = os.pread(handle, end - start, start).rfind(b"\n")
+        os.lseek(handle, start, os.SEEK_SET)
+        newline = os.read(handle, end - start).rfind(b"\n")
         if newline >= 0:
             end = start + newline + 1
             break
