@@ -24,6 +24,7 @@ import sys
 import sysconfig
 import threading
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -174,12 +175,16 @@ def _hook() -> Callable[[str, tuple[Any, ...]], None]:
     return hook
 
 
+begun = count()  # threads that others than a solver started
+
+
 def _threads() -> None:
-    """Python 3.11 does not tell of threads; those of ``threading`` are refused here."""
+    """Up to 3.12 Python does not tell of threads; those of ``threading`` are refused here."""
     begin = threading._start_new_thread  # type: ignore[attr-defined]
 
     def start_new_thread(*arguments: Any) -> Any:
         _refuse("_thread.start_new_thread", "starts a thread")
+        next(begun)
         return begin(*arguments)
 
     threading._start_new_thread = start_new_thread  # type: ignore[attr-defined]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import sys
+import threading
 import time
 import types
 from collections.abc import Iterable
@@ -15,7 +16,10 @@ import torch
 from torch import Tensor
 
 from bilevelbench.core import derive
+from bilevelbench.core.meter import value_of
 from bilevelbench.core.oracle import Oracle
+
+from . import hook
 
 ROOMS = ("bilevelbench.core.", "bilevelbench.measure.", "bilevelbench.store.", "bilevelbench.run.")
 TORCH: tuple[tuple[Any, tuple[str, ...]], ...] = (
@@ -63,9 +67,13 @@ def _changed(pictures: Iterable[_Picture]) -> str:
 
 
 class Intact:
-    """A picture of code, settings, threads and child processes. Make it before a solver's file is imported."""
+    """A picture of code, settings, threads and child processes.
+
+    Make it before a solver's file is imported, and let it ``settle`` after the problem was built: that may do things.
+    """
 
     def __init__(self) -> None:
+        hook.install()
         self._ours: list[_Picture] = []
         for name, module in list(sys.modules.items()):
             if name.startswith(ROOMS) and module is not None:
@@ -73,7 +81,12 @@ class Intact:
                 self._ours += map(_own, (module, *classes))
         torch_s = [_Picture(place, names) for place, names in TORCH]
         self._engine = [*torch_s, *map(_own, (derive, *Oracle.__mro__[:-1]))]
-        self._settings, self._threads, self._children = _settings(), _thread._count(), _children()
+        self._threads = _threads()
+        self.settle()
+
+    def settle(self) -> None:
+        """Take settings and child processes as they are now."""
+        self._settings, self._children = _settings(), _children()
 
     def answering(self) -> str:
         """What was changed of the code that the eager engine answers with, or ''. It takes a few microseconds."""
@@ -86,9 +99,14 @@ class Intact:
         for name, now in _settings().items():
             if now != self._settings[name]:
                 return f"set torch's {name} to {now} (it was {self._settings[name]})"
-        if _thread._count() > self._threads:
+        if _threads() > self._threads:
             return "left a thread running"
         return "left another process running" if _children() - self._children else ""
+
+
+def _threads() -> int:
+    """How many threads there are, or were, that nobody saw begin: up to 3.12 a solver can start such."""
+    return _thread._count() - value_of(hook.begun) if hasattr(threading, "_start_new_thread") else 0
 
 
 def _children() -> set[str]:
