@@ -6,8 +6,7 @@ import _thread
 import sys
 import threading
 import time
-import types
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,6 @@ TORCH: tuple[tuple[Any, tuple[str, ...]], ...] = (
     (time, ("perf_counter", "process_time", "monotonic")),
     (sys, ("getprofile", "setprofile")),
 )
-KINDS = (types.FunctionType, type, classmethod, staticmethod, property, types.ModuleType)
 
 
 class _Picture:
@@ -46,6 +44,11 @@ class _Picture:
         self._get = itemgetter(*self._kept, *list(self._kept)[:1]) if self._kept else lambda now: ()
         self._values += self._values[:1]  # of one name alone there would be no tuple
 
+    @property
+    def parts(self) -> tuple[Any, Any, Any]:
+        """What gets the values, from where, and what they were."""
+        return self._get, self._now, self._values
+
     def changed(self) -> str:
         """The first name that stands for something else, or ''."""
         try:
@@ -58,8 +61,24 @@ class _Picture:
 
 
 def _own(place: Any) -> _Picture:
-    """Functions and classes of a module or class. Their code is safe: the hook refuses to have it replaced."""
-    return _Picture(place, [name for name, value in vars(place).items() if isinstance(value, KINDS)])
+    """All that a module or class has now. The code of its functions is safe: the hook refuses to have it replaced."""
+    return _Picture(place, list(vars(place)))
+
+
+def _untouched(parts: tuple[tuple[Any, Any, Any], ...]) -> Callable[[], bool]:
+    """Whether all is as it was. It calls nothing of ours: what would be called could have been changed itself, and put
+    back by its own replacement."""
+
+    def untouched() -> bool:
+        try:
+            for get, now, values in parts:
+                if get(now) != values:
+                    return False
+        except KeyError:  # a name that is gone
+            return False
+        return True
+
+    return untouched
 
 
 def _changed(pictures: Iterable[_Picture]) -> str:
@@ -70,6 +89,7 @@ class Intact:
     """A picture of code, settings, threads and child processes.
 
     Make it before a solver's file is imported, and let it ``settle`` after the problem was built: that may do things.
+    ``untouched()``: whether the code is as it was, to be asked before anything else of ours is called.
     """
 
     def __init__(self) -> None:
@@ -82,6 +102,7 @@ class Intact:
         torch_s = [_Picture(place, names) for place, names in TORCH]
         self._engine = [*torch_s, *map(_own, (derive, *Oracle.__mro__[:-1]))]
         self._threads = _threads()
+        self.untouched = _untouched(tuple(picture.parts for picture in (*self._engine, *self._ours)))
         self.settle()
 
     def settle(self) -> None:
