@@ -8,6 +8,7 @@ import _thread
 import contextlib
 import functools
 import gc
+import logging
 import multiprocessing
 import os
 import signal
@@ -28,6 +29,10 @@ from torch.autograd import forward_ad
 
 from bilevelbench import Draw, Oracle, Point, build_problem, solver
 from bilevelbench.core import derive, registry, resolve
+from bilevelbench.measure import clock, trace
+from bilevelbench.measure.clock import Stopwatch
+from bilevelbench.measure.intact import Intact
+from bilevelbench.measure.seal import Seal
 
 SCRATCH = Path(os.environ.get("EVASIVE_SCRATCH", "/nonexistent"))
 
@@ -113,6 +118,24 @@ class ByTraceback(Cheat):
             frame = error.__traceback__.tb_frame
         while frame:
             frame = frame.f_back
+        return y
+
+
+@solver("by_a_generator_s_frame")
+class ByAGeneratorSFrame(Cheat):
+    def trick(self, o, x, y):
+        def frames():
+            yield itself.gi_frame.f_back
+
+        itself = frames()
+        next(itself)
+        return y
+
+
+@solver("by_logging")
+class ByLogging(Cheat):
+    def trick(self, o, x, y):
+        logging.currentframe()
         return y
 
 
@@ -203,6 +226,38 @@ solver("patches_registry")(left(resolve, "build_problem", same))
 solver("patches_derive_for_a_moment")(put_back(derive, "grad_y", more_inside))
 solver("patches_autograd_for_a_moment")(put_back(torch.autograd, "grad", same))
 solver("patches_detach_for_a_moment")(put_back(Tensor, "detach", same))
+
+
+def puts_itself_back(owner, name):
+    """A replacement that is gone when anybody looks: it is called first after the steps, and takes itself away."""
+
+    class Patched(Cheat):
+        def trick(self, o, x, y):
+            kept = vars(owner)[name]
+
+            def replacement(*arguments, **named):
+                setattr(owner, name, kept)
+                PLACES.append(name)
+                return kept(*arguments, **named)
+
+            setattr(owner, name, replacement)
+            return y
+
+    return Patched
+
+
+PLACES = []
+solver("patches_the_clock")(puts_itself_back(Stopwatch, "turn"))
+solver("patches_the_seal")(puts_itself_back(Seal, "look"))
+solver("patches_the_picture")(puts_itself_back(Intact, "changed"))
+solver("patches_the_loop")(puts_itself_back(trace, "stretch"))
+
+
+@solver("patches_a_constant")
+class PatchesAConstant(Cheat):
+    def trick(self, o, x, y):
+        clock.TIMED = ()
+        return y
 
 
 @solver("patches_code")
@@ -605,6 +660,13 @@ EVASIONS = {
     "by_gc": ("look", "looks through memory (gc.get_objects)"),
     "by_frames": ("look", "looks into frames and code"),
     "by_traceback": ("look", "looks into frames and code"),
+    "by_a_generator_s_frame": ("look", "looks into frames and code"),
+    "by_logging": ("look", "looks into frames and code"),
+    "patches_the_clock": ("look", "changed Stopwatch.turn"),
+    "patches_the_seal": ("look", "changed Seal.look"),
+    "patches_the_picture": ("look", "changed"),
+    "patches_the_loop": ("look", "changed bilevelbench.measure.trace.stretch"),
+    "patches_a_constant": ("look", "changed bilevelbench.measure.clock.TIMED"),
     "by_registry": ("audit", "code of the problem's file"),
     "by_import": ("audit", "code of the problem's file"),
     "by_entry": ("audit", "code of the problem's file"),

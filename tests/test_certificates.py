@@ -12,6 +12,7 @@ from bilevelbench import Oracle, make_solver
 from bilevelbench.contract import check, limits
 from bilevelbench.contract.certificates import LADDER, SIZES, findings, run
 from bilevelbench.contract.claims import CLAIMS
+from bilevelbench.contract.found import exponent
 from bilevelbench.contract.quadratic import Quadratic, quadratic
 from bilevelbench.core.registry import SOLVERS
 from bilevelbench.core.solver import start
@@ -42,12 +43,29 @@ def test_every_solver_ends_where_it_claims(name):
         ("wrong_memory", "copies of y"),
         ("unknown_claim", "none of"),
         ("unknown_kind", "no kind of oracle call"),
+        ("wrong_order", "declares order 1, and asks for d2g_xy: measured is 2"),
+        ("too_high_an_order", "declares order 2, and asks for"),
+        ("keeps_history", "1.0 copies of y more after every step: it keeps a history"),
+        ("square_memory", "declared is n^1"),
     ],
 )
 def test_a_wrong_claim_fails(name, words):
     passed, text = check(f"{WRONG}:{name}")
     assert not passed
     assert words in text
+
+
+def test_what_declares_nothing_is_told_what_was_found():
+    passed, text = check(f"{WRONG}:says_nothing")
+    assert passed
+    assert "1, as measured; it declares none" in text
+    assert "it declares nothing of itself, found are order 1, a step asks df_x, 3 dg_y and holds" in text
+    assert "is what it says" not in text.splitlines()[-1]
+
+
+def test_a_matrix_shows_as_a_power_of_n():
+    assert exponent(make_solver(f"{WRONG}:square_memory")) > 1.7
+    assert exponent(make_solver("soba")) < 1.05
 
 
 def test_limits_differ_so_that_the_certificates_tell_solvers_apart():

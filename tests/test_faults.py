@@ -68,7 +68,9 @@ def faults(tmp_path_factory):
         for problems, tried, count in blocks
     ))  # fmt: skip
     done = bench("run", suite, *LIMITS, "--out", out, env=os.environ | {MARKER: "1"})
-    left = marked()
+    end = time.monotonic() + 60
+    while (left := marked()) and time.monotonic() < end:  # what was killed takes a moment to be gone
+        time.sleep(0.1)
     records = {}
     for record in read_folder(out):
         given = record.header["problem"]["given"], record.header["solver"]["given"]

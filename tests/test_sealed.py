@@ -6,6 +6,7 @@ that has made none of it.
 
 import contextlib
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,12 +43,13 @@ def timed(name, states, steps=4):
     """The last row of a run, and the counts of its first."""
     intact = Intact()
     problem, solver, _ = built(name)
+    intact.settle()
     with contextlib.suppress(BaseException):  # the run meets it again
         warm_up(problem, solver, 0, lambda: None)
     watch = Stopwatch(lambda: None)
     held = {"meter": Meter(), "marks": Marks(states), "intact": intact}
     rows = list(trace(problem, solver, 0, Budget(steps=steps), judge, watch, False, **held))
-    return rows[-1], rows[0]
+    return rows[-1], rows[0]  # the same one where a solver is found out before it begins
 
 
 def audited(name, states):
@@ -105,11 +107,25 @@ def test_what_is_done_when_a_state_is_freed_is_counted_or_found(tmp_path):
         assert last.calls["dg_y"] > 2 * 4
 
 
+def test_a_problem_may_have_threads(tmp_path):
+    """Its own functions do as they like: a pool that begins with the first gradient is not the solver's."""
+
+    def run():
+        intact = Intact()
+        problem, solver, _ = built("public_counters")
+        with ThreadPoolExecutor(1) as pool:
+            slow = replace(problem, g=lambda x, y: pool.submit(int).result() + problem.g(x, y))
+            warm_up(slow, solver, 0, lambda: None)
+            return run_of(slow, solver, intact=intact)
+
+    assert forked(run).status == "done"
+
+
 # -- whose fault it was
 
 
-def run_of(problem, solver, judge=lambda x, y: {"phi": 0.0}):
-    *_, last = trace(problem, solver, 0, Budget(steps=3), judge, Stopwatch(lambda: None), False, meter=Meter())
+def run_of(problem, solver, judge=lambda x, y: {"phi": 0.0}, **held):
+    *_, last = trace(problem, solver, 0, Budget(steps=3), judge, Stopwatch(lambda: None), False, meter=Meter(), **held)
     return last
 
 

@@ -1,5 +1,7 @@
 """Solvers that keep the contract and say something false of themselves, for ``bilevelbench check`` to find."""
 
+import torch
+
 from bilevelbench import Oracle, Point, solver
 
 
@@ -122,3 +124,59 @@ class UnbiasedAndDeniesIt:
         x, y = s
         rows = o.draw_g(self.batch)
         return Point(o.project_x(x - 0.1 * o.df_x(x, y)), o.project_y(y - 0.5 * o.dg_y(x, y, rows)))
+
+
+@solver("wrong_order")
+class WrongOrder:
+    """Asks for second derivatives and says that it does not."""
+
+    order = 1
+
+    def step(self, o: Oracle, s: Point) -> Point:
+        fx, fy = o.df(s.x, s.y)
+        return alternate(o, Point(o.project_x(s.x - 0.1 * (fx - o.d2g_xy(s.x, s.y, fy))), s.y), 1)
+
+
+@solver("too_high_an_order")
+class TooHighAnOrder:
+    """Says that it asks for second derivatives, and does not."""
+
+    order = 2
+
+    def step(self, o: Oracle, s: Point) -> Point:
+        return alternate(o, s, 1)
+
+
+HISTORY = []
+
+
+@solver("keeps_history")
+class KeepsHistory:
+    """Keeps every iterate, where no state shows it."""
+
+    memory = "1"
+
+    def step(self, o: Oracle, s: Point) -> Point:
+        new = alternate(o, s, 1)
+        HISTORY.append(new.y)
+        return new
+
+
+@solver("square_memory")
+class SquareMemory:
+    """Holds a matrix of the size of the Hessian."""
+
+    memory = "1"
+
+    def step(self, o: Oracle, s: Point) -> Point:
+        d = o.dg_y(s.x, s.y)
+        matrix = torch.outer(d, d)
+        return Point(o.project_x(s.x - 0.1 * o.df_x(s.x, s.y)), o.project_y(s.y - 0.5 * d + 0 * matrix.sum()))
+
+
+@solver("says_nothing")
+class SaysNothing:
+    """Declares nothing."""
+
+    def step(self, o: Oracle, s: Point) -> Point:
+        return alternate(o, s, 3)

@@ -153,7 +153,7 @@ class _Audit:
             state = work(oracle)
         if watcher.found:
             raise Foul(f"in {words} {watcher.found}")
-        seal.look()
+        seal.look(self._intact.untouched())
         _, after, counts = read(self._states, window)
         again = tally.read()
         if again != counts:

@@ -24,6 +24,7 @@ import sys
 import sysconfig
 import threading
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,10 @@ INSTALLED = tuple(
 )
 READABLE = ("/dev/null", "/dev/urandom", "/proc/cpuinfo", "/proc/meminfo", "/sys/")  # what libraries look at
 CODE = (".py", ".pyc", ".so", ".pyd")  # modules are imported, and warnings show lines of them
-ATTRIBUTES = ("__code__", "__defaults__", "__kwdefaults__", "tb_frame", "f_code", "gi_code", "cr_code")
+ATTRIBUTES = (
+    "__code__", "__defaults__", "__kwdefaults__", "tb_frame", "f_code",
+    "gi_code", "gi_frame", "cr_code", "cr_frame", "ag_code", "ag_frame",
+)  # fmt: skip
 PROCESSES = "os.fork os.forkpty os.exec os.posix_spawn os.spawn os.system os.kill os.killpg os.startfile pty.spawn"
 FILES = (
     "os.remove os.rename os.mkdir os.rmdir os.link os.symlink os.truncate os.chmod os.chown os.chflags os.utime "
@@ -52,7 +56,8 @@ FILES = (
 MEMORY = "gc.get_objects gc.get_referrers gc.get_referents sys._current_frames sys._current_exceptions"
 TRACING = "sys.setprofile sys.settrace sys.addaudithook sys.set_asyncgen_hooks_firstiter"
 
-LENDING = (f"{os.sep}inspect.py", f"{os.sep}traceback.py")  # these hand them out
+LENDING = (f"{os.sep}inspect.py", f"{os.sep}traceback.py")
+LOGGING = os.path.join("logging", "__init__.py")
 
 Words = Callable[[str, tuple[Any, ...]], str]  # (event, its arguments) -> what is refused, or '' where nothing is
 
@@ -85,10 +90,16 @@ def _looks_inside(event: str, arguments: tuple[Any, ...]) -> str:
     if event.startswith("object.") and arguments[1] not in ATTRIBUTES:
         return ""
     frame: Any = sys._getframe(2)
-    while frame is not None and (frame.f_code.co_filename.endswith(LENDING) or frame.f_code.co_name == "currentframe"):
+    while frame is not None and _lends(frame.f_code):
         frame = frame.f_back
     known = frame is None or frame.f_code.co_filename.startswith(("<frozen", *INSTALLED, HOME))
     return "" if known else "looks into frames and code"
+
+
+def _lends(code: Any) -> bool:
+    """Functions of the standard library that hand frames to whoever asks."""
+    in_logging = code.co_filename.endswith(LOGGING) and code.co_name in ("currentframe", "<lambda>")
+    return in_logging or code.co_filename.endswith(LENDING)
 
 
 STEPPING: dict[str, Words] = {
@@ -174,12 +185,16 @@ def _hook() -> Callable[[str, tuple[Any, ...]], None]:
     return hook
 
 
+begun = count()  # threads that others than a solver started
+
+
 def _threads() -> None:
-    """Python 3.11 does not tell of threads; those of ``threading`` are refused here."""
+    """Up to 3.12 Python does not tell of threads; those of ``threading`` are refused here."""
     begin = threading._start_new_thread  # type: ignore[attr-defined]
 
     def start_new_thread(*arguments: Any) -> Any:
         _refuse("_thread.start_new_thread", "starts a thread")
+        next(begun)
         return begin(*arguments)
 
     threading._start_new_thread = start_new_thread  # type: ignore[attr-defined]

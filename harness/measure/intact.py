@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import _thread
 import sys
+import threading
 import time
-import types
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,10 @@ import torch
 from torch import Tensor
 
 from bilevelbench.core import derive
+from bilevelbench.core.meter import value_of
 from bilevelbench.core.oracle import Oracle
+
+from . import hook
 
 ROOMS = ("bilevelbench.core.", "bilevelbench.measure.", "bilevelbench.store.", "bilevelbench.run.")
 TORCH: tuple[tuple[Any, tuple[str, ...]], ...] = (
@@ -28,7 +31,6 @@ TORCH: tuple[tuple[Any, tuple[str, ...]], ...] = (
     (time, ("perf_counter", "process_time", "monotonic")),
     (sys, ("getprofile", "setprofile")),
 )
-KINDS = (types.FunctionType, type, classmethod, staticmethod, property, types.ModuleType)
 
 
 class _Picture:
@@ -42,6 +44,11 @@ class _Picture:
         self._get = itemgetter(*self._kept, *list(self._kept)[:1]) if self._kept else lambda now: ()
         self._values += self._values[:1]  # of one name alone there would be no tuple
 
+    @property
+    def parts(self) -> tuple[Any, Any, Any]:
+        """What gets the values, from where, and what they were."""
+        return self._get, self._now, self._values
+
     def changed(self) -> str:
         """The first name that stands for something else, or ''."""
         try:
@@ -54,8 +61,24 @@ class _Picture:
 
 
 def _own(place: Any) -> _Picture:
-    """Functions and classes of a module or class. Their code is safe: the hook refuses to have it replaced."""
-    return _Picture(place, [name for name, value in vars(place).items() if isinstance(value, KINDS)])
+    """All that a module or class has now. The code of its functions is safe: the hook refuses to have it replaced."""
+    return _Picture(place, list(vars(place)))
+
+
+def _untouched(parts: tuple[tuple[Any, Any, Any], ...]) -> Callable[[], bool]:
+    """Whether all is as it was. It calls nothing of ours: what would be called could have been changed itself, and put
+    back by its own replacement."""
+
+    def untouched() -> bool:
+        try:
+            for get, now, values in parts:
+                if get(now) != values:
+                    return False
+        except KeyError:  # a name that is gone
+            return False
+        return True
+
+    return untouched
 
 
 def _changed(pictures: Iterable[_Picture]) -> str:
@@ -63,9 +86,14 @@ def _changed(pictures: Iterable[_Picture]) -> str:
 
 
 class Intact:
-    """A picture of code, settings, threads and child processes. Make it before a solver's file is imported."""
+    """A picture of code, settings, threads and child processes.
+
+    Make it before a solver's file is imported, and let it ``settle`` after the problem was built: that may do things.
+    ``untouched()``: whether the code is as it was, to be asked before anything else of ours is called.
+    """
 
     def __init__(self) -> None:
+        hook.install()
         self._ours: list[_Picture] = []
         for name, module in list(sys.modules.items()):
             if name.startswith(ROOMS) and module is not None:
@@ -73,7 +101,13 @@ class Intact:
                 self._ours += map(_own, (module, *classes))
         torch_s = [_Picture(place, names) for place, names in TORCH]
         self._engine = [*torch_s, *map(_own, (derive, *Oracle.__mro__[:-1]))]
-        self._settings, self._threads, self._children = _settings(), _thread._count(), _children()
+        self._threads = _threads()
+        self.untouched = _untouched(tuple(picture.parts for picture in (*self._engine, *self._ours)))
+        self.settle()
+
+    def settle(self) -> None:
+        """Take settings and child processes as they are now."""
+        self._settings, self._children = _settings(), _children()
 
     def answering(self) -> str:
         """What was changed of the code that the eager engine answers with, or ''. It takes a few microseconds."""
@@ -86,9 +120,14 @@ class Intact:
         for name, now in _settings().items():
             if now != self._settings[name]:
                 return f"set torch's {name} to {now} (it was {self._settings[name]})"
-        if _thread._count() > self._threads:
+        if _threads() > self._threads:
             return "left a thread running"
         return "left another process running" if _children() - self._children else ""
+
+
+def _threads() -> int:
+    """How many threads there are, or were, that nobody saw begin: up to 3.12 a solver can start such."""
+    return _thread._count() - value_of(hook.begun) if hasattr(threading, "_start_new_thread") else 0
 
 
 def _children() -> set[str]:

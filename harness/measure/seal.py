@@ -9,6 +9,7 @@ from . import hook
 from .failure import Foul
 from .intact import Intact
 
+CHANGED = "changed code of the harness, and put it back"
 MOVING = ("_step", "_drawn")  # what changes in an oracle
 
 
@@ -21,8 +22,10 @@ class Seal:
         self._counts = tally.read()
         hook.noted()  # what was refused to somebody else
 
-    def look(self) -> None:
-        """Right after steps."""
+    def look(self, untouched: bool) -> None:
+        """Right after steps. ``untouched``: what ``Intact`` says of the code, asked before anything else."""
+        if not untouched:
+            raise Foul(f"the solver {self._intact.changed() or CHANGED}")
         if said := hook.noted():
             raise Foul(said)
         if said := self._intact.changed():

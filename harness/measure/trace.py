@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from bilevelbench.core import derive
+from bilevelbench.core import derive, functional
 from bilevelbench.core import meter as meters
 from bilevelbench.core.derive import Derivatives
 from bilevelbench.core.door import total
@@ -22,11 +22,11 @@ from bilevelbench.store.schema import FINAL, Row
 
 from . import hook
 from .budget import Budget, looks
-from .clock import COMPILE, INIT, JUDGE, OVERHEAD, Stopwatch
-from .failure import AtLook, Diverged, Impure, failed
+from .clock import COMPILE, INIT, JUDGE, OVERHEAD, STEPS, Stopwatch
+from .failure import AtLook, Diverged, Foul, Impure, broken, failed
 from .intact import Intact
 from .marks import Marks, pack
-from .seal import Seal
+from .seal import CHANGED, Seal
 
 Judgement = Callable[[Tensor, Tensor], dict[str, float]]
 
@@ -46,6 +46,9 @@ def trace(
     ask at every answer (eager, functional). ``marks``: where states are kept for the audit. ``intact``: how
     everything was before the solver's file was imported, by default as it is now.
     """
+    if intact is not None and not intact.untouched():  # while it was imported, or warmed up
+        yield broken(Foul(f"the solver {intact.changed() or CHANGED}"))
+        return
     run = _Run(problem, solver, seed, derivatives, meter, marks, intact, watch)
     row = run.first(judge, iterates)
     schedule, ended_by = looks(), ""
@@ -72,17 +75,24 @@ class _Run:
         self.step, self.init = 0, (0.0, 0)
         self._problem, self._solver, self._marks, self._watch = problem, solver, marks, watch
         self._tally = Tally()
-        self._oracle = Oracle(metered(problem, meter or Meter()), seed, derivatives, self._tally)
-        self._seal = Seal(self._oracle, self._tally, meter, intact or Intact())
+        self._oracle = Oracle(metered(problem, meter) if meter else problem, seed, derivatives, self._tally)
+        intact = intact or Intact()
+        self._seal = Seal(self._oracle, self._tally, meter, intact)
+        # what is called before it is known that nothing was changed must be what it was
+        self._kept = start, stretch, watch.turn, intact.untouched, self._seal.look
         self._state: Any = None
 
     def first(self, judge: Judgement, iterates: bool) -> Row:
         """The row of the solver's start."""
         row = Row(0)
         try:
-            with self._watch.account(INIT):
-                state = start(self._solver, self._problem, self._oracle)
-            self._seal.look()
+            begin, _, turn, untouched, look = self._kept
+            turn(INIT)
+            try:
+                state = begin(self._solver, self._problem, self._oracle)
+            finally:
+                turn(OVERHEAD)
+            look(untouched())
             if self._marks:
                 self._marks.write(0, 0, (), state, ({}, self._tally.shot()))
             self._state = state
@@ -97,23 +107,24 @@ class _Run:
         try:
             self._seal.between()
             self._go(look)
-            self._seal.look()
             return judged(look, self._state, self._problem, self._tally, judge, self._watch, iterates)
         except BaseException as error:
             return failed(row, error)
 
     def _go(self, look: int) -> None:
-        solver, oracle, shot = self._solver, self._oracle, self._tally.shot
+        solver, oracle, shot, state = self._solver, self._oracle, self._tally.shot, self._state
         begin, end = self._marks.within(self.step, look) if self._marks else (self.step, self.step)
-        self._watch.start()
+        _, stretch, turn, untouched, hold = self._kept
+        turn(STEPS)
         try:
-            before = stretch(solver, oracle, self._state, self.step, begin)
+            before = stretch(solver, oracle, state, self.step, begin)
             at_begin = shot()
             after = stretch(solver, oracle, before, begin, end)
             at_end = shot()
             self._state = stretch(solver, oracle, after, end, look)
         finally:
-            self._watch.stop()
+            turn(OVERHEAD)
+        hold(untouched())
         self.step = look
         if self._marks:
             self._marks.write(begin, end, before, after, (at_begin, at_end))
@@ -182,7 +193,9 @@ def warm_up(
     """
     hook.install()
     begin = time.perf_counter()
-    oracle = Oracle(metered(problem, Meter()), seed, derivatives)
+    if derivatives in (derive, functional):  # an engine that compiles what it is asked must be asked the same again
+        problem = metered(problem, Meter())
+    oracle = Oracle(problem, seed, derivatives)
     state = start(solver, problem, oracle)
     given = [leaf for leaf in tree_leaves(state) if isinstance(leaf, Tensor)]
     kept = [leaf.clone() for leaf in given]
