@@ -1,7 +1,7 @@
 """Solvers that get more than they are charged for, each in a way of its own, as a loose file for tests of the harness.
 
-Each takes one counted gradient a step, and more work past the counters, the clock or both. ``EVASIONS`` says by which
-guard each is found, and a part of the sentence.
+Each takes one counted gradient a step, and more work past the counters, the clock or both. ``evasions``
+says by which guard each is found. They are loaded in forks only: a registry that knows them is no good to other tests.
 """
 
 import _thread
@@ -648,69 +648,3 @@ class ExitsInInit(Cheat):
 class InterruptsInInit(ExitsInInit):
     def init(self, o, x, y):
         raise KeyboardInterrupt
-
-
-AT_ONCE = ("look", "starts a thread") if sys.version_info >= (3, 13) else ()  # Python tells of every thread
-# by which guard each is found (at the first look, or by the audit), and by which words
-EVASIONS = {
-    "by_attribute": ("look", "g was asked 21 times and the oracle accounts for 1"),
-    "by_closed_form": ("look", "y_star was asked once and the oracle accounts for 0"),
-    "by_closure": ("audit", "the problem's own"),
-    "by_copied_code": ("look", "looks into frames and code"),
-    "by_gc": ("look", "looks through memory (gc.get_objects)"),
-    "by_frames": ("look", "looks into frames and code"),
-    "by_traceback": ("look", "looks into frames and code"),
-    "by_a_generator_s_frame": ("look", "looks into frames and code"),
-    "by_logging": ("look", "looks into frames and code"),
-    "patches_the_clock": ("look", "changed Stopwatch.turn"),
-    "patches_the_seal": ("look", "changed Seal.look"),
-    "patches_the_picture": ("look", "changed"),
-    "patches_the_loop": ("look", "changed bilevelbench.measure.trace.stretch"),
-    "patches_a_constant": ("look", "changed bilevelbench.measure.clock.TIMED"),
-    "by_registry": ("audit", "code of the problem's file"),
-    "by_import": ("audit", "code of the problem's file"),
-    "by_entry": ("audit", "code of the problem's file"),
-    "by_data": ("audit", "the problem's own data"),
-    "by_numpy": ("audit", "the problem's own data (numpy)"),
-    "patches_derive": ("look", "changed bilevelbench.core.derive.grad_y"),
-    "patches_autograd": ("look", "changed torch.autograd.grad"),
-    "patches_detach": ("look", "changed Tensor.detach"),
-    "patches_oracle": ("look", "changed Oracle.dg_y"),
-    "patches_registry": ("look", "changed bilevelbench.core.resolve.build_problem"),
-    "patches_derive_for_a_moment": ("audit", "bilevelbench.core.derive.grad_y"),
-    "patches_autograd_for_a_moment": ("audit", "torch.autograd.grad"),
-    "patches_detach_for_a_moment": ("audit", "Tensor.detach"),
-    "patches_code": ("look", "looks into frames and code"),
-    "patches_engine": ("look", "changed the oracle's _engine"),
-    "past_a_detach": ("audit", "asked at a Kept, which is no plain tensor"),
-    "past_a_projection": ("audit", "carries a graph"),
-    "forward_ad": ("audit", "within a mode or a transformation of torch"),
-    "in_a_thread": ("look", "starts a thread"),
-    "in_a_plain_thread": AT_ONCE or ("audit", "starts a thread"),
-    "in_a_lasting_thread": AT_ONCE or ("look", "left a thread running"),
-    "in_a_fork": ("look", "another process (os.fork)"),
-    "in_a_child": ("look", "starts another process"),
-    "in_a_spawned_child": ("look", "left another process running"),
-    "calls_home": ("look", "uses the network"),
-    "writes_a_file": ("look", "writes the file"),
-    "reads_a_file": ("look", "reads the file"),
-    "saves_and_loads": ("look", "reads the file"),
-    "in_a_global": ("audit", "asks"),
-    "in_the_class": ("audit", "asks"),
-    "in_a_default": ("audit", "asks"),
-    "in_an_lru_cache": ("audit", "asks"),
-    "momentum_in_a_global": ("audit", "ends elsewhere: y differs"),
-    "in_init_by_attribute": ("look", "g was asked 20 times and the oracle accounts for 0"),
-    "in_a_generator": ("look", "its state holds a generator"),
-    "in_a_hook": ("look", "carries a graph"),
-    "on_a_timer": ("look", "the oracle was asked for dg_y after a step was over"),
-    "new_counters": ("look", "calls"),
-    "other_ticks": ("look", "g was asked 20 times and the oracle accounts for 1"),
-    "cleared_ticks": ("look", "g was asked 20 times and the oracle accounts for 1"),
-    "both_books": ("audit", "the problem was asked 21 times and the oracle accounts for 2"),
-    "more_threads": ("look", "set torch's number of threads to"),
-    "exits": ("look", "raised SystemExit: 0"),
-    "interrupts": ("look", "raised KeyboardInterrupt"),
-    "exits_in_init": ("look", "raised SystemExit: enough"),
-    "interrupts_in_init": ("look", "raised KeyboardInterrupt"),
-}

@@ -22,7 +22,7 @@ from bilevelbench.measure.clock import Stopwatch
 from bilevelbench.measure.intact import Intact
 from bilevelbench.measure.marks import Marks, windows
 from bilevelbench.measure.trace import trace, warm_up
-from tests.evasive_solvers import EVASIONS
+from tests.evasions import EVASIONS
 from tests.forked import forked
 
 FILE = Path(__file__).with_name("evasive_solvers.py")
@@ -32,6 +32,10 @@ PROBLEMS = {"past_a_projection": "box_quadratic(d=4)"}
 def built(name):
     draw = Draw(0)
     return build_problem(PROBLEMS.get(name, "quadratic(d=4)"), draw), make_solver(f"{FILE}:{name}"), draw
+
+
+def honest():
+    return build_problem("quadratic(d=4)", Draw(0)), make_solver("first_order")
 
 
 def judge(x, y):
@@ -60,7 +64,7 @@ def audited(name, states):
 @pytest.fixture(scope="module", autouse=True)
 def warm():
     """The first gradient of a process imports for seconds: not in every fork."""
-    problem, solver, _ = built("public_counters")
+    problem, solver = honest()
     warm_up(problem, solver, 0, lambda: None)
 
 
@@ -68,7 +72,6 @@ def warm():
 def test_an_evasion_is_found(name, tmp_path, monkeypatch):
     guard, words = EVASIONS[name]
     (tmp_path / "known").write_text("y")
-    monkeypatch.setattr("tests.evasive_solvers.SCRATCH", tmp_path)
     monkeypatch.setenv("EVASIVE_SCRATCH", str(tmp_path))
     last, _ = forked(timed, name, tmp_path / "states")
     if guard == "look":
@@ -112,7 +115,7 @@ def test_a_problem_may_have_threads(tmp_path):
 
     def run():
         intact = Intact()
-        problem, solver, _ = built("public_counters")
+        problem, solver = honest()
         with ThreadPoolExecutor(1) as pool:
             slow = replace(problem, g=lambda x, y: pool.submit(int).result() + problem.g(x, y))
             warm_up(slow, solver, 0, lambda: None)
@@ -137,7 +140,7 @@ def raises(words):
 
 
 def test_what_the_problem_s_functions_raise_is_the_problem_s():
-    problem, solver, _ = built("public_counters")
+    problem, solver = honest()
     last = run_of(replace(problem, g=raises("in g")), solver)
     assert (last.status, last.fault, last.reason) == ("error", "problem", "in g")
 
@@ -150,12 +153,12 @@ def test_unless_they_are_asked_at_an_impossible_point():
         def step(self, o, s):
             return Point(s.x, o.dg_y(s.x, s.y[:2]))
 
-    last = run_of(built("public_counters")[0], Wrong())
+    last = run_of(honest()[0], Wrong())
     assert (last.status, last.fault) == ("error", "solver")
 
 
 def test_what_judging_raises_is_the_problem_s():
-    problem, solver, _ = built("public_counters")
+    problem, solver = honest()
     last = run_of(problem, solver, raises("in metrics"))
     assert (last.status, last.fault, last.reason) == ("error", "problem", "in metrics")
 
@@ -169,7 +172,7 @@ def test_the_clock_tells_of_phases_while_nobody_is_timed():
         told.append(account)
         now += 1.0
 
-    problem, solver, _ = built("public_counters")
+    problem, solver = honest()
     watch = Stopwatch(lambda: None, wall=lambda: now, cpu=lambda: now, tell=tell)
     rows = list(trace(problem, solver, 0, Budget(steps=2), lambda x, y: {"phi": 0.0}, watch, False, meter=Meter()))
     assert told == ["init", "overhead", "judge", "overhead", *["steps", "overhead", "judge", "overhead"] * 2]
