@@ -433,6 +433,15 @@ def test_only_the_solvers_own_faults_are_charged(tmp_path):
     assert "lost (machine), 4 attempts: quadratic bome seed 3" in shown
 
 
+def test_a_problem_that_has_to_be_mended_is_said_and_one_that_does_not_fit_is_not(tmp_path):
+    write_run(tmp_path, seed=0, status="unsupported", fault="problem", reason="two builds differ")
+    write_run(tmp_path, seed=1, status="unsupported", reason="it needs minibatches")
+    report = write(tmp_path, tmp_path / "out")
+    assert report.failures["reason"].tolist() == ["two builds differ"]
+    assert "unsupported (problem): quadratic bome seed 0" in terminal(report, 120)
+    assert "1 run ended through no solver's fault (1 unsupported)" in report.verdict
+
+
 def test_a_run_that_was_cut_off_is_charged_to_nobody(tmp_path):
     write_run(tmp_path, status="cut off")
     data = load(tmp_path)

@@ -68,7 +68,8 @@ def _write(data: Results, results: list[Path], out: Path, tell: Callable[[Report
         troubles, "the verdict",
         lambda: verdict.paragraph(data.runs, hit, leaders, verdict.against_references(data.runs, final, problems)), "",
     )  # fmt: skip
-    failures = data.runs[data.runs["status"].isin(FAILED)]
+    refused = (data.runs["status"] == "unsupported") & (data.runs["fault"] != "")  # a problem that has to be mended
+    failures = data.runs[data.runs["status"].isin(FAILED) | refused]
     report = Report(out / "index.html", text, leaders, failures, troubles)
     atelier = Atelier(data, final, out)
     sheet.write(leaders, out / "data" / "leaders.csv")
@@ -79,7 +80,7 @@ def _write(data: Results, results: list[Path], out: Path, tell: Callable[[Report
         "leaders": tables.leaders(leaders, atelier.palette),
         "reached": tables.reached(compare.reached(hit), order, atelier.palette) if len(hit) else None,
         "failures": failures.to_dict("records"),
-        "unsupported": data.runs[data.runs["status"] == "unsupported"].to_dict("records"),
+        "unsupported": data.runs[(data.runs["status"] == "unsupported") & ~refused].to_dict("records"),
         "provenance": kept(troubles, "the list of what was run", lambda: tables.provenance(data), NOTHING),
         "superseded": data.superseded,
         "notes": data.notes,

@@ -73,7 +73,8 @@ def _duel(runs: pd.DataFrame, hit: pd.DataFrame) -> str:
 
 
 def _failures(runs: pd.DataFrame) -> str:
-    failed = runs[runs["status"].isin(FAILED)]
+    refused = (runs["status"] == "unsupported") & (runs["fault"] != "")
+    failed = runs[runs["status"].isin(FAILED) | refused]
     if not len(failed):
         return "No run failed."
     excused = not_run(failed)
