@@ -435,7 +435,7 @@ def test_only_the_solvers_own_faults_are_charged(tmp_path):
 
 def test_a_problem_that_has_to_be_mended_is_said_and_one_that_does_not_fit_is_not(tmp_path):
     write_run(tmp_path, seed=0, status="unsupported", fault="problem", reason="two builds differ")
-    write_run(tmp_path, seed=1, status="unsupported", reason="it needs minibatches")
+    write_run(tmp_path, seed=1, status="unsupported", fault="", reason="it needs minibatches")
     report = write(tmp_path, tmp_path / "out")
     assert report.failures["reason"].tolist() == ["two builds differ"]
     assert "unsupported (problem): quadratic bome seed 0" in terminal(report, 120)
