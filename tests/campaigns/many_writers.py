@@ -23,6 +23,8 @@ from bilevelbench.store.files import final, final_name, finals
 from bilevelbench.store.journal import Journal, read
 from bilevelbench.store.schema import End, Header, Row, RunKey
 
+SIBLING = "test_writers_on_one_folder"
+
 WRITERS, RUNS, ROWS = 8, 12, 6
 BEAT, PATIENCE = 0.1, 3.0  # seconds: a twentieth of what is usual
 PLACE = "0" * 8

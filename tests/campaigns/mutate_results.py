@@ -23,6 +23,8 @@ from bilevelbench.store.frame import load
 from bilevelbench.store.journal import Journal, read
 from bilevelbench.store.schema import End, Header, Row, RunKey
 
+SIBLING = "test_mutated_files"
+
 SOURCES = sorted((Path(__file__).parents[1] / "frozen" / "schema1").glob("*.jsonl"))
 LIMIT = 20  # seconds for one file; it takes milliseconds
 BATCH = 100  # files in a report
