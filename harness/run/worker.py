@@ -117,6 +117,7 @@ def execute(job: Job, order: Order | None = None, tell: Tell = silent) -> str:
             problem = build_problem(job.problem, rng)
         stage("setup")
         exact = build_problem(job.problem, exact_rng)
+        intact.settle()  # the problem's own threads and settings are not the solver's
         small = problem.x0.numel() + problem.y0.numel() <= MOST_ITERATES
         stage("references")
         header.problem = describe_problem(job.problem, exact, key.iterates and small)
