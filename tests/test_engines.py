@@ -286,7 +286,13 @@ def test_seeds_that_decide_for_themselves_cannot_be_batched():
 
 
 @pytest.mark.parametrize(
-    ("problem", "solver"), [("coreset", "first_order(T=1)"), ("quadratic(d=3)", "soba(decay=0.5)")]
+    ("problem", "solver"),
+    [
+        ("coreset", "first_order(T=1)"),
+        pytest.param(
+            "quadratic(d=3)", "soba(decay=0.5)", marks=pytest.mark.compile(sibling="test_compiled_equals_eager")
+        ),
+    ],
 )
 def test_compiled_equals_eager(problem, solver):
     made, made_solver = build_problem(problem, Draw(0)), make_solver(solver)

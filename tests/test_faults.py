@@ -156,7 +156,15 @@ def test_repeating_the_command_makes_no_finished_run_again(faults):
     assert before == {path: path.read_bytes() for path in out.glob("*.jsonl")}
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "how",
+    [
+        signal.SIGKILL,
+        pytest.param(
+            signal.SIGINT, marks=pytest.mark.process(sibling="test_an_interrupted_command_is_resumed_by_repeating_it")
+        ),
+    ],
+)
 def test_an_interrupted_command_is_resumed_by_repeating_it(tmp_path, how):
     arguments = command(*solvers("honest", "slow"), "--steps", "30", "--seeds", "0-1", "--out", str(tmp_path))
     process = subprocess.Popen(

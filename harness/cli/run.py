@@ -86,10 +86,10 @@ def run(
     with processes() as started:
         ask = Elsewhere(started, patience)
         chosen = requested(suite, problems, solvers, ask.solvers, **options)
-        ask.prepare(chosen)
-        make_folder(out)
+        ask.device = chosen.blocks[0].device
         command = "bilevelbench " + shlex.join(sys.argv[1:])
-        plan = expand(chosen, out, command, timeout, ask.environment["place"], here, ask)
+        plan = expand(chosen, out, command, timeout, here, ask, ask.place)
+        make_folder(out)
         todo = unfinished(plan)
         click.echo(_opening(chosen, len(plan), len(todo), out))
         _make(todo, jobs, out, started, ask.environment, patience)

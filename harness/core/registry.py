@@ -64,6 +64,12 @@ class Registry:
             for module in pkgutil.iter_modules(package.__path__):
                 importlib.import_module(f"{package.__name__}.{module.name}")
 
+    def ours(self, spec: Spec) -> bool:
+        """Whether looking this up imports nothing foreign: it comes with us, or there is nobody else to ask."""
+        self.load_own()
+        group = f"bilevelbench.{self.kind}s"
+        return not spec.file and (spec.name in self.entries or not importlib.metadata.entry_points(group=group))
+
     def load(self) -> None:
         """Import the folder's modules and other packages' entry points, once."""
         self.load_own()
@@ -79,7 +85,9 @@ class Registry:
 
     def entry(self, spec: Spec) -> Entry:
         """The entry a spec names, or a ``RequestError`` with the nearest names."""
-        self.load()
+        self.load_own()
+        if spec.name not in self.entries or spec.file:
+            self.load()
         if spec.file:
             return self._from_file(spec)
         if spec.name in self.entries:

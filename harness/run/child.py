@@ -72,7 +72,7 @@ class ForkServer:
     def __init__(self) -> None:
         self._tasks: dict[int, Task] = {}
         self._count = 0
-        self._open()
+        self._process: subprocess.Popen[bytes] | None = None  # until the first task: a request may be refused
 
     def _open(self) -> None:
         self._door, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -87,6 +87,8 @@ class ForkServer:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._process is None:
+            return
         self._door.close()  # the server ends its tasks
         try:
             self._process.wait(timeout=10)
@@ -96,7 +98,9 @@ class ForkServer:
 
     def start(self, call: Call, argument: Any) -> Task:
         """Start ``call(argument, tell)`` in a process of its own."""
-        if self._process.poll() is not None:  # killed from outside: its tasks are, too
+        if self._process is None:
+            self._open()
+        elif self._process.poll() is not None:  # killed from outside: its tasks are, too
             self._lost()
             self._door.close()
             self._open()
@@ -134,7 +138,8 @@ class ForkServer:
 
     def _lost(self) -> None:
         """The server is gone, and with it every task, as if each had been killed."""
-        self._process.wait()
+        if self._process is not None:
+            self._process.wait()
         for task in self._tasks.values():
             task.status = signal.SIGKILL
         self._tasks.clear()

@@ -7,6 +7,7 @@ processes of their own (``elsewhere``).
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ import torch
 
 from bilevelbench.core.draw import Draw
 from bilevelbench.core.errors import RequestError, Unsupported
-from bilevelbench.core.registry import SOLVERS
+from bilevelbench.core.registry import PROBLEMS, SOLVERS
 from bilevelbench.core.resolve import build_problem
 from bilevelbench.core.spec import parse
 from bilevelbench.measure.clock import self_check
@@ -65,23 +66,22 @@ def look_up(kind: str, text: str, seed: int) -> Named:
 
 
 def expand(
-    suite: Suite,
-    out: Path,
-    command: str = "",
-    timeout: float | None = None,
-    place: str = "",
-    here: bool = False,
-    ask: Ask = look_up,
-) -> list[Job]:
+    suite: Suite, out: Path, command: str = "", timeout: float | None = None, here: bool = False,
+    ask: Ask = look_up, place: Callable[[], str] = str,
+) -> list[Job]:  # fmt: skip
     """All jobs of a suite, in an order that interleaves the solvers. Wrong requests raise a ``RequestError``.
 
-    A run asked for twice is made once.
+    A run asked for twice is made once. ``place``: of this machine, see ``store.files.place``.
     """
-    jobs: dict[str, Job] = {}
-    for block in suite.blocks:
-        for job in _jobs(block, suite.name, out, ask):
-            jobs.setdefault(job.key.digest, replace(job, command=command, timeout=timeout, place=place, here=here))
-    return list(jobs.values())
+    for device in dict.fromkeys(block.device for block in suite.blocks):
+        check_device(device)
+    jobs = [job for block in suite.blocks for job in _jobs(block, suite.name, out, ask)]
+    machine = place()  # asked when nothing is left to be refused
+    made = {job.key.digest: job for job in reversed(jobs)}
+    return [
+        replace(job, command=command, timeout=timeout, place=machine, here=here)
+        for job in dict.fromkeys(made[job.key.digest] for job in jobs)
+    ]
 
 
 def _jobs(block: Block, suite: str, out: Path, ask: Ask) -> Iterator[Job]:
@@ -115,17 +115,20 @@ class Elsewhere:
     def __init__(self, processes: ForkServer | Interpreters, patience: float = PATIENCE) -> None:
         self._processes, self._patience = processes, min(patience, PATIENCE)
         self._known: dict[tuple[str, str], Named] = {}
-        self.environment: dict[str, Any] = {}
+        self.device = "cpu"  # the one that the machine is described by
 
     def solvers(self) -> list[str]:
         """The names of all solvers, those of other packages included."""
         return list(self._run(describe_solvers, None).get("solvers", []))
 
-    def prepare(self, suite: Suite) -> None:
-        """Devices and the machine, once."""
-        devices = tuple(dict.fromkeys(block.device for block in suite.blocks))
-        said = self._run(describe_machine, devices)
-        self.environment = said["environment"]
+    @functools.cached_property
+    def environment(self) -> dict[str, Any]:
+        """What the machine is."""
+        return dict(self._run(describe_machine, self.device)["environment"])
+
+    def place(self) -> str:
+        """Of this machine, see ``store.files.place``."""
+        return str(self.environment["place"])
 
     def __call__(self, kind: str, text: str, seed: int) -> Named:
         """What a text names.
@@ -133,12 +136,19 @@ class Elsewhere:
         Where its file crashes or hangs, or builds for too long, the run is to say so: it is named as it was given.
         """
         if (kind, text) not in self._known:
-            said = self._run(describe, (kind, text, seed))
-            spec = parse(text)
-            unknown = Named(str(spec._replace(file=Path(spec.file).name)), 0, Path(spec.file or "."))
-            named = said.get("named")
-            self._known[kind, text] = Named(named[0], named[1], Path(named[2])) if named else unknown
+            self._known[kind, text] = self._look_up(kind, text, seed)
         return self._known[kind, text]
+
+    def _look_up(self, kind: str, text: str, seed: int) -> Named:
+        spec = parse(text)
+        if {"solver": SOLVERS, "problem": PROBLEMS}[kind].ours(spec):  # refused at once, if it is
+            full, version, file = full_spec(text, kind)
+            if kind == "solver":
+                return Named(str(full), version, file)
+        named = self._run(describe, (kind, text, seed)).get("named")
+        if named:
+            return Named(named[0], named[1], Path(named[2]))
+        return Named(str(spec._replace(file=Path(spec.file).name)), 0, Path(spec.file or "."))
 
     def _run(self, call: Callable[[Any, Teller], None], argument: Any) -> dict[str, Any]:
         """Everything that a process said. A request that it refused is refused here."""
@@ -158,16 +168,10 @@ class Elsewhere:
         return said
 
 
-def describe_machine(devices: tuple[str, ...], tell: Teller) -> None:
-    """A task: whether the devices are there, and what the machine is."""
-    try:
-        for device in devices:
-            check_device(device)
-    except RequestError as error:
-        tell(refused=str(error))
-        return
-    found = environment(devices[0])
-    tell(environment=found | {"clock": self_check(devices[0]), "place": place_of(found)})
+def describe_machine(device: str, tell: Teller) -> None:
+    """A task: what the machine is."""
+    found = environment(device)
+    tell(environment=found | {"clock": self_check(device), "place": place_of(found)})
 
 
 def describe_solvers(_: None, tell: Teller) -> None:
