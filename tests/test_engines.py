@@ -26,7 +26,7 @@ from bilevelbench.measure.clock import Stopwatch
 from bilevelbench.measure.judge import Judge
 from bilevelbench.measure.trace import trace
 from bilevelbench.run.batched import execute_together, trace_together
-from bilevelbench.run.drive import together as together_jobs
+from bilevelbench.run.passes import together as together_jobs
 from bilevelbench.run.plan import expand
 from bilevelbench.run.suite import Block, Suite
 from bilevelbench.run.worker import execute

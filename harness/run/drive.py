@@ -14,22 +14,23 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from bilevelbench.core.errors import RequestError
 from bilevelbench.measure.env import moment
 from bilevelbench.measure.marks import draw
-from bilevelbench.store.claims import Claim, Claims
+from bilevelbench.store.claims import Claims
 from bilevelbench.store.files import records
 from bilevelbench.store.journal import Journal, read
 from bilevelbench.store.schema import End as LastLine
-from bilevelbench.store.schema import Header, Row, RunKey
+from bilevelbench.store.schema import Header
 
 from . import supervise
 from .child import ForkServer, Interpreters
 from .job import Job, Order
+from .passes import Pass, finish, last_row, together
 from .stage import now
 from .supervise import Watch
 from .worker import audit_pass, make_pass
@@ -55,28 +56,6 @@ def make_folder(out: Path) -> None:
         record = read(path)
         if record.header is None and path.stat().st_size > 0:
             raise RequestError(record.troubles[0])
-
-
-@dataclass
-class Pass:
-    """What one process makes: a run, or the runs of several seeds together."""
-
-    jobs: list[Job]
-    claims: list[Claim] = field(default_factory=list)
-    parts: list[Job] = field(default_factory=list)  # the jobs with the private files that are being written
-    states: Path = Path()  # the folder of the states from which a window of it can be made again
-    tries: int = 1
-    auditing: tuple[int, int] | None = None  # the window
-    manifest: dict[str, str] = field(default_factory=dict)
-    audit: dict[str, Any] = field(default_factory=dict)
-    memory: dict[str, float] = field(default_factory=dict)
-    watch: Watch | None = None
-
-    @property
-    def together(self) -> tuple[Any, ...]:
-        """What prices depend on: a seed changes the data and not what an answer takes."""
-        key = self.jobs[0].key
-        return key.problem, key.problem_version, key.device, key.dtype, key.engine, key.threads
 
 
 class Driver:
@@ -190,7 +169,7 @@ class Driver:
             self._judge_audit(made, end)
         else:
             for job in made.parts:
-                _finish(job, end)
+                finish(job, end)
             ended = {read(job.path).ended for job in made.parts}
             with contextlib.suppress(LookupError):  # no steps were made
                 if ended <= {"done", "diverged", "timeout"}:
@@ -214,7 +193,7 @@ class Driver:
         for job in made.parts:
             rows = read(job.path).rows
             with Journal(job.path) as journal:
-                journal.append(_last(rows[-1] if rows else {}, bad))
+                journal.append(last_row(rows[-1] if rows else {}, bad))
 
     def _publish(self, made: Pass) -> None:
         for job, claim in zip(made.parts, made.claims, strict=True):
@@ -233,27 +212,3 @@ class Driver:
         for claim in made.claims:
             claim.release()
         made.claims = []
-
-
-def together(jobs: list[Job]) -> list[list[Job]]:
-    """The jobs that are made in one pass: those whose seeds are batched and that differ in nothing else."""
-    passes: dict[RunKey, list[Job]] = {}
-    for job in jobs:
-        passes.setdefault(replace(job.key, seed=0) if job.key.engine == "batched" else job.key, []).append(job)
-    return list(passes.values())
-
-
-def _finish(job: Job, end: supervise.End | None) -> None:
-    """The last row of a run whose process could not write it."""
-    record = read(job.path)
-    if record.ended:
-        return
-    end = end or supervise.End("error", "the process left no last row", "harness")
-    with Journal(job.path) as journal:
-        journal.append(_last(record.rows[-1] if record.rows else {}, end))
-
-
-def _last(row: dict[str, Any], end: supervise.End) -> Row:
-    """A last row at the last good look."""
-    kept = {name: row[name] for name in ("seconds", "cpu_seconds", "calls", "total_calls", "rows") if name in row}
-    return Row(row.get("step", 0), **kept, status=end.status, reason=end.reason, fault=end.fault)
