@@ -98,11 +98,9 @@ class ForkServer:
 
     def start(self, call: Call, argument: Any) -> Task:
         """Start ``call(argument, tell)`` in a process of its own."""
-        if self._process is None:
-            self._open()
-        elif self._process.poll() is not None:  # killed from outside: its tasks are, too
+        if self._process is not None and self._process.poll() is not None:  # killed from outside, and its tasks, too
             self._lost()
-            self._door.close()
+        if self._process is None:
             self._open()
         self._count += 1
         ear, mouth = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -120,9 +118,11 @@ class ForkServer:
 
     def wait(self, seconds: float | None = None) -> None:
         """Wait until a task says something or ends, or for so many seconds. Sets ``status`` of those that ended."""
-        ready, _, _ = select.select(
-            [self._door, *(task.ear for task in self._tasks.values() if not task.mute)], [], [], seconds
-        )
+        if self._process is None:  # nothing is under way
+            time.sleep(seconds or 0.0)
+            return
+        ears = [task.ear for task in self._tasks.values() if not task.mute]
+        ready, _, _ = select.select([self._door, *ears], [], [], seconds)
         if self._door not in ready:
             return
         while True:
@@ -138,8 +138,10 @@ class ForkServer:
 
     def _lost(self) -> None:
         """The server is gone, and with it every task, as if each had been killed."""
-        if self._process is not None:
-            self._process.wait()
+        assert self._process is not None
+        self._process.wait()
+        self._process = None
+        self._door.close()
         for task in self._tasks.values():
             task.status = signal.SIGKILL
         self._tasks.clear()
