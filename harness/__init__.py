@@ -8,6 +8,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .core.at import At as At
     from .core.draw import Draw as Draw
     from .core.errors import RequestError as RequestError
     from .core.errors import Unsupported as Unsupported
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from .core.solver import Point as Point
 
 _HOME = {
+    "At": "at",
     "Bar": "problem",
     "Draw": "draw",
     "Flat": "flat",

@@ -108,8 +108,15 @@ def test_without_prices_there_are_no_gradient_equivalents(tmp_path):
 
 def test_the_floor_counts_calls_and_rows():
     prices = {kind: tuple(price) for kind, price in PRICES.items()}
-    assert floor(prices, {"df": 2, "draw_f": 7, "project_x": 3}, {"df": 100}) == pytest.approx(6e-5 + 1e-4)
-    assert floor(prices, {"dg": 1}, {}) != floor(prices, {"dg": 1}, {}), "a kind without a price makes it NaN"
+    assert floor(prices, {"df": 2, "draw_f": 7, "project_x": 3}, {"df": 100}, {}) == pytest.approx(6e-5 + 1e-4)
+    assert floor(prices, {"dg": 1}, {}, {}) != floor(prices, {"dg": 1}, {}, {}), "a kind without a price makes it NaN"
+
+
+def test_what_a_kept_graph_answered_has_a_price_of_its_own():
+    prices = {"d2g_yy": (5e-5, 1e-6), "kept d2g_yy": (2e-5, 0.0), "dg_y": (3e-5, 0.0)}
+    asked = {"d2g_yy": 10, "dg_y": 4}, {"d2g_yy": 100}
+    assert floor(prices, *asked, {}) == pytest.approx(5e-4 + 1e-4 + 1.2e-4)
+    assert floor(prices, *asked, {"d2g_yy": 9, "dg_y": 1}) == pytest.approx(1.8e-4 + 5e-5 + 1e-5 + 9e-5)
 
 
 def test_made_up_results_have_a_report(tmp_path, monkeypatch):
