@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 from .errors import RequestError
 from .problem import Problem
-from .solver import ATTRIBUTES, Point, check_fields
+from .solver import ATTRIBUTES, Point, check_attributes, check_fields
 from .spec import Spec, suggest
 
 T = TypeVar("T")
@@ -150,7 +150,7 @@ def solver(name: str) -> Callable[[type[T]], type[T]]:
         for field in dataclasses.fields(made):  # type: ignore[arg-type]
             if field.default is dataclasses.MISSING:
                 raise RequestError(f"the solver {name!r}: the field {field.name} needs a default value")
-        made()  # the defaults must be valid
+        check_attributes(made())  # the defaults must be valid, too
         SOLVERS.add(Entry(name, made, inspect.getdoc(cls) or "", Path(inspect.getfile(cls)).resolve()))
         return made
 
