@@ -19,8 +19,8 @@ class ITD(Outer):
     """Iterative differentiation (reverse mode). Franceschi, Donini, Frasconi, Pontil, ICML 2017, Algorithm 1.
 
     The transpose of the unrolled map is written out as second-order products, so that its cost (T gradients, T
-    products) and its memory (T points with their graphs) are visible. Projections on Y are unrolled too. ``warm`` starts the loop
-    at the last y instead of y0, as Ji, Yang, Liang (ICML 2021) do; it changes the limit.
+    products) and its memory (T points with their graphs) are visible. Projections on Y are unrolled too. ``warm``
+    starts the loop at the last y instead of y0, as Ji, Yang, Liang (ICML 2021) do; it changes the limit.
     """
 
     lr: float = 1e-2  # beta: step on x

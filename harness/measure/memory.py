@@ -122,8 +122,8 @@ def peak(problem: Problem, solver: Solver, seed: int = 0, steps: int = STEPS) ->
     points included. problem_bytes: of what the problem needs to work out one answer (graph, activations). The two peaks
     need not come at the same moment: peak_bytes is at most their sum. state_bytes: of the state after the last step.
     growth_bytes: of what is held after a step, more from step to step since the second: 0 for all who keep no history,
-    wherever they keep it. cuda_bytes: the allocator's own peak, where the problem is on such a device. Temporaries inside one torch
-    operation are seen by the last one only.
+    wherever they keep it. cuda_bytes: the allocator's own peak, where the problem is on such a device. Temporaries
+    inside one torch operation are seen by the last one only.
     """
     device = problem.x0.device
     allocated = 0
