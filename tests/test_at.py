@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bilevelbench import At, Draw, Oracle, Unsupported, build_problem
+from bilevelbench.contract.gate import problem as finite_problem
 from bilevelbench.core import autograd, derive, functional, kept
 from bilevelbench.core.engines import derivatives
 from bilevelbench.core.meter import PASSES, Meter, Tally, difference, metered
@@ -13,6 +14,7 @@ from bilevelbench.core.resolve import make_solver
 from bilevelbench.core.solver import Point, start, stretch
 from bilevelbench.measure.failure import Foul
 from bilevelbench.measure.marks import pack
+from bilevelbench.measure.prices import answer, questions
 from tests.test_oracle import CONSTANT, DIFFERENTIABLE, QUESTIONS, ROWS, X, Y, finite_sum
 
 ENGINES = {"eager": derive, "functional": functional}
@@ -208,6 +210,17 @@ def test_steps_make_the_same_calls_by_both_engines(name):
         assert difference(tally, meter) == ""
     torch.testing.assert_close((ends[0][0].x, ends[0][0].y), (ends[1][0].x, ends[1][0].y), rtol=1e-10, atol=1e-12)
     assert ends[0][1:] == ends[1][1:]
+
+
+@pytest.mark.parametrize("name", ["itd", "aid_cg", "fmd", "bda", "soba(batch=2)", "saba(batch=2)", "bome"])
+def test_a_solver_s_questions_are_asked_again_as_they_were(name):
+    """The floor of a solver without a loop by hand keeps what its steps keep."""
+    problem, solver, meters = finite_problem(), make_solver(name), (Meter(), Meter())
+    asked, _ = questions(metered(problem, meters[0]), solver, 2)
+    start(solver, problem, o := Oracle(problem)), answer(metered(problem, meters[1]), asked)
+    begun = sum(n for (_, _, passes), n in o._tally.read().items() if "f" in passes)
+    forwards = [sum(n for (name, _), n in meter.read().items() if name in "fg") for meter in meters]
+    assert forwards[0] - begun == forwards[1] > 0
 
 
 def test_every_question_about_f_and_g_can_be_asked_at_a_point():
