@@ -59,6 +59,20 @@ def test_the_floor_of_a_solver_is_its_loop(monkeypatch):
     assert 0.3 < step_over_floor(finite(), make_solver("bome"), 3).median < 5
 
 
+def test_a_namesake_has_no_loop():
+    """The name alone does not tell: a file of somebody's may have a solver of one of these names."""
+    made = build_problem("quadratic", Draw(0))
+    namesake = type("Namesake", (), {**dict(vars(make_solver("bome"))), "name": "bome"})()
+    assert by_hand.by_hand(made, namesake) is None
+    assert by_hand.by_hand(made, make_solver("bome_released")) is None
+
+
+def test_seconds_of_a_loop():
+    made = build_problem("quadratic", Draw(0))
+    assert 0 < by_hand.seconds(made, make_solver("soba")) < 1
+    assert by_hand.seconds(made, make_solver("lower_only")) is None
+
+
 def test_asv_follows_every_loop():
     assert Hand.params[1] == LOOPS
     assert set(LOOPS) == set(by_hand.LOOPS) == set(by_hand.PLAIN)

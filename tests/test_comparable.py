@@ -91,6 +91,19 @@ def test_calls_are_weighed_by_their_prices(tmp_path):
     assert table["over_floor"].to_dict() == pytest.approx({"bome": 10.0, "itd": 10.0 / 3})
 
 
+def test_the_floor_of_a_solver_with_a_loop_by_hand_is_that_loop(tmp_path):
+    """Its seconds a step, the median over the solver's runs; gradient equivalents stay those of the calls."""
+    for seed, taken in enumerate((3e-5, 4e-5, 9e-5)):
+        changed(write_run(tmp_path, solver="bome", seed=seed), prices=PRICES, solver__by_hand=taken)
+    changed(write_run(tmp_path, solver="itd"), prices=PRICES)
+    runs = load(tmp_path).runs
+    steps = runs.set_index("solver")["steps"].to_dict()
+    floors = runs.groupby("solver")["floor_seconds"].median()
+    assert floors["bome"] == pytest.approx(4e-5 * steps["bome"])
+    assert floors["itd"] == pytest.approx(2e-4)
+    assert runs["grads"].tolist() == pytest.approx([20.0] * 4)
+
+
 def test_the_median_of_several_processes_prices_is_used(tmp_path):
     for seed, factor in enumerate((1, 2, 9)):
         changed(write_run(tmp_path, seed=seed), prices={"dg_y": [factor * 1e-5, 0.0]})

@@ -7,6 +7,8 @@ change the algorithm it has those of ``PLAIN``.
 
 from __future__ import annotations
 
+import statistics
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +18,10 @@ from torch import Tensor
 from bilevelbench.core.oracle import Oracle
 from bilevelbench.core.problem import Problem
 from bilevelbench.core.solver import Solver, start
+
+from .clock import drain
+
+ROUNDS, LIMIT = 21, 0.05  # steps that are timed, and seconds after which no further one is begun
 
 Step = Callable[..., tuple[Tensor, ...]]  # the state's tensors, x first and y second -> the next ones
 
@@ -180,8 +186,9 @@ LOOPS = {made.__name__: made for made in (bome, itd, aid_cg, aid_neumann, soba, 
 
 def by_hand(problem: Problem, solver: Solver) -> Step | None:
     """The loop of a solver on a problem; None where nobody wrote one for it, its knobs, or bounds and constraints."""
+    ours = any(cls.__module__ == f"bilevelbench.solvers.{solver.name}" for cls in type(solver).__mro__)
     bounds = (problem.project_x, problem.project_y, problem.project_xy, problem.h_f, problem.h_g)
-    if solver.name not in LOOPS or any(bound is not None for bound in bounds):
+    if not ours or solver.name not in LOOPS or any(bound is not None for bound in bounds):
         return None
     usual = {"update": "plain", "decay": 0.0, **PLAIN[solver.name]}
     if any(getattr(solver, knob) != value for knob, value in usual.items()):
@@ -192,3 +199,20 @@ def by_hand(problem: Problem, solver: Solver) -> Step | None:
 def begin(problem: Problem, solver: Solver) -> tuple[Tensor, ...]:
     """The tensors of the solver's first state, which its loop begins with."""
     return tuple(part for part in start(solver, problem, Oracle(problem)) if isinstance(part, Tensor))
+
+
+def seconds(problem: Problem, solver: Solver, device: str = "cpu") -> float | None:
+    """Of a step by hand, the median of some; CPU seconds on the CPU, wall seconds elsewhere. None without a loop."""
+    step = by_hand(problem, solver)
+    if step is None:
+        return None
+    wait, on_cpu = drain(device), torch.device(device).type == "cpu"
+    clock = time.process_time if on_cpu else time.perf_counter
+    state, taken, begun = begin(problem, solver), list[float](), time.perf_counter()
+    while len(taken) < 2 or (len(taken) < ROUNDS and time.perf_counter() - begun < LIMIT):
+        wait()
+        since = clock()
+        state = step(*state)
+        wait()
+        taken.append(clock() - since)
+    return statistics.median(taken[1:])  # the first is warm-up

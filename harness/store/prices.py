@@ -21,6 +21,8 @@ Prices = dict[str, tuple[float, float]]
 def price(runs: pd.DataFrame, looks: Mapping[str, dict[str, np.ndarray]], records: Mapping[str, Record]) -> None:
     """Add ``grads``, gradient equivalents so far, to the looks of each run, and with ``floor_seconds`` to ``runs``.
 
+    The floor of a solver with a loop by hand is that loop's: its seconds a step, the median over the solver's runs.
+
     Looks have a column "calls\\0KIND" and "rows\\0KIND" for each kind. A run with a kind that has no price has neither.
     """
     for _, group in runs.groupby("problem", sort=True):
@@ -37,6 +39,10 @@ def price(runs: pd.DataFrame, looks: Mapping[str, dict[str, np.ndarray]], record
         ends = [records[run].rows[-1] if records[run].rows else {} for run in group["run"]]
         seconds = [floor(known, *(end.get(weight) or {} for weight in ("calls", "rows", "kept"))) for end in ends]
         runs.loc[group.index, "floor_seconds"] = seconds if UNIT in known else np.nan
+        by_hand = [(header.get("solver") or {}).get("by_hand") for header in headers]
+        steps = [end.get("step", 0) for end in ends]
+        loops = pd.Series(by_hand, group.index, float).groupby(group["solver"]).transform("median") * steps
+        runs.loc[loops[loops > 0].index, "floor_seconds"] = loops[loops > 0]
         runs.loc[group.index, "grads"] = np.array(seconds) / unit
 
 

@@ -78,6 +78,7 @@ class Header:
         and selection (these three absent from older files), seeded, data_bytes, picture, guards (what they found, by
         name), digest: what the run saw, ``drawn`` and ``computed`` as hexadecimal digits and ``numbers`` of the start.
         solver: name, given, knobs, choices (non-numeric knobs that differ from the defaults), order as declared,
+        by_hand: seconds of a step of the loop that was written by hand, where there is one,
         repository (commit and dirty, of the solver's own file). environment: versions, commit, machine, place, load,
         and a check of the clock. prices: seconds by kind of oracle answer, of a call and of each row of data in it, and
         as "kept KIND" where a graph is kept (see ``measure.prices``). None of it is needed to read the rows.
