@@ -89,7 +89,24 @@ def test_a_first_answer_takes_the_passes_of_a_plain_one(kind):
     oracle, plain = Oracle(finite_sum()), Oracle(finite_sum())
     ask(oracle.at(X, Y), kind), getattr(plain, kind)(*QUESTIONS[kind])
     assert oracle.passes == plain.passes
-    assert derive.keep(None, X, Y).passes(kind) == PASSES[kind]
+    assert derive.keep(None, X, Y, order=2).passes(kind) == PASSES[kind]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_point_of_order_1_keeps_the_function_s_own_graph(engine):
+    """Value and both gradients by one forward pass, and nothing that second derivatives need."""
+    oracle, differ = books(engine)
+    at, plain = oracle.at(X, Y, order=1), Oracle(finite_sum())
+    found = at.g(), at.dg_y(), at.dg_x(), *at.dg(), at.g()
+    torch.testing.assert_close(found[1:5], (plain.dg_y(X, Y), plain.dg_x(X, Y), *plain.dg(X, Y))[:2] + plain.dg(X, Y))
+    torch.testing.assert_close((found[0], found[5]), (plain.g(X, Y),) * 2)
+    assert not any(part.requires_grad for part in found)
+    assert differ() == ""
+    assert oracle.passes == {"forward": 1, "backward": 2 if engine == "eager" else 1}
+    with pytest.raises(
+        ValueError, match=r"d2g_yy is a product with second derivatives, which at\(x, y, order=1\) does not"
+    ):
+        at.d2g_yy(Y)
 
 
 def test_other_rows_begin_another_graph():
@@ -170,7 +187,7 @@ def test_a_state_cannot_hold_a_point():
 
 def test_an_engine_that_keeps_nothing_says_so_in_its_passes():
     class Forgetful:
-        keep = staticmethod(lambda *asked: None)
+        keep = staticmethod(lambda *asked, order: None)
         grad_y, second = staticmethod(derive.grad_y), staticmethod(derive.second)
 
     oracle, differ = books(Forgetful)
@@ -178,7 +195,7 @@ def test_an_engine_that_keeps_nothing_says_so_in_its_passes():
     at.dg_y(), at.d2g_yy(Y)
     assert oracle.passes == {"forward": 2, "backward": 2, "double": 1}
     assert differ() == ""
-    assert derivatives("compiled_oracle").keep(None, X, Y) is None
+    assert derivatives("compiled_oracle").keep(None, X, Y, order=2) is None
 
 
 def test_a_pass_that_is_not_accounted_for_is_found():
@@ -191,7 +208,7 @@ def test_a_pass_that_is_not_accounted_for_is_found():
         grad_y, second = staticmethod(derive.grad_y), staticmethod(derive.second)
 
     class Wasteful:
-        keep = staticmethod(lambda *asked: Nothing())
+        keep = staticmethod(lambda *asked, order: Nothing())
 
     oracle, differ = books(Wasteful)
     at = oracle.at(X, Y)
@@ -212,7 +229,7 @@ def test_steps_make_the_same_calls_by_both_engines(name):
     assert ends[0][1:] == ends[1][1:]
 
 
-@pytest.mark.parametrize("name", ["itd", "aid_cg", "fmd", "bda", "soba(batch=2)", "saba(batch=2)", "bome"])
+@pytest.mark.parametrize("name", ["itd", "aid_cg", "fmd", "bda", "soba(batch=2)", "saba(batch=2)", "bome", "bvfsm"])
 def test_a_solver_s_questions_are_asked_again_as_they_were(name):
     """The floor of a solver without a loop by hand keeps what its steps keep."""
     problem, solver, meters = finite_problem(), make_solver(name), (Meter(), Meter())

@@ -22,12 +22,12 @@ class At:
     """The oracle's questions about f and g at one point (x, y): ``Oracle.at`` makes it.
 
     Each question is that of the oracle without x and y, counted alike. Of f and of g the graph is kept for the rows of
-    the last question; other rows begin another. It keeps what a second derivative needs, so ask plainly what is asked
-    once; it is of no use after its step; answers are not to be changed in place.
+    the last question; other rows begin another. Where ``order`` is 2 it keeps what a second derivative needs. Ask
+    plainly what is asked once; a point is of no use after its step; answers are not to be changed in place.
     """
 
-    def __init__(self, oracle: Oracle, x: Tensor, y: Tensor) -> None:
-        self._oracle, self._x, self._y = oracle, x, y
+    def __init__(self, oracle: Oracle, x: Tensor, y: Tensor, order: int = 2) -> None:
+        self._oracle, self._x, self._y, self._order = oracle, x, y, order
         self._now = oracle._now
         self._graphs: dict[str, tuple[Tensor | None, Keeping]] = {}  # by function: of which rows, and what answers
 
@@ -37,11 +37,15 @@ class At:
             raise RuntimeError(
                 "what is kept at a point is of no use after its step; ask the oracle for it anew: at(x, y)"
             )
+        if self._order < 2 and "d" in PASSES[kind]:
+            raise ValueError(
+                f"{kind} is a product with second derivatives, which at(x, y, order={self._order}) does not keep"
+            )
         name = FUNCTION[kind]
         of, kept = self._graphs.get(name, (None, None))
         if kept is None or of is not rows:
             engine, fn = self._oracle._engine, getattr(self._oracle._problem, name)
-            kept = engine.keep(fn, self._x, self._y, *(() if rows is None else (rows,)))
+            kept = engine.keep(fn, self._x, self._y, *(() if rows is None else (rows,)), order=self._order)
             if kept is None:  # an engine that keeps nothing
                 return engine, PASSES[kind]
             self._graphs[name] = rows, kept

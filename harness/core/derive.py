@@ -41,12 +41,13 @@ class Keeping(Answering, Protocol):
 class Derivatives(Answering, Protocol):
     """What an oracle asks of an engine. This module is one, ``functional`` another.
 
-    ``keep`` answers about one function at one point, and keeps what it worked out. None: the engine keeps nothing.
+    ``keep`` answers about one function at one point, and keeps what it worked out; only where ``order`` is 2 it is
+    asked for products with second derivatives. None: the engine keeps nothing.
     """
 
     def pullback(self, fn: Function, x: Tensor, y: Tensor, w: Tensor, wrt: str = "xy") -> tuple[Tensor, ...]: ...
     def pull_one(self, fn: Function, point: Tensor, w: Tensor) -> Tensor: ...
-    def keep(self, fn: Function, x: Tensor, y: Tensor, *rows: Tensor) -> Keeping | None: ...
+    def keep(self, fn: Function, x: Tensor, y: Tensor, *rows: Tensor, order: int) -> Keeping | None: ...
 
 
 def value(fn: Function, x: Tensor, y: Tensor, *rows: Tensor) -> Tensor:
@@ -124,6 +125,6 @@ def pull_one(fn: Function, point: Tensor, w: Tensor) -> Tensor:
     return gradients(fn(at), (at,), w.detach())[0]
 
 
-def keep(fn: Function, x: Tensor, y: Tensor, *rows: Tensor) -> Keeping:
+def keep(fn: Function, x: Tensor, y: Tensor, *rows: Tensor, order: int) -> Keeping:
     """The same answers about one function at one point, of which what was worked out is kept."""
-    return Kept(fn, x, y, *rows)
+    return Kept(fn, x, y, *rows, order=order)

@@ -90,7 +90,7 @@ class keep:
     """The answers of this module about one function at one point: value, gradients and what second derivatives need are
     worked out by one pass, whichever of them is asked."""
 
-    def __init__(self, fn: Function, x: Tensor, y: Tensor, *rows: Tensor) -> None:
+    def __init__(self, fn: Function, x: Tensor, y: Tensor, *rows: Tensor, order: int) -> None:
         self._fn, self._point, self._rows = fn, (x, y), rows
         self._made: Any = None
 

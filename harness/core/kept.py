@@ -18,14 +18,14 @@ NEEDS = {
 
 
 class Kept:
-    """The eager answers about one function at one point. Value and gradients are worked out once, when they
-    are first needed, and the gradients' graph is kept: a product with second derivatives is one double backward. The
-    function's own graph, which those do not need, goes with the first gradient."""
+    """The eager answers about one function at one point. Value and gradients are worked out once, when they are first
+    needed. Of order 2 the gradients' graph is kept: a product with second derivatives is one double backward; the
+    function's own graph, which that does not need, goes with the first gradient. Of order 1 it is this that is kept."""
 
-    __slots__ = ("_fn", "_graph", "_gx", "_gy", "_rows", "_value", "_x", "_y")
+    __slots__ = ("_fn", "_graph", "_gx", "_gy", "_order", "_rows", "_value", "_x", "_y")
 
-    def __init__(self, fn: Function, x: Tensor, y: Tensor, *rows: Tensor) -> None:
-        self._fn, self._rows = fn, rows
+    def __init__(self, fn: Function, x: Tensor, y: Tensor, *rows: Tensor, order: int) -> None:
+        self._fn, self._rows, self._order = fn, rows, order
         self._x, self._y = leaf(x), leaf(y)
         self._graph: Tensor | None = None
         self._value: Tensor | None = None
@@ -43,8 +43,8 @@ class Kept:
     def _slope(self, *points: Tensor) -> tuple[Tensor, ...]:
         """Gradients at these points, with their graph."""
         graph = self._fn(self._x, self._y, *self._rows) if self._graph is None else self._graph
-        self._graph, self._value = None, graph.detach()
-        return gradients(graph, points, create_graph=True)
+        self._graph, self._value = None if self._order == 2 else graph, graph.detach()
+        return gradients(graph, points, create_graph=self._order == 2, keep=True)
 
     @graphs
     def value(self, *point: Any) -> Tensor:

@@ -25,9 +25,12 @@ class Oracle(Constraints):
     hand it on as ``at``.
     """
 
-    def at(self, x: Tensor, y: Tensor) -> At:
-        """The point (x, y), to be asked several things. It asks nothing itself."""
-        return At(self, x, y)
+    def at(self, x: Tensor, y: Tensor, order: int = 2) -> At:
+        """The point (x, y), to be asked several things; products with second derivatives only where ``order`` is 2.
+
+        It asks nothing itself.
+        """
+        return At(self, x, y, order)
 
     # -- the upper objective
 

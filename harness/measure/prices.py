@@ -10,6 +10,7 @@ import statistics
 import time
 from collections.abc import Callable
 from functools import partial
+from itertools import count
 from typing import Any, NamedTuple
 
 import torch
@@ -28,11 +29,11 @@ from .clock import drain
 
 
 class Question(NamedTuple):
-    """A kind of call, its arguments, and which point it was asked at where things are kept: (step, the how manieth)."""
+    """A kind of call, its arguments, and at which point where things are kept: (step, the how manieth, order)."""
 
     kind: str
     arguments: tuple[Any, ...]
-    at: tuple[int, int] | None = None
+    at: tuple[int, int, int] | None = None
 
 
 LIMIT = 0.2  # seconds for all prices of a problem, beyond the first call of each kind
@@ -49,11 +50,12 @@ class Recording(Oracle):
         super().__init__(problem, seed)
         self.asked: list[Question] = []
         self._points: dict[int, int] = {}
+        self._made = count()
 
-    def at(self, x: Tensor, y: Tensor) -> At:
+    def at(self, x: Tensor, y: Tensor, order: int = 2) -> At:
         """A point, numbered."""
-        made = super().at(x, y)
-        self._points[id(made)] = len(self.asked)  # an address is used again, and then stands for the later one
+        made = super().at(x, y, order)
+        self._points[id(made)] = next(self._made)  # an address is used again, and then stands for the later one
         return made
 
     def __getattribute__(self, name: str) -> Any:
@@ -63,7 +65,7 @@ class Recording(Oracle):
 
         def recorded(*arguments: Any, rows: Tensor | None = None, at: At | None = None) -> Any:
             given = tuple(part for part in (*arguments, rows) if part is not None)  # an f without rows takes no None
-            place = None if at is None else (self.step, self._points[id(at)])
+            place = None if at is None else (self.step, self._points[id(at)], at._order)
             self.asked.append(Question(name, given, place))
             return method(*given) if at is None else method(*arguments, at=at)
 
@@ -121,7 +123,7 @@ def answer(problem: Problem, asked: list[Question]) -> None:
         rows = rest[1 if "2" in kind else 0 :]
         key = at[1], name, id(rows[0]) if rows else 0
         if key not in points:
-            points[key] = derive.keep(getattr(problem, name), x, y, *rows), rows
+            points[key] = derive.keep(getattr(problem, name), x, y, *rows, order=at[2]), rows
         getattr(points[key][0], method)(None, *arguments, **options)
 
 
@@ -192,6 +194,6 @@ def _calls(problem: Problem, derivatives: Derivatives) -> dict[tuple[str, int], 
         for size, rows in sizes.items():
             calls[kind, size] = partial(fn, x, y, *vector, *rows)
             name, method, options = DERIVATIVES[kind]
-            if vector and (kept := derivatives.keep(getattr(problem, name), x, y, *rows)):
+            if vector and (kept := derivatives.keep(getattr(problem, name), x, y, *rows, order=2)):
                 calls[f"kept {kind}", size] = partial(getattr(kept, method), None, x, y, *vector, *rows, **options)
     return calls
