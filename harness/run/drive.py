@@ -44,8 +44,8 @@ def make_folder(out: Path) -> None:
     """Make the results folder and make sure that it can be written and holds no foreign file."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        probe = out / f".probe-{os.getpid()}"
-        probe.touch()
+        probe = out / f".probe-{secrets.token_hex(8)}"
+        os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL))  # what lies there is not touched
         probe.unlink()
     except OSError as error:
         raise RequestError(
