@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 from .errors import RequestError
 
+DEFINITION = ".definition"  # ends the name of a file that ``core.definition`` reads
+
 
 class Spec(NamedTuple):
     """A name and the arguments given to it, as in ``bome(lr=0.05, T=10)``. ``file`` is the loose file's path, or ''."""

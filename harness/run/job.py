@@ -20,7 +20,8 @@ class Job:
     """A run to be made: its key, how its problem and solver were asked for, and where its file goes.
 
     path: the file that is written while the run is made. place: of this machine (see ``store.files.place``); with
-    ``here`` its results alone count, else those of any. outdated: the mark of a finished file that this run replaces.
+    ``here`` its results alone count, else those of any. sent: definitions that the process needs (see ``run.send``).
+    outdated: the mark of a finished file that this run replaces.
     """
 
     key: RunKey
@@ -32,6 +33,7 @@ class Job:
     timeout: float | None = None
     place: str = ""
     here: bool = False
+    sent: tuple[tuple[str, str, str], ...] = ()
     outdated: tuple[int, ...] = ()
 
     @property
@@ -64,6 +66,8 @@ class Job:
         A run that was unsupported or lost is tried again (data may have come), and so is one that ran out of time when
         it is now given more of it.
         """
+        if self.key.engine == "in_process":  # nobody has seen what it read
+            return False
         if record.header is None or record.status in (CUT, "unsupported", "lost"):
             return False
         earlier = record.header.get("timeout")

@@ -30,6 +30,7 @@ from bilevelbench.store.schema import RunKey
 
 from .child import ForkServer, Interpreters, Teller
 from .job import Job, full_spec
+from .send import receive
 from .suite import Block, Suite
 
 PATIENCE = 60.0  # seconds for looking up a name or trying to build a problem; what takes longer is left to its run
@@ -44,6 +45,7 @@ class Named:
     file: Path
 
 
+Sent = tuple[tuple[str, str, str], ...]  # (kind, name, path) of definitions, see ``run.send``
 Ask = Callable[[str, str, int], Named]  # (kind, text, seed) -> what it names; RequestError where that is impossible
 
 
@@ -53,7 +55,7 @@ def check_device(device: str) -> None:
     if kind not in ("cpu", "cuda"):
         raise RequestError(f"there is no device {device!r}; choose from cpu, cuda")
     if kind == "cuda" and not torch.cuda.is_available():
-        raise RequestError("--device cuda: this machine has no CUDA device; use --device cpu")
+        raise RequestError(f"device {device}: this machine has no CUDA device; choose cpu")
 
 
 def look_up(kind: str, text: str, seed: int) -> Named:
@@ -67,11 +69,12 @@ def look_up(kind: str, text: str, seed: int) -> Named:
 
 def expand(
     suite: Suite, out: Path, command: str = "", timeout: float | None = None, here: bool = False,
-    ask: Ask = look_up, place: Callable[[], str] = str,
+    ask: Ask = look_up, place: Callable[[], str] = str, sent: Sent = (),
 ) -> list[Job]:  # fmt: skip
     """All jobs of a suite, in an order that interleaves the solvers. Wrong requests raise a ``RequestError``.
 
-    A run asked for twice is made once. ``place``: of this machine, see ``store.files.place``.
+    A run asked for twice is made once. ``place``: of this machine, see ``store.files.place``. ``sent``: definitions of
+    what some texts name.
     """
     for device in dict.fromkeys(block.device for block in suite.blocks):
         check_device(device)
@@ -79,7 +82,7 @@ def expand(
     machine = place()  # asked when nothing is left to be refused
     made = {job.key.digest: job for job in reversed(jobs)}
     return [
-        replace(job, command=command, timeout=timeout, place=machine, here=here)
+        replace(job, command=command, timeout=timeout, place=machine, here=here, sent=sent)
         for job in dict.fromkeys(made[job.key.digest] for job in jobs)
     ]
 
@@ -110,9 +113,13 @@ def unfinished(jobs: list[Job]) -> list[Job]:
 
 
 class Elsewhere:
-    """Looks names up in processes of their own. ``environment``: what those processes run on."""
+    """Looks names up in processes of their own. ``environment``: what those processes run on.
 
-    def __init__(self, processes: ForkServer | Interpreters, patience: float = PATIENCE) -> None:
+    ``sent``: definitions of what some texts name, and which are looked up nowhere else.
+    """
+
+    def __init__(self, processes: ForkServer | Interpreters, patience: float = PATIENCE, sent: Sent = ()) -> None:
+        self._sent = {(kind, name): path for kind, name, path in sent}
         self._processes, self._patience = processes, min(patience, PATIENCE)
         self._known: dict[tuple[str, str], Named] = {}
         self.device = "cpu"  # the one that the machine is described by
@@ -141,14 +148,16 @@ class Elsewhere:
 
     def _look_up(self, kind: str, text: str, seed: int) -> Named:
         spec = parse(text)
-        if {"solver": SOLVERS, "problem": PROBLEMS}[kind].ours(spec):  # refused at once, if it is
+        path = "" if spec.file else self._sent.get((kind, spec.name), "")
+        if not path and {"solver": SOLVERS, "problem": PROBLEMS}[kind].ours(spec):  # refused at once, if it is
             full, version, file = full_spec(text, kind)
             if kind == "solver":
                 return Named(str(full), version, file)
-        named = self._run(describe, (kind, text, seed)).get("named")
+        sent = tuple((*key, path) for key, path in self._sent.items())
+        named = self._run(describe, (kind, text, seed, sent)).get("named")
         if named:
             return Named(named[0], named[1], Path(named[2]))
-        return Named(str(spec._replace(file=Path(spec.file).name)), 0, Path(spec.file or "."))
+        return Named(str(spec._replace(file=Path(spec.file).name)), 0, Path(path or spec.file or "."))
 
     def _run(self, call: Callable[[Any, Teller], None], argument: Any) -> dict[str, Any]:
         """Everything that a process said. A request that it refused is refused here."""
@@ -179,9 +188,10 @@ def describe_solvers(_: None, tell: Teller) -> None:
     tell(solvers=SOLVERS.names())
 
 
-def describe(asked: tuple[str, str, int], tell: Teller) -> None:
+def describe(asked: tuple[str, str, int, Sent], tell: Teller) -> None:
     """A task: what a text names. It is told before the problem is built, which may fail in ways of its own."""
-    kind, text, seed = asked
+    kind, text, seed, sent = asked
+    receive(sent)
     try:
         spec, version, file = full_spec(text, kind)
         tell(named=[str(spec), version, str(file)])

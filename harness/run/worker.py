@@ -39,13 +39,15 @@ from bilevelbench.store.schema import Header
 
 from .describe import MOST_ITERATES, describe_problem, describe_solver
 from .job import Job, Order
-from .stage import Stage, Tell, machine, now, refused, silent
+from .send import receive
+from .stage import Stage, Tell, machine, now, refused, silent, timeless
 from .supervise import THROUGH
 
 
 def make_pass(order: Order, tell: Tell) -> None:
     """A task: make a run, or the runs of several seeds in one pass."""
     first = order.jobs[0]
+    receive(first.sent)
     manifest = current()
     settle(first.key.threads, limit_memory=first.key.device == "cpu")
     if first.key.engine == "batched":
@@ -71,6 +73,7 @@ def _own(job: Job) -> list[Path]:
 def audit_pass(order: Order, tell: Tell) -> None:
     """A task: make the start and a window of a run again, and say whether they are the same."""
     (job, *_), key = order.jobs, order.jobs[0].key
+    receive(job.sent)
     settle(key.threads, limit_memory=key.device == "cpu")
     tell(phase="audit")
     assert order.states is not None
@@ -160,10 +163,13 @@ def _measure(
     budget = Budget(key.steps, key.seconds, key.calls)
     status = ""
     marks = Marks(order.states) if order.states else None
-    meter = Meter() if key.engine in ("eager", "functional") else None  # the others do not ask at every answer
+    asking = ("eager", "functional", "in_process")
+    meter = Meter() if key.engine in asking else None  # the others do not ask at every answer
     rows = trace(problem, driven, key.seed, budget, Judge(exact), watch, iterates, derivatives, meter, marks, intact)
     for row in rows:
-        if row.step == 0:
+        if key.engine in engines.UNTIMED:
+            timeless(row)
+        elif row.step == 0:
             row.first_seconds, row.audit_seconds = first, watch.accounts["audit"]
             row.setup_seconds, row.warmup_seconds = watch.accounts["setup"], watch.accounts["warmup"]
         journal.append(row)

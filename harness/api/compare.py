@@ -1,0 +1,200 @@
+"""``bilevelbench.run``: problems with solvers, run as the command line runs them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import arguments
+from .results import Results
+
+if TYPE_CHECKING:
+    from bilevelbench.run.job import Job
+    from bilevelbench.run.suite import Suite
+
+
+def run(
+    problems: Any = None,
+    solvers: Any = None,
+    *,
+    suite: str | None = None,
+    seeds: int | str | Iterable[int] | None = None,
+    steps: int | None = None,
+    seconds: float | None = None,
+    calls: int | None = None,
+    out: str | os.PathLike[str] = "results",
+    device: str | None = None,
+    dtype: str | None = None,
+    engine: str | None = None,
+    threads: int | None = None,
+    iterates: bool = False,
+    jobs: int = 1,
+    timeout: float | None = 600.0,
+    patience: float = 600.0,
+    here: bool = False,
+    in_process: bool = False,
+    progress: bool = True,
+) -> Results:
+    """Run every solver on every problem for every seed, and answer what was measured.
+
+    Each run has a process of its own, and its record is a file in ``out``. What is finished there is not made again.
+
+    Parameters
+    ----------
+    problems
+        One problem or several: texts (``"quadratic(kappa=100)"``, ``"my_file.py"``), functions that take a ``Draw`` and
+        answer a ``Problem`` (``functools.partial`` sets their knobs), or objects of ``Problem``, which every seed
+        shares. A dictionary gives names. Without any, those of the suite.
+    solvers
+        One solver or several: texts (``"bome(lr=0.01)"``, ``"my_file.py"``), or classes under ``@solver`` and their
+        objects. With a suite they join its own; without any, all there are.
+    suite
+        A suite by name, or by the path of a .toml file; ``default`` where no problems are given.
+    seeds
+        Whole numbers from 0 on, or a text such as ``"0-4"``: they make data, split, noise and start. Default 0.
+    steps, seconds, calls
+        Limits of a run: outer steps, seconds of the solver's own time, oracle calls. Default 1000 steps.
+    out
+        The folder of the results; it is made if it is not there.
+    device, dtype, engine, threads
+        ``cpu`` or ``cuda``; ``float32`` or ``float64``; see ``core.engines``; threads of each run (default 1).
+    iterates
+        Keep x and y at every look, up to 1000 variables.
+    jobs
+        Runs at a time. More than one spoils the seconds.
+    timeout, patience
+        Seconds that the solver's own phases may take together, and that each other phase of a run may take.
+    here
+        Results of another machine do not stand in for those of this one.
+    in_process
+        Make the runs in this process, untimed, and again whenever they are asked for: what they read is not known.
+    progress
+        Show a bar (in a notebook, too), or lines where nobody watches.
+
+    Returns
+    -------
+    Results
+        Those of the runs that were asked for, whatever else is in ``out``.
+
+    Raises
+    ------
+    RequestError
+        For anything that cannot be done, before anything is measured: one sentence that names the argument.
+
+    Notes
+    -----
+    What is defined in a notebook or in ``__main__`` is sent to the process of the run by cloudpickle, with all that it
+    uses. A digest of it stands in the run's key: an edited definition is another run. Outside of Linux a script that
+    calls this has to do so under ``if __name__ == "__main__"``, for its process is started by importing the script.
+    """
+    options: dict[str, Any] = {
+        "seeds": seeds, "steps": steps, "seconds": seconds, "calls": calls, "device": device, "dtype": dtype,
+        "engine": engine, "threads": threads, "iterates": iterates or None, "in_process": in_process,
+    }  # fmt: skip
+    with prepared(
+        problems, solvers, suite=suite, out=out, jobs=jobs, timeout=timeout, patience=patience, here=here, **options
+    ) as comparison:
+        comparison.make(arguments.flag("progress", progress))
+    return comparison.results()
+
+
+class Comparison:
+    """Runs that were asked for: ``jobs``, of which ``todo`` have to be made, under ``suite``."""
+
+    def __init__(self, suite: Suite, jobs: list[Job], out: Path, maker: Any) -> None:
+        from bilevelbench.run.plan import unfinished
+
+        self.suite, self.jobs, self.out, self.done = suite, jobs, out, 0
+        self.todo, self._maker = unfinished(jobs), maker
+
+    def make(self, progress: bool = True) -> None:
+        """Make what has to be made. Interrupted, ``done`` says how many runs were finished; they are on disk."""
+        from bilevelbench.progress import shown
+
+        with shown(len(self.todo), progress) as bar:
+            try:
+                self._maker(self.todo, bar.started, bar.finished)
+            finally:
+                self.done = bar.done
+
+    @property
+    def stems(self) -> set[str]:
+        """What the names of the files of these runs begin with."""
+        return {job.key.stem for job in self.jobs}
+
+    def good(self) -> bool:
+        """Whether all runs ended well, or could not be made here through nobody's fault."""
+        from bilevelbench.store.schema import GOOD
+
+        records = [job.record() for job in self.jobs]
+        return all(record.status in GOOD and record.fault != "problem" for record in records)
+
+    def results(self) -> Results:
+        """What there is of these runs."""
+        return Results.load([self.out], self.stems)
+
+
+@contextlib.contextmanager
+def prepared(
+    problems: Any, solvers: Any, *, suite: Any = None, out: Any = "results", command: str = "", jobs: Any = 1,
+    timeout: Any = 600.0, patience: Any = 600.0, here: Any = False, **options: Any,
+) -> Iterator[Comparison]:  # fmt: skip
+    """A comparison that is ready to be made: everything that can be known to be wrong has been said.
+
+    The options are those of ``run``, and ``batch_seeds``.
+    """
+    from bilevelbench.run import inside
+    from bilevelbench.run.child import processes
+    from bilevelbench.run.drive import Driver, make_folder
+    from bilevelbench.run.plan import Elsewhere, expand, look_up
+    from bilevelbench.run.request import requested
+    from bilevelbench.run.send import Sender
+
+    folder, options = arguments.path("out", out), _checked(options)
+    limit, wait = arguments.positive("timeout", timeout), arguments.positive("patience", patience) or 600.0
+    workers, own = arguments.whole("jobs", jobs) or 1, arguments.flag("here", here)
+    suite = arguments.word("suite", suite, "smoke")
+    here_only = options["in_process"] or options["engine"] == "in_process"
+    with Sender(here_only) as sender, processes() as started:
+        asked = [sender.problem(one, name) for name, one in arguments.named("problems", problems)]
+        with_ = [sender.solver(one) for _, one in arguments.named("solvers", solvers)]
+        ask = Elsewhere(started, wait, sender.sent)
+        chosen = requested(suite, asked, with_, ask.solvers, **options)
+        ask.device = chosen.blocks[0].device
+        plan = expand(
+            chosen, folder, command or _said(suite, asked, with_, options), limit, own,
+            look_up if here_only else ask, ask.place, sender.sent,
+        )  # fmt: skip
+        make_folder(folder)
+
+        def make(todo: list[Job], begun: Any, ended: Any) -> None:
+            if here_only:
+                inside.make(folder, todo, begun, ended)
+            else:
+                Driver(folder, started, ask.environment, workers, begun, ended, wait).run(todo)
+
+        yield Comparison(chosen, plan, folder, make)
+
+
+def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options, each of the type that it has to be of."""
+    wholes = {name: arguments.whole(name, options.get(name)) for name in ("steps", "calls", "threads")}
+    words = {"device": "cpu", "dtype": "float64", "engine": "eager"}
+    texts = {name: arguments.word(name, options.get(name), example) for name, example in words.items()}
+    flags = {name: arguments.flag(name, options.get(name) or False) for name in ("batch_seeds", "in_process")}
+    iterates = options.get("iterates")
+    return {
+        **wholes, **texts, **flags, "seconds": arguments.positive("seconds", options.get("seconds")),
+        "seeds": arguments.seeds(options.get("seeds")),
+        "iterates": None if iterates is None else arguments.flag("iterates", iterates),
+    }  # fmt: skip
+
+
+def _said(suite: str | None, problems: list[str], solvers: list[str], options: Mapping[str, Any]) -> str:
+    """The call, for the record, as somebody would write it again."""
+    parts = [repr(given) for given in (problems, solvers) if given]
+    named = {"suite": suite, **options}
+    return f"bilevelbench.run({', '.join([*parts, *(f'{k}={v!r}' for k, v in named.items() if v)])})"
