@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from . import arguments
 from .results import Results
 
 if TYPE_CHECKING:
-    from bilevelbench.run.job import Job
+    from bilevelbench.run.job import Job, Sent
     from bilevelbench.run.suite import Suite
 
 
@@ -116,7 +117,7 @@ class Comparison:
 
         with shown(len(self.todo), progress) as bar:
             try:
-                self._maker(self.todo, bar.started, bar.finished)
+                self._maker.make(self.out, self.todo, bar.started, bar.finished)
             finally:
                 self.done = bar.done
 
@@ -146,37 +147,57 @@ def prepared(
 
     The options are those of ``run``, and ``batch_seeds``.
     """
-    from bilevelbench.run import inside
-    from bilevelbench.run.child import processes
-    from bilevelbench.run.drive import Driver, make_folder
-    from bilevelbench.run.plan import Elsewhere, expand, look_up
+    from bilevelbench.run.drive import make_folder
+    from bilevelbench.run.plan import expand
     from bilevelbench.run.request import requested
-    from bilevelbench.run.send import Sender
 
     folder, options = arguments.path("out", out), _checked(options)
     limit, wait = arguments.positive("timeout", timeout), arguments.positive("patience", patience) or 600.0
     workers, own = arguments.whole("jobs", jobs) or 1, arguments.flag("here", here)
     suite = arguments.word("suite", suite, "smoke")
-    here_only = options["in_process"] or options["engine"] == "in_process"
-    with Sender(here_only) as sender, processes() as started:
-        asked = [sender.problem(one, name) for name, one in arguments.named("problems", problems)]
-        with_ = [sender.solver(one) for _, one in arguments.named("solvers", solvers)]
-        ask = Elsewhere(started, wait, sender.sent)
-        chosen = requested(suite, asked, with_, ask.solvers, **options)
-        ask.device = chosen.blocks[0].device
-        plan = expand(
-            chosen, folder, command or _said(suite, asked, with_, options), limit, own,
-            look_up if here_only else ask, ask.place, sender.sent,
-        )  # fmt: skip
+    inside = options["in_process"] or options["engine"] == "in_process"
+    with _texts(problems, solvers, inside) as (asked, with_, sent), _makers(inside, wait, workers, sent) as maker:
+        chosen = requested(suite, asked, with_, maker.solvers, **options)
+        maker.device = chosen.blocks[0].device
+        said = command or _said(suite, asked, with_, options)
+        plan = expand(chosen, folder, said, limit, own, maker, maker.place, sent)
         make_folder(folder)
+        yield Comparison(chosen, plan, folder, maker)
 
-        def make(todo: list[Job], begun: Any, ended: Any) -> None:
-            if here_only:
-                inside.make(folder, todo, begun, ended)
-            else:
-                Driver(folder, started, ask.environment, workers, begun, ended, wait).run(todo)
 
-        yield Comparison(chosen, plan, folder, make)
+@contextlib.contextmanager
+def _texts(problems: Any, solvers: Any, inside: bool) -> Iterator[tuple[list[str], list[str], Sent]]:
+    """The texts for problems and solvers, and the definitions of what they name and this process alone knows."""
+    asked, with_ = arguments.named("problems", problems), arguments.named("solvers", solvers)
+    plain = all(isinstance(one, str) and not name for name, one in (*asked, *with_))
+    if plain and not inside and "bilevelbench.core.registry" not in sys.modules:  # nothing can be defined here
+        yield [one for _, one in asked], [one for _, one in with_], ()
+        return
+    from bilevelbench.run.send import Sender  # needs torch
+
+    with Sender(inside) as sender:
+        texts = [sender.problem(one, name) for name, one in asked], [sender.solver(one) for _, one in with_]
+        yield *texts, sender.sent
+
+
+@contextlib.contextmanager
+def _makers(inside: bool, patience: float, workers: int, sent: Sent) -> Iterator[Any]:
+    """Who looks names up, says what the machine is, and makes the runs: processes, or this one."""
+    if inside:
+        from bilevelbench.run.inside import Inside
+
+        yield Inside()
+        return
+    from bilevelbench.run.child import processes
+    from bilevelbench.run.drive import Driver
+    from bilevelbench.run.elsewhere import Elsewhere
+
+    class Processes(Elsewhere):
+        def make(self, out: Path, todo: list[Job], begun: Any, ended: Any) -> None:
+            Driver(out, started, self.environment, workers, begun, ended, patience).run(todo)
+
+    with processes() as started:
+        yield Processes(started, patience, sent)
 
 
 def _checked(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -229,9 +229,10 @@ class Results:
 
     def __repr__(self) -> str:
         runs = self._data.runs
-        counts = [f"{runs[name].nunique()} {name}s" for name in ("problem", "solver", "seed")]
+        counts = {name: runs[name].nunique() for name in ("problem", "solver", "seed")}
+        words = ", ".join(f"{n} {name}{'s' if n != 1 else ''}" for name, n in {"run": len(runs), **counts}.items())
         statuses = ", ".join(f"{n} {status}" for status, n in runs["status"].value_counts().items())
-        return f"<Results: {len(runs)} runs of {', '.join(counts)}; {statuses}>"
+        return f"<Results: {words}; {statuses}>"
 
     def _repr_html_(self) -> str:
         import html

@@ -19,8 +19,6 @@ from .errors import Unsupported
 from .problem import Problem
 from .solver import Solver
 
-ENGINES = ("eager", "functional", "compiled", "compiled_oracle", "cuda_graph", "batched", "in_process")
-UNTIMED = ("batched", "in_process")
 LONGEST = 1500  # operations in a graph: BOME has 20 for an inner step, and more than this takes minutes to compile
 
 

@@ -68,13 +68,6 @@ class Registry:
             for module in pkgutil.iter_modules(package.__path__):
                 importlib.import_module(f"{package.__name__}.{module.name}")
 
-    def ours(self, spec: Spec) -> bool:
-        """Whether looking this up imports nothing foreign: it comes with us, or there is nobody else to ask."""
-        self.load_own()
-        group = f"bilevelbench.{self.kind}s"
-        known = spec.name in self.entries or not importlib.metadata.entry_points(group=group)
-        return known and not spec.file and spec.name not in self.defined
-
     def load(self) -> None:
         """Import the folder's modules and other packages' entry points, once."""
         self.load_own()

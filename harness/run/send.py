@@ -9,24 +9,19 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import importlib.metadata
 import inspect
-import io
 import os
 import pickle
-import re
 import secrets
 import sys
 import tempfile
 import types
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import cloudpickle
 import torch
-from torch import Tensor
 
 from bilevelbench.core import declared
 from bilevelbench.core.definition import fixed
@@ -35,12 +30,12 @@ from bilevelbench.core.problem import Problem
 from bilevelbench.core.registry import PROBLEMS, SOLVERS, Entry, Registry
 from bilevelbench.core.spec import DEFINITION, Spec, parse
 
-# What cloudpickle calls a class of ``__main__``, so that it is one class where it comes twice: a random uuid4.
-TRACKER = re.compile(rb"[0-9a-f]{12}4[0-9a-f]{3}[89ab][0-9a-f]{15}")
+from .fingerprint import digest_of
+from .job import Sent
 
 
 class Sender:
-    """Keeps definitions in a folder, until it is left. ``sent``: their (kind, name, path), for ``receive``.
+    """Keeps definitions in a folder, until it is left. ``sent``: their (kind, name, path), for ``names.receive``.
 
     here: the runs are made in this process, so the objects themselves are registered for that time, and not pickled.
     """
@@ -63,7 +58,7 @@ class Sender:
                     registry.entries |= {name: before[name]} if name in before else {}
 
     @property
-    def sent(self) -> tuple[tuple[str, str, str], ...]:
+    def sent(self) -> Sent:
         """What has been put there."""
         return tuple((kind, name, str(path)) for (kind, name), path in self._sent.items())
 
@@ -143,49 +138,6 @@ class Sender:
             return digest_of(made)
         except Exception:
             return secrets.token_hex(8)
-
-
-def receive(sent: Iterable[tuple[str, str, str]]) -> None:
-    """Have the names of definitions looked up in their files, from now on in this process."""
-    for kind, name, path in sent:
-        (SOLVERS if kind == "solver" else PROBLEMS).defined[name] = Path(path)
-
-
-def digest_of(made: Any) -> str:
-    """16 hexadecimal digits of what is defined: its code and all that it uses by value, but not where it stands."""
-    data = _Digester.of(made)
-    return hashlib.sha256(TRACKER.sub(b"", data)).hexdigest()[:16]
-
-
-class _Digester(cloudpickle.Pickler):  # type: ignore[misc]
-    """Pickles for the sake of a digest: the same in every process, whatever the order of sets and the cells' names."""
-
-    def __init__(self, file: io.BytesIO) -> None:
-        super().__init__(file)
-        self._tensors: dict[int, int] = {}
-
-    @classmethod
-    def of(cls, made: Any) -> bytes:
-        file = io.BytesIO()
-        cls(file).dump(made)
-        return file.getvalue()
-
-    def persistent_id(self, part: Any) -> Any:
-        """What stands for a part; None where it is pickled as usual."""
-        if type(part) in (set, frozenset):
-            return "set", sorted(map(self.of, part))
-        if isinstance(part, types.CodeType):
-            numbers = part.co_argcount, part.co_posonlyargcount, part.co_kwonlyargcount, part.co_flags
-            names = part.co_name, part.co_names, part.co_varnames, part.co_freevars, part.co_cellvars
-            return "code", numbers, names, part.co_code, part.co_consts
-        if isinstance(part, Tensor) and part.layout == torch.strided:
-            place = self._tensors.setdefault(id(part), len(self._tensors))
-            if place < len(self._tensors) - 1:
-                return "tensor", place
-            plain = part.detach().cpu().contiguous()
-            data = plain.reshape(-1).view(torch.uint8).numpy().tobytes() if plain.numel() else b""
-            return "tensor", str(plain.dtype), tuple(plain.shape), part.requires_grad, hashlib.sha256(data).digest()
-        return None
 
 
 def _told(registry: Registry, entry: Entry) -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import time
+import sys
 from collections.abc import Callable
 from typing import Any
+
+import psutil
 
 from bilevelbench.measure.clock import self_check
 from bilevelbench.measure.env import environment, moment
@@ -34,6 +36,15 @@ class Stage:
         self._tell(phase=name)
 
 
+def keep_to_memory() -> None:
+    """An allocation beyond what is there fails in this process instead of making the machine swap (Linux)."""
+    if sys.platform == "linux":
+        import resource
+
+        room = psutil.virtual_memory().available
+        resource.setrlimit(resource.RLIMIT_DATA, (room, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+
+
 def machine(order: Order, device: str) -> dict[str, Any]:
     """What the machine is, as the driver had it measured, and what this moment is like."""
     if order.environment:
@@ -51,8 +62,3 @@ def timeless(row: Row) -> Row:
     """The row without seconds, which are nobody's."""
     row.seconds = row.cpu_seconds = row.judge_seconds = row.overhead_seconds = row.compile_seconds = None
     return row
-
-
-def now() -> str:
-    """The time, in UTC."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

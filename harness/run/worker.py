@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from functools import partial
 from pathlib import Path
 
 import platformdirs
-import psutil
 import torch
 
 from bilevelbench.core import engines
@@ -22,9 +20,11 @@ from bilevelbench.core.problem import Problem
 from bilevelbench.core.registry import PROBLEMS, SOLVERS
 from bilevelbench.core.resolve import build_problem, make_solver, resolve
 from bilevelbench.core.solver import Solver, require
+from bilevelbench.core.spec import UNTIMED
 from bilevelbench.measure.audit import replay
 from bilevelbench.measure.budget import Budget
 from bilevelbench.measure.clock import Stopwatch, drain
+from bilevelbench.measure.env import now
 from bilevelbench.measure.failure import Impure, status_of
 from bilevelbench.measure.guards import guard
 from bilevelbench.measure.intact import Intact
@@ -39,8 +39,8 @@ from bilevelbench.store.schema import Header
 
 from .describe import MOST_ITERATES, describe_problem, describe_solver
 from .job import Job, Order
-from .send import receive
-from .stage import Stage, Tell, machine, now, refused, silent, timeless
+from .names import receive
+from .stage import Stage, Tell, keep_to_memory, machine, refused, silent, timeless
 from .supervise import THROUGH
 
 
@@ -92,12 +92,8 @@ def settle(threads: int, limit_memory: bool) -> None:
     os.environ.setdefault(
         "TORCHINDUCTOR_CACHE_DIR", str(Path(platformdirs.user_cache_dir("bilevelbench")) / "inductor")
     )
-    if limit_memory and sys.platform == "linux":
-        # An allocation beyond what is there fails in this run (status oom) instead of making the machine swap.
-        import resource
-
-        room = psutil.virtual_memory().available
-        resource.setrlimit(resource.RLIMIT_DATA, (room, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+    if limit_memory:
+        keep_to_memory()
 
 
 def execute(job: Job, order: Order | None = None, tell: Tell = silent) -> str:
@@ -167,7 +163,7 @@ def _measure(
     meter = Meter() if key.engine in asking else None  # the others do not ask at every answer
     rows = trace(problem, driven, key.seed, budget, Judge(exact), watch, iterates, derivatives, meter, marks, intact)
     for row in rows:
-        if key.engine in engines.UNTIMED:
+        if key.engine in UNTIMED:
             timeless(row)
         elif row.step == 0:
             row.first_seconds, row.audit_seconds = first, watch.accounts["audit"]
