@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 from . import declared, definition
 from .errors import RequestError
 from .problem import Problem
-from .solver import ATTRIBUTES, Point, check_fields
+from .solver import ATTRIBUTES, Point, check_attributes, check_fields
 from .spec import DEFINITION, Spec, suggest
 
 T = TypeVar("T")
@@ -166,7 +166,7 @@ def solver(name: str) -> Callable[[type[T]], type[T]]:
         cls.name = name  # type: ignore[attr-defined]
         cls.__post_init__ = check_fields  # type: ignore[attr-defined]
         made = dataclasses.dataclass(frozen=True)(cls)
-        made()  # the defaults must be valid
+        check_attributes(made())  # the defaults must be valid, too
         SOLVERS.add(Entry(name, made, inspect.getdoc(cls) or "", declared.file_of(cls)))
         return made
 
