@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from .api.compare import run as run
     from .api.results import Results as Results
     from .api.results import load as load
+    from .api.solution import Solution as Solution
+    from .api.solve import solve as solve
     from .core.draw import Draw as Draw
     from .core.errors import RequestError as RequestError
     from .core.errors import Unsupported as Unsupported
@@ -47,6 +49,7 @@ _HOME = {
     "Problem": "core.problem",
     "RequestError": "core.errors",
     "Results": "api.results",
+    "Solution": "api.solution",
     "Unsupported": "core.errors",
     "box": "core.problem",
     "build_problem": "core.resolve",
@@ -55,6 +58,7 @@ _HOME = {
     "make_solver": "core.resolve",
     "problem": "core.registry",
     "run": "api.compare",
+    "solve": "api.solve",
     "solver": "core.registry",
 }
 __all__ = ["__version__", *_HOME]

@@ -55,6 +55,16 @@ def path(name: str, value: Any) -> Path:
     return Path(os.fsdecode(value))
 
 
+def kept(value: Any) -> tuple[str, ...]:
+    """Which of x and y are kept: a text such as ``x,y``, or several."""
+    if value is None:
+        return ()
+    several = value.split(",") if isinstance(value, str) else value
+    if not isinstance(several, Iterable) or not set(several := list(several)) <= {"x", "y"}:
+        raise wrong("keep", value, "'x', 'y' or 'x,y'")
+    return tuple(sorted(set(several)))
+
+
 def seeds(value: Any) -> tuple[int, ...] | None:
     """Seeds in increasing order: a number, several, or a text such as ``0-4``; None for those of the suite."""
     from bilevelbench.run.suite import parse_seeds
@@ -82,3 +92,17 @@ def named(name: str, value: Any) -> list[tuple[str, Any]]:
         return list(value.items())
     several = isinstance(value, Iterable) and not isinstance(value, str | bytes)
     return [("", one) for one in (value if several else [value])]
+
+
+def options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options, each of the type that it has to be of."""
+    wholes = {name: whole(name, given.get(name)) for name in ("steps", "calls", "threads")}
+    words = {"device": "cpu", "dtype": "float64", "engine": "eager"}
+    texts = {name: word(name, given.get(name), example) for name, example in words.items()}
+    flags = {name: flag(name, given.get(name) or False) for name in ("batch_seeds", "in_process")}
+    iterates = given.get("iterates")
+    return {
+        **wholes, **texts, **flags, "seconds": positive("seconds", given.get("seconds")),
+        "seeds": seeds(given.get("seeds")),
+        "iterates": None if iterates is None else flag("iterates", iterates),
+    }  # fmt: skip

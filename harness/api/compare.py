@@ -32,6 +32,7 @@ def run(
     engine: str | None = None,
     threads: int | None = None,
     iterates: bool = False,
+    keep: str | Iterable[str] = (),
     jobs: int = 1,
     timeout: float | None = 600.0,
     patience: float = 600.0,
@@ -64,6 +65,9 @@ def run(
         ``cpu`` or ``cuda``; ``float32`` or ``float64``; see ``core.engines``; threads of each run (default 1).
     iterates
         Keep x and y at every look, up to 1000 variables.
+    keep
+        ``"x,y"``, or one of them: what is stored of the last point of each run that is done, of any size, beside its
+        record (``Results.point``). ``solve(..., start=results.point(run))`` goes on from there.
     jobs
         Runs at a time. More than one spoils the seconds.
     timeout, patience
@@ -96,7 +100,16 @@ def run(
         "engine": engine, "threads": threads, "iterates": iterates or None, "in_process": in_process,
     }  # fmt: skip
     with prepared(
-        problems, solvers, suite=suite, out=out, jobs=jobs, timeout=timeout, patience=patience, here=here, **options
+        problems,
+        solvers,
+        suite=suite,
+        out=out,
+        jobs=jobs,
+        timeout=timeout,
+        patience=patience,
+        here=here,
+        keep=keep,
+        **options,
     ) as comparison:
         comparison.make(arguments.flag("progress", progress))
     return comparison.results()
@@ -141,7 +154,7 @@ class Comparison:
 @contextlib.contextmanager
 def prepared(
     problems: Any, solvers: Any, *, suite: Any = None, out: Any = "results", command: str = "", jobs: Any = 1,
-    timeout: Any = 600.0, patience: Any = 600.0, here: Any = False, **options: Any,
+    timeout: Any = 600.0, patience: Any = 600.0, here: Any = False, keep: Any = (), **options: Any,
 ) -> Iterator[Comparison]:  # fmt: skip
     """A comparison that is ready to be made: everything that can be known to be wrong has been said.
 
@@ -151,7 +164,7 @@ def prepared(
     from bilevelbench.run.plan import expand
     from bilevelbench.run.request import requested
 
-    folder, options = arguments.path("out", out), _checked(options)
+    folder, options = arguments.path("out", out), arguments.options(options)
     limit, wait = arguments.positive("timeout", timeout), arguments.positive("patience", patience) or 600.0
     workers, own = arguments.whole("jobs", jobs) or 1, arguments.flag("here", here)
     suite = arguments.word("suite", suite, "smoke")
@@ -160,7 +173,7 @@ def prepared(
         chosen = requested(suite, asked, with_, maker.solvers, **options)
         maker.device = chosen.blocks[0].device
         said = command or _said(suite, asked, with_, options)
-        plan = expand(chosen, folder, said, limit, own, maker, maker.place, sent)
+        plan = expand(chosen, folder, said, limit, own, maker, maker.place, sent, arguments.kept(keep))
         make_folder(folder)
         yield Comparison(chosen, plan, folder, maker)
 
@@ -198,20 +211,6 @@ def _makers(inside: bool, patience: float, workers: int, sent: Sent) -> Iterator
 
     with processes() as started:
         yield Processes(started, patience, sent)
-
-
-def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options, each of the type that it has to be of."""
-    wholes = {name: arguments.whole(name, options.get(name)) for name in ("steps", "calls", "threads")}
-    words = {"device": "cpu", "dtype": "float64", "engine": "eager"}
-    texts = {name: arguments.word(name, options.get(name), example) for name, example in words.items()}
-    flags = {name: arguments.flag(name, options.get(name) or False) for name in ("batch_seeds", "in_process")}
-    iterates = options.get("iterates")
-    return {
-        **wholes, **texts, **flags, "seconds": arguments.positive("seconds", options.get("seconds")),
-        "seeds": arguments.seeds(options.get("seeds")),
-        "iterates": None if iterates is None else arguments.flag("iterates", iterates),
-    }  # fmt: skip
 
 
 def _said(suite: str | None, problems: list[str], solvers: list[str], options: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bilevelbench.core.errors import RequestError
 from bilevelbench.store import frame
 
-from . import arguments
+from . import arguments, exports
 from .columns import LOOKS, RUNS, TARGETS
 
 if TYPE_CHECKING:
@@ -144,6 +144,24 @@ class Results:
             raise self._unknown("x", x, X)
         return pictures.convergence(self._data, name, y, dict([X[x]]) if x else dict([X["calls"], X["seconds"]]))
 
+    def point(self, run: str) -> dict[str, Any]:
+        """The last x, shape (n_x,), and y, shape (n_y,), of a run, as NumPy arrays: what it was told to ``keep``.
+
+        ``run``: as it stands in ``runs``. RequestError where it kept none.
+        """
+        from bilevelbench.store import files, points
+
+        if run not in self._data.records:
+            raise self._unknown("run", run, sorted(self._data.records))
+        record = self._data.records[run]
+        try:
+            arrays, told = points.read(points.beside(record.path))
+        except files.Unreadable as error:
+            raise RequestError(f"run {run} kept no point (its file {error}); run it with keep='x,y'") from None
+        if told.get("created") != (record.header or {}).get("created"):
+            raise RequestError(f"the point beside run {run} is of another run of it; run it again with keep='x,y'")
+        return arrays
+
     def report(
         self, out: str | os.PathLike[str] | None = None, tell: Callable[[Report], None] = lambda report: None
     ) -> Report:
@@ -162,54 +180,22 @@ class Results:
         try:
             return page.show(self._data, self._folders, folder, tell)
         except OSError as error:
-            raise _unwritten(folder, error) from None
+            raise exports.unwritten(folder, error) from None
 
     def to_csv(self, out: str | os.PathLike[str]) -> list[Path]:
         """Write ``runs.csv``, ``looks.csv``, ``targets.csv`` and ``leaders.csv`` into a folder; their paths."""
-        from bilevelbench.report import sheet
-
-        return self._export(out, "csv", sheet.write)
+        return exports.csv(self._tables(), arguments.path("out", out))
 
     def to_parquet(self, out: str | os.PathLike[str]) -> list[Path]:
         """Write the same four tables as Parquet. It needs pyarrow: ``pip install 'bilevelbench[parquet]'``."""
-        try:
-            import pyarrow  # noqa: F401
-        except ImportError:
-            raise RequestError("to_parquet needs pyarrow: pip install 'bilevelbench[parquet]'") from None
-
-        def write(table: pd.DataFrame, path: Path) -> None:
-            table.to_parquet(path, engine="pyarrow", index=False)
-
-        return self._export(out, "parquet", write)
+        return exports.parquet(self._tables(), arguments.path("out", out))
 
     def to_latex(self) -> str:
         """The leader table for a paper, with booktabs' rules."""
-        from bilevelbench.report import tables
-        from bilevelbench.report.style import Palette
+        return exports.latex(self.leaders())
 
-        heads = {
-            "solver": "solver", "class": "class", "share": "targets", "calls": "calls", "seconds": "seconds",
-            "memory": "peak memory", "failed": "failed",
-        }  # fmt: skip
-        rows = tables.leaders(self.leaders(), Palette({}))
-        import pandas as pd
-
-        table = pd.DataFrame([{head: row[name] for name, head in heads.items()} for row in rows])
-        return str(table.to_latex(index=False, escape=True, column_format="ll" + "r" * (len(heads) - 2)))
-
-    def _export(self, out: Any, suffix: str, write: Any) -> list[Path]:
-        from bilevelbench.store.files import make_folder
-
-        folder = arguments.path("out", out)
-        tables = {"runs": self.runs, "looks": self.looks, "targets": self.targets, "leaders": self.leaders()}
-        paths = [folder / f"{name}.{suffix}" for name in tables]
-        try:
-            make_folder(folder)
-            for path, table in zip(paths, tables.values(), strict=True):
-                write(table, path)
-        except OSError as error:
-            raise _unwritten(folder, error) from None
-        return paths
+    def _tables(self) -> dict[str, pd.DataFrame]:
+        return {"runs": self.runs, "looks": self.looks, "targets": self.targets, "leaders": self.leaders()}
 
     def _problem(self, asked: str | None) -> str:
         """The problem that is meant, as it stands in ``runs``."""
@@ -238,7 +224,3 @@ class Results:
         import html
 
         return f"<p>{html.escape(repr(self)[1:-1])}</p>{self.leaders()._repr_html_()}"  # type: ignore[operator]
-
-
-def _unwritten(folder: Path, error: OSError) -> RequestError:
-    return RequestError(f"out {folder} cannot be written ({error.strerror}); name a folder that you can write")

@@ -59,6 +59,7 @@ WHOLE, POSITIVE = Number(int, 1), Number(float, 0, above=True)
 @click.option("--batch-seeds", is_flag=True, help="All seeds of a solver in one pass (--engine batched); no seconds.")
 @click.option("--threads", type=WHOLE, metavar="N", help="Threads of each run (1 unless a suite says else).")
 @click.option("--iterates", is_flag=True, default=None, help="Keep x and y at every look (up to 1000 variables).")
+@click.option("--keep", metavar="x,y", help="Store the last x, y or both of each run, of any size, as safetensors.")
 @click.option("--in-process", is_flag=True, help="No processes: nothing is timed, and a crash takes the command along.")
 @click.option("--jobs", type=WHOLE, default=1, metavar="N", help="Runs at a time; more than 1 spoils the seconds.")
 @click.option(

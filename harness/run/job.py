@@ -8,6 +8,7 @@ from typing import Any
 
 from bilevelbench.core.errors import RequestError
 from bilevelbench.measure.manifest import changed
+from bilevelbench.store import points
 from bilevelbench.store.files import final_name, finals, mark
 from bilevelbench.store.journal import Record, read
 from bilevelbench.store.schema import CUT, RunKey
@@ -37,6 +38,7 @@ class Job:
 
     path: the file that is written while the run is made. place: of this machine (see ``store.files.place``); with
     ``here`` its results alone count, else those of any. sent: definitions that the process needs (see ``run.send``).
+    keep: of x and y, what is stored of the last state (see ``store.points``).
     outdated: the mark of a finished file that this run replaces.
     """
 
@@ -50,6 +52,7 @@ class Job:
     place: str = ""
     here: bool = False
     sent: Sent = ()
+    keep: tuple[str, ...] = ()
     outdated: tuple[int, ...] = ()
 
     @property
@@ -89,6 +92,8 @@ class Job:
         earlier = record.header.get("timeout")
         more = earlier is not None and (self.timeout is None or self.timeout > earlier)
         if record.status == "timeout" and more:
+            return False
+        if record.status == "done" and not set(self.keep) <= points.names(points.beside(record.path)):
             return False
         elsewhere = record.header.get("environment", {}).get("place") != self.place
         return not changed(record.end.get("manifest", {}), elsewhere)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from bilevelbench.core.meter import Meter
 from bilevelbench.core.problem import Problem
 from bilevelbench.core.registry import PROBLEMS, SOLVERS
 from bilevelbench.core.resolve import build_problem, make_solver, resolve
-from bilevelbench.core.solver import Solver, require
+from bilevelbench.core.solver import Solver, State, require
 from bilevelbench.core.spec import UNTIMED
 from bilevelbench.measure.audit import replay
 from bilevelbench.measure.budget import Budget
@@ -34,6 +35,7 @@ from bilevelbench.measure.marks import Marks
 from bilevelbench.measure.memory import ProcessPeak, peak
 from bilevelbench.measure.prices import prices
 from bilevelbench.measure.trace import trace, warm_up
+from bilevelbench.store import points
 from bilevelbench.store.journal import Journal
 from bilevelbench.store.schema import Header
 
@@ -136,12 +138,21 @@ def execute(job: Job, order: Order | None = None, tell: Tell = silent) -> str:
         journal.append(row)
         return row.status
     journal.begin(header)
-    return _measure(job, order, journal, problem, solver, exact, watch, key.iterates and small, intact, tell)
+    keep = partial(_keep, job, header.created)
+    return _measure(job, order, journal, problem, solver, exact, watch, key.iterates and small, intact, tell, keep)
+
+
+def _keep(job: Job, created: str, state: State) -> None:
+    """Write what is to be kept of a run's last state, beside its record; ``created`` says which record that is."""
+    if job.keep:
+        arrays = {name: getattr(state, name).detach().cpu().numpy() for name in job.keep}
+        path = points.beside(job.path.with_name(job.name))
+        points.write(path, arrays, {"digest": job.key.digest, "created": created})
 
 
 def _measure(
     job: Job, order: Order, journal: Journal, problem: Problem, solver: Solver, exact: Problem, watch: Stopwatch,
-    iterates: bool, intact: Intact, tell: Tell,
+    iterates: bool, intact: Intact, tell: Tell, keep: Callable[[State], None],
 ) -> str:  # fmt: skip
     key = job.key
     resident = ProcessPeak()
@@ -161,7 +172,9 @@ def _measure(
     marks = Marks(order.states) if order.states else None
     asking = ("eager", "functional", "in_process")
     meter = Meter() if key.engine in asking else None  # the others do not ask at every answer
-    rows = trace(problem, driven, key.seed, budget, Judge(exact), watch, iterates, derivatives, meter, marks, intact)
+    rows = trace(
+        problem, driven, key.seed, budget, Judge(exact), watch, iterates, derivatives, meter, marks, intact, keep
+    )
     for row in rows:
         if key.engine in UNTIMED:
             timeless(row)
