@@ -74,6 +74,12 @@ def check_problem(name: str, build: Callable[..., Any]) -> None:
             )
 
 
+def said(cls: type) -> frozenset[str]:
+    """The attributes that a class says something of, itself or by those it is made from; defaults are not said."""
+    said = (vars(base).get("declares", frozenset(vars(base))) for base in cls.__mro__)
+    return frozenset(ATTRIBUTES) & frozenset().union(*said)
+
+
 def _check_way(owner: str, function: Any, method: str, parameters: tuple[str, ...]) -> None:
     try:
         signature = inspect.signature(function)

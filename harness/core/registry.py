@@ -15,13 +15,14 @@ import importlib.util
 import inspect
 import pkgutil
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from . import declared, definition
-from .errors import RequestError
+from .errors import PluginWarning, RequestError
 from .problem import Problem
 from .solver import ATTRIBUTES, Point, check_attributes, check_fields
 from .spec import DEFINITION, Spec, suggest
@@ -48,6 +49,7 @@ class Registry:
         self.kind = kind
         self.entries: dict[str, Entry] = {}
         self.defined: dict[str, Path] = {}  # files of definitions, by name; read when they are looked up
+        self.broken: dict[str, str] = {}  # plug-ins that could not be loaded, by module, and why, in a sentence
         self._loaded = 0  # 1: those of this package, 2: those of others
 
     def add(self, entry: Entry) -> None:
@@ -74,7 +76,19 @@ class Registry:
         if self._loaded < 2:
             self._loaded = 2
             for point in importlib.metadata.entry_points(group=f"bilevelbench.{self.kind}s"):
-                point.load()
+                self._load_plugin(point)
+
+    def _load_plugin(self, point: importlib.metadata.EntryPoint) -> None:
+        try:
+            point.load()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # one that exits, too, takes nothing else along
+            package = f" of the package {point.dist.name}" if point.dist else ""
+            words = str(error) if isinstance(error, RequestError) else f"{type(error).__name__}: {error}"
+            said = f"the plug-in {point.value}{package} cannot be loaded ({words}); the rest works"
+            self.broken[point.module] = str(RequestError(said))
+            warnings.warn(self.broken[point.module], PluginWarning, stacklevel=4)
 
     def names(self) -> list[str]:
         """All names, sorted."""
@@ -92,7 +106,8 @@ class Registry:
             return self._from_file(spec)
         if spec.name in self.entries:
             return self.entries[spec.name]
-        raise RequestError(f"there is no {self.kind} {spec.name!r}; {suggest(spec.name, self.entries)}")
+        lost = "".join(f"; {said}" for said in self.broken.values())  # it may have been in one of these
+        raise RequestError(f"there is no {self.kind} {spec.name!r}; {suggest(spec.name, self.entries)}{lost}")
 
     def _from_file(self, spec: Spec) -> Entry:
         path = Path(spec.file).resolve()
@@ -157,7 +172,7 @@ def solver(name: str) -> Callable[[type[T]], type[T]]:
 
     def register(cls: type[T]) -> type[T]:
         declared.check_solver(name, cls)
-        cls.declares = _declared(cls)  # type: ignore[attr-defined]
+        cls.declares = declared.said(cls)  # type: ignore[attr-defined]
         for attribute, default in ATTRIBUTES.items():
             if not hasattr(cls, attribute):
                 setattr(cls, attribute, default)
@@ -171,12 +186,6 @@ def solver(name: str) -> Callable[[type[T]], type[T]]:
         return made
 
     return register
-
-
-def _declared(cls: type) -> frozenset[str]:
-    """The attributes that a class says something of, itself or by those it is made from; defaults are not said."""
-    said = (vars(base).get("declares", frozenset(vars(base))) for base in cls.__mro__)
-    return frozenset(ATTRIBUTES) & frozenset().union(*said)
 
 
 def problem(name: str, version: int = 1, shows: str = "") -> Callable[[Callable[..., Problem]], Callable[..., Problem]]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
-from bilevelbench.core.errors import RequestError
+from bilevelbench.core.errors import PluginWarning, RequestError
 from bilevelbench.core.spec import parse
 
 from .child import ForkServer, Interpreters
@@ -25,6 +26,7 @@ class Elsewhere:
     def __init__(self, processes: ForkServer | Interpreters, patience: float = PATIENCE, sent: Sent = ()) -> None:
         self._sent = sent
         self._processes, self._patience = processes, min(patience, PATIENCE)
+        self._warned: set[str] = set()
         self._known: dict[tuple[str, str], Named] = {}
         self.device = "cpu"  # the one that the machine is described by
 
@@ -75,6 +77,10 @@ class Elsewhere:
         for message in task.heard():
             said |= message
         task.close()
+        for module, sentence in said.get("broken", {}).items():
+            if module not in self._warned:
+                self._warned.add(module)
+                warnings.warn(sentence, PluginWarning, stacklevel=2)
         if "refused" in said:
             raise RequestError(said["refused"])
         return said

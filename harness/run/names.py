@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from pathlib import Path
 
 import torch
 
 from bilevelbench.core.draw import Draw
-from bilevelbench.core.errors import RequestError, Unsupported
+from bilevelbench.core.errors import PluginWarning, RequestError, Unsupported
 from bilevelbench.core.registry import PROBLEMS, SOLVERS
 from bilevelbench.core.resolve import build_problem, resolve
 from bilevelbench.measure.clock import self_check
@@ -57,11 +58,13 @@ def describe_machine(device: str, tell: Teller) -> None:
 def describe_solvers(_: None, tell: Teller) -> None:
     """A task: the names of all solvers."""
     tell(begun=True)
-    tell(solvers=SOLVERS.names())
+    receive(())
+    tell(solvers=SOLVERS.names(), broken=SOLVERS.broken)
 
 
 def receive(sent: Sent) -> None:
-    """Have the names of definitions looked up in their files, from now on in this process."""
+    """What a task does first: it knows where definitions are, and leaves it to the driver to warn of plug-ins."""
+    warnings.simplefilter("ignore", PluginWarning)
     for kind, name, path in sent:
         (SOLVERS if kind == "solver" else PROBLEMS).defined[name] = Path(path)
 
@@ -81,3 +84,5 @@ def describe(asked: tuple[str, str, int, Sent], tell: Teller) -> None:
         tell(refused=str(error))
     except BaseException:
         return  # the run meets it again, where it is said
+    finally:
+        tell(broken=SOLVERS.broken | PROBLEMS.broken)
