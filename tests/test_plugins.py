@@ -134,18 +134,8 @@ def test_a_command_runs_what_a_package_brings_and_warns_once_of_a_broken_one(sit
     (broken / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
     (broken / "entry_points.txt").write_text("[bilevelbench.solvers]\nbroken = broken_plugin\n")
     (folder / "broken_plugin.py").write_text("raise SystemExit('it gave up')\n")
-    command = [
-        sys.executable,
-        "-m",
-        "bilevelbench",
-        "run",
-        "-p",
-        "extra_pull",
-        "-p",
-        "quadratic",
-        "-s",
-        "extra_descent",
-    ]
+    command = [sys.executable, "-m", "bilevelbench", "run", "--steps", "3"]
+    command += ["-p", "extra_pull", "-p", "quadratic", "-s", "extra_descent", "-s", "bome"]
     done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(list((tmp_path / "results").glob("*.jsonl"))) == 4
