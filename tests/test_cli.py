@@ -55,7 +55,7 @@ BAD = [
     (["run", "-p", "quadratic", "-s", "bome", "--seeds", "4-1"], "0-4"),
     (["run", "-p", "quadratic", "-s", "bome", "--dtype", "float16"], "float32, float64"),
     (["run", "-p", "quadratic", "-s", "bome", "--device", "tpu"], "cpu, cuda"),
-    (["run", "-p", "quadratic", "-s", "bome", "--out", "/dev/null/x"], "--out"),
+    (["run", "-p", "quadratic", "-s", "bome", "--out", "/dev/null/x"], "out /dev/null/x"),
     (["run", "-p", "quadratic", "-s", "nowhere.py"], "no file"),
     (["run", "smoke", "-p", "quadratic"], "suite"),
     (["run", "nowhere.toml"], "nowhere.toml"),

@@ -436,5 +436,5 @@ def test_the_walk_finds_an_engine_that_differs(monkeypatch):
 
 def test_batched_seeds_are_an_engine_of_their_own():
     request = ["run", "-p", "coreset", "--engine", "compiled", "--batch-seeds"]
-    with pytest.raises(RequestError, match="--batch-seeds is --engine batched, and --engine compiled was given"):
+    with pytest.raises(RequestError, match="batch_seeds is the engine batched, and the engine compiled was asked for"):
         cli.main(request, standalone_mode=False)

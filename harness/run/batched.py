@@ -39,7 +39,7 @@ from bilevelbench.store.schema import FINAL, Header, Row
 
 from .describe import MOST_ITERATES, describe_problem, describe_solver
 from .job import Job, Order
-from .stage import Stage, Tell, machine, refused, silent
+from .stage import Stage, Tell, machine, refused, silent, timeless
 
 CLOSE = {torch.float64: 1e-6, torch.float32: 1e-3}  # of one step: rounding is far below, wrong data are far above
 
@@ -170,7 +170,7 @@ def trace_together(
                     last[i].status, last[i].ended_by = "done", ended_by
             except BaseException as error:
                 last[i] = failed(last[i], error)
-            rows.append(_timeless(last[i]))
+            rows.append(timeless(last[i]))
         return rows
 
     try:
@@ -198,12 +198,7 @@ def trace_together(
     except BaseException as error:
         if isinstance(error, GeneratorExit):
             raise
-        yield [None if row.status in FINAL else _timeless(failed(row, error)) for row in last]
-
-
-def _timeless(row: Row) -> Row:
-    row.seconds = row.cpu_seconds = row.judge_seconds = row.overhead_seconds = row.compile_seconds = None
-    return row
+        yield [None if row.status in FINAL else timeless(failed(row, error)) for row in last]
 
 
 def execute_together(jobs: Sequence[Job], order: Order | None = None, tell: Tell = silent) -> None:

@@ -49,7 +49,7 @@ def make_folder(out: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise RequestError(
-            f"--out {out} cannot be written ({error.strerror}); name a folder that you can write"
+            f"out {out} cannot be written ({error.strerror}); name a folder that you can write"
         ) from None
     for path in records(out):
         record = read(path)
