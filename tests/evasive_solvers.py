@@ -325,16 +325,17 @@ class ByAKeptGraph(Cheat):
         here = o.at(x, y)
         slope = here.dg_y()
         (kept,) = [answers for _, answers in here._graphs.values()]
-        return y - 0.1 * slope - 0.01 * torch.autograd.grad(kept._gy, kept._y, slope)[0]
+        return y - 0.1 * slope - 0.01 * torch.autograd.grad(kept._edge_y, kept._y, slope)[0]
+
+
+POINTS = []
 
 
 @solver("past_its_step")
 class PastItsStep(Cheat):
-    points = []  # noqa: RUF012
-
     def trick(self, o, x, y):
-        self.points.append(o.at(x, y))
-        return y - 0.1 * self.points[0].dg_y()
+        POINTS.append(o.at(x, y))
+        return y - 0.1 * POINTS[0].dg_y()
 
 
 # -- others who do the work

@@ -22,8 +22,9 @@ class At:
     """The oracle's questions about f and g at one point (x, y): ``Oracle.at`` makes it.
 
     Each question is that of the oracle without x and y, counted alike. Of f and of g the graph is kept for the rows of
-    the last question; other rows begin another. Where ``order`` is 2 it keeps what a second derivative needs. Ask
-    plainly what is asked once; a point is of no use after its step; answers are not to be changed in place.
+    the last question; other rows begin another. Where ``order`` is 2 it keeps what a second derivative needs, and
+    of a gradient no more than that: its numbers are the asker's. Ask plainly what is asked once; a point is of no use
+    after its step.
     """
 
     def __init__(self, oracle: Oracle, x: Tensor, y: Tensor, order: int = 2) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import get_gradient_edge
 
 from .errors import Unsupported
 
@@ -21,6 +22,8 @@ def leaf(point: Tensor) -> Tensor:
     """The point as one in which things can be differentiated."""
     return point.detach().requires_grad_()
 
+
+EDGES = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 6)  # may be differentiated in place of tensors
 
 # What ``torch.autograd.grad`` calls in the end. Its checks take 25 us a call, half of a small gradient: a method that
 # asks for many small things would pay more for them than one that asks for few.
@@ -43,6 +46,31 @@ def gradients(
         return torch.autograd.grad(value, points, along, keep, create_graph, materialize_grads=True)
     along = torch.ones_like(value) if along is None else along
     found = _backward((value,), (along,), keep, create_graph, points, allow_unreachable=True, accumulate_grad=False)
+    if found[0] is None or found[-1] is None:
+        return tuple([torch.zeros_like(p) if part is None else part for part, p in zip(found, points, strict=True)])
+    return found
+
+
+Edge = Any  # where a tensor hangs on its graph, without its numbers; False where it hangs on none
+
+
+def edge(slope: Tensor) -> Edge:
+    """Where a gradient hangs on its graph. The tensor itself would keep its numbers, as many as the point has."""
+    if not slope.requires_grad:
+        return False
+    return get_gradient_edge(slope) if EDGES else slope
+
+
+def products(of: Edge, point: Tensor, along: Tensor, points: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """The gradients of <slope, along> at some points, ``of`` the edge of the slope at ``point``. The graph is kept."""
+    if along.shape != point.shape or along.dtype is not point.dtype:
+        said = f"{along.dtype} of shape {tuple(along.shape)}"
+        raise RuntimeError(
+            f"a product takes a vector like the point, {point.dtype} of shape {tuple(point.shape)}, not {said}"
+        )
+    if of is False:  # a constant gradient
+        return tuple([torch.zeros_like(p) for p in points])
+    found = _backward((of,), (along.detach(),), True, False, points, allow_unreachable=True, accumulate_grad=False)
     if found[0] is None or found[-1] is None:
         return tuple([torch.zeros_like(p) if part is None else part for part, p in zip(found, points, strict=True)])
     return found
