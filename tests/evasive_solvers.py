@@ -444,15 +444,15 @@ class InAGlobal(Cheat):
 
 @solver("in_the_class")
 class InTheClass(Cheat):
-    known = None
+    _known = None
 
     def trick(self, o, x, y):
         cls = type(self)
-        if cls.known is None:
+        if cls._known is None:
             for _ in range(20):
                 y = y - 0.1 * o.dg_y(x, y)
-            cls.known = y
-        return cls.known
+            cls._known = y
+        return cls._known
 
 
 @solver("in_a_default")
@@ -663,7 +663,7 @@ class ExitsInInit(Cheat):
     def init(self, o, x, y):
         raise SystemExit("enough")
 
-    trick = None
+    trick = Cheat.step  # never called
 
 
 @solver("interrupts_in_init")
