@@ -16,7 +16,7 @@ from bilevelbench.measure.ratio import step_over_floor
 
 PROBLEMS = ["quadratic(d=100)", "hyper_cleaning", "hyper_cleaning(data='mnist')"]
 LOOPS = ["bome", "itd", "aid_cg", "aid_neumann", "soba", "penalty", "f2sa", "vpbgd"]
-ROUNDS = 15
+ROUNDS = 21
 
 
 class Hand:
