@@ -265,10 +265,6 @@ def pulled(rng: bb.Draw, d: int = 3):
 if __name__ == "__main__":
     torch.ones(300, 300) @ torch.ones(300, 300)  # this process has run operations
     asked = ["quadratic(kappa=10)", pulled], [BOME(lr=0.01), Mine(lr=0.1)]
-    if sys.argv[1] == "own":
-        results = bb.run(pulled, Mine(lr=0.1), steps=4, out="results", progress=False)
-        print(results.runs[["problem", "solver", "status", "reason"]].to_json(orient="records"))
-        sys.exit()
     if sys.argv[1] == "run":
         results = bb.run(*asked, steps=4, out="results", progress=False)
         print(results.runs[["problem", "solver", "status", "reason"]].to_json(orient="records"))
@@ -289,13 +285,8 @@ def script(folder, what, pull="2.0", seed="1"):
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_a_script_s_own_objects_run_in_processes(tmp_path):
-    ((run,),) = script(tmp_path, "own")
-    assert run == {"problem": "pulled", "solver": "mine", "status": "done", "reason": ""}
-
-
-@pytest.mark.process(sibling="test_a_script_s_own_objects_run_in_processes")
-def test_an_object_and_its_text_are_one_run_and_an_edit_is_another(tmp_path):
+@pytest.mark.process(sibling="test_the_lines_as_a_script")
+def test_a_script_s_objects_run_in_processes_and_an_edit_is_another_run(tmp_path):
     runs, todo, asked_by_text = script(tmp_path, "run")
     assert [run["status"] for run in runs] == ["done"] * 4, runs
     assert sorted({run["problem"] for run in runs}) == ["pulled", "quadratic(kappa=10)"]
