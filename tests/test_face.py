@@ -174,6 +174,16 @@ def test_a_class_of_a_notebook_keeps_its_digest_until_it_is_edited():
     assert digests[0] == digests[1] != digests[2]
 
 
+def test_a_class_that_knows_its_line_has_a_digest_without_it():
+    def at(line, **content):
+        module = types.ModuleType("__main__")
+        cls = type("Cell", (), {"__module__": "__main__", "__firstlineno__": line, **content})
+        module.Cell = cls
+        return cls
+
+    assert digest_of(at(1, K=1)) == digest_of(at(2, K=1)) != digest_of(at(1, K=2))
+
+
 def described(sent, texts):
     receive(sent)
     return [full(kind, text) for kind, text in texts]
@@ -200,6 +210,16 @@ def test_what_comes_with_us_is_sent_by_name_and_is_the_command_line_s():
         texts = sender.solver(BOME(lr=0.05)), sender.solver(BOME), sender.problem(quadratic)
         assert not sender.sent
     assert texts == ("bome(lr=0.05)", "bome", "quadratic")
+
+
+def test_an_object_of_a_loose_file_is_named_by_its_file(tmp_path):
+    file = tmp_path / "loose.py"
+    file.write_text(CELL.format(0.1).replace("made", "loose"))
+    with Sender() as sender:
+        text = sender.solver(type(bb.make_solver(str(file)))(way="b"))
+        assert not sender.sent
+    SOLVERS.entries.pop("loose")
+    assert text == f"{file}:loose(way='b')"
 
 
 def test_a_name_that_is_taken_is_refused():
@@ -266,7 +286,8 @@ if __name__ == "__main__":
     torch.ones(300, 300) @ torch.ones(300, 300)  # this process has run operations
     asked = ["quadratic(kappa=10)", pulled], [BOME(lr=0.01), Mine(lr=0.1)]
     if sys.argv[1] == "run":
-        results = bb.run(*asked, steps=4, out="results", progress=False)
+        results = bb.run(*asked, steps=4, out="results", keep="x,y", progress=False)
+        assert all(len(results.point(run)["y"]) == n for run, n in results.runs[["run", "n_y"]].itertuples(index=False))
         print(results.runs[["problem", "solver", "status", "reason"]].to_json(orient="records"))
     with prepared(*asked, steps=4, out="results") as comparison:
         print(len(comparison.todo))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +13,16 @@ from . import arguments
 from .results import Results
 
 if TYPE_CHECKING:
+    from bilevelbench.core.problem import Problem
     from bilevelbench.run.job import Job, Sent
     from bilevelbench.run.suite import Suite
 
+    ProblemLike = str | Problem | Callable[..., Problem]
+
 
 def run(
-    problems: Any = None,
-    solvers: Any = None,
+    problems: ProblemLike | Iterable[ProblemLike] | Mapping[str, ProblemLike] | None = None,
+    solvers: str | type | Iterable[Any] | Any = None,
     *,
     suite: str | None = None,
     seeds: int | str | Iterable[int] | None = None,
@@ -75,7 +78,8 @@ def run(
     here
         Results of another machine do not stand in for those of this one.
     in_process
-        Make the runs in this process, untimed, and again whenever they are asked for: what they read is not known.
+        Make the runs in this process, one after the other: untimed, under no time limit, and anew whenever they are asked
+        for, since what they read is not known.
     progress
         Show a bar (in a notebook, too), or lines where nobody watches.
 

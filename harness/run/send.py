@@ -75,8 +75,8 @@ class Sender:
         name: str = cls.name  # type: ignore[attr-defined]
         knobs = {field.name: (field.default, getattr(given, field.name)) for field in dataclasses.fields(cls)}
         asked = {knob: value for knob, (default, value) in knobs.items() if value != default}
-        self._send(SOLVERS, Entry(name, cls, inspect.getdoc(cls) or "", declared.file_of(cls)))
-        return str(Spec(name, {} if isinstance(given, type) else asked))
+        entry = Entry(name, cls, inspect.getdoc(cls) or "", declared.file_of(cls))
+        return self._named(SOLVERS, entry, {} if isinstance(given, type) else asked)
 
     def problem(self, given: Any, name: str = "") -> str:
         """The text for a problem: a text, a function that builds it, partial or not, or a ``Problem``."""
@@ -104,7 +104,13 @@ class Sender:
             raise RequestError("problems: a lambda has no name; write {'name': lambda rng: ...}")
         if known is None:
             declared.check_problem(entry.name, given)
-        self._send(PROBLEMS, entry)
+        return self._named(PROBLEMS, entry, knobs)
+
+    def _named(self, registry: Registry, entry: Entry, knobs: dict[str, Any]) -> str:
+        """The text for an entry with some of its knobs."""
+        if _by_file(entry):
+            return str(Spec(entry.name, knobs, str(entry.file)))
+        self._send(registry, entry)
         return str(Spec(entry.name, knobs))
 
     def _text(self, registry: Registry, text: str) -> str:
