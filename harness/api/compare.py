@@ -78,8 +78,8 @@ def run(
     here
         Results of another machine do not stand in for those of this one.
     in_process
-        Make the runs in this process, one after the other: untimed, under no time limit, and anew whenever they are asked
-        for, since what they read is not known.
+        Make the runs in this process, one after the other: untimed, under no time limit, and anew whenever they are
+        asked for, since what they read is not known.
     progress
         Show a bar (in a notebook, too), or lines where nobody watches.
 
