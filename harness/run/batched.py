@@ -32,6 +32,7 @@ from bilevelbench.measure.env import now
 from bilevelbench.measure.failure import failed
 from bilevelbench.measure.guards import guard
 from bilevelbench.measure.judge import Judge
+from bilevelbench.measure.marks import Marks
 from bilevelbench.measure.trace import Judgement, judged
 from bilevelbench.store.journal import Journal
 from bilevelbench.store.schema import FINAL, Header, Row
@@ -146,8 +147,12 @@ def _stack(parts: Sequence[Tensor]) -> Tensor:
 def trace_together(
     problems: Sequence[Problem], data: Sequence[Sequence[Tensor]], solver: Solver, seeds: Sequence[int],
     budget: Budget, judges: Sequence[Judgement], iterates: bool, tell: Callable[[str], None] = lambda phase: None,
+    marks: Marks | None = None, audited: int = 0,
 ) -> Iterator[list[Row | None]]:  # fmt: skip
-    """The rows of all seeds, look by look, as ``trace`` gives them for each, without seconds; None after the last."""
+    """The rows of all seeds, look by look, as ``trace`` gives them for each, without seconds; None after the last.
+
+    ``marks``: where states of the seed in place ``audited`` are kept for the audit.
+    """
     o, watch = Oracles(problems, seeds), Stopwatch(lambda: None, tell=tell)
     together: Any = Together(solver, problems, data)
     last = [Row(0) for _ in seeds]
@@ -171,13 +176,22 @@ def trace_together(
     try:
         with watch.account(INIT):
             state = together.start(o)
+        if marks:
+            marks.write(0, 0, (), one_of(state, audited), ({}, o._tally.shot()))
         schedule, step, init = looks(), 0, (0.0, total(o.calls))
         ended_by = budget.spent(0, 0.0, total(o.calls), init)
         yield look_at(state, 0, ended_by)
         while not ended_by:
             look = min(next(schedule), step + budget.room(step, 0.0, total(o.calls), init))
+            begin, end = marks.within(step, look) if marks else (step, step)
             with watch.account(STEPS):
-                state = stretch(together, o, state, step, look)
+                before = stretch(together, o, state, step, begin)
+                at_begin = o._tally.shot()
+                after = stretch(together, o, before, begin, end)
+                at_end = o._tally.shot()
+                state = stretch(together, o, after, end, look)
+            if marks:
+                marks.write(begin, end, one_of(before, audited), one_of(after, audited), (at_begin, at_end))
             step = look
             ended_by = budget.spent(step, 0.0, total(o.calls), init)
             yield look_at(state, step, ended_by)
@@ -224,7 +238,9 @@ def execute_together(jobs: Sequence[Job], order: Order | None = None, tell: Tell
     budget = Budget(key.steps, None, key.calls)
     judges = [Judge(exact) for exact in exacts]
     seeds = [job.key.seed for job in jobs]
-    for rows in trace_together(problems, data, solver, seeds, budget, judges, iterates, stage):
+    marks = Marks(order.states) if order.states else None
+    every = trace_together(problems, data, solver, seeds, budget, judges, iterates, stage, marks, order.audited)
+    for rows in every:
         for journal, row in zip(journals, rows, strict=True):
             if row is not None:
                 journal.append(row)

@@ -104,11 +104,13 @@ class Order:
     """What a process is asked to do: runs to be made, or (``window``) a part of one to be made again.
 
     environment: what the machine is, measured once. prices: those of this problem, where another process has measured
-    them. states: the folder for the states from which a window can be made again.
+    them. states: the folder for the states from which a window can be made again; they are those of the job in place
+    ``audited``.
     """
 
     jobs: list[Job]
     environment: dict[str, Any] = field(default_factory=dict)
     prices: dict[str, list[float]] | None = None
     states: Path | None = None
+    audited: int = 0
     window: tuple[int, int] | None = None
