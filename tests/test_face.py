@@ -85,6 +85,8 @@ WRONG = [
     (lambda: bb.run("quadratic", "bome", seconds=float("nan")), "seconds=nan"),
     (lambda: bb.run("quadratic", "bome", out=3), "out=3"),
     (lambda: bb.run("quadratic", "bome", jobs=0), "jobs=0"),
+    (lambda: bb.run("quadratic", "bome", keep="z"), "keep='z'"),
+    (lambda: bb.run("quadratic", "bome", keep=3), "keep=3"),
     (lambda: bb.run("quadratic", "bome", timeout="long"), "timeout='long'"),
     (lambda: bb.run("quadratic", "bome", engine="eagre"), "eager"),
     (lambda: bb.run("quadratic", "bome", device=0), "device=0"),

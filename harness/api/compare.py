@@ -171,13 +171,13 @@ def prepared(
     folder, options = arguments.path("out", out), arguments.options(options)
     limit, wait = arguments.positive("timeout", timeout), arguments.positive("patience", patience) or 600.0
     workers, own = arguments.whole("jobs", jobs) or 1, arguments.flag("here", here)
-    suite = arguments.word("suite", suite, "smoke")
+    suite, kept = arguments.word("suite", suite, "smoke"), arguments.kept(keep)
     inside = options["in_process"] or options["engine"] == "in_process"
     with _texts(problems, solvers, inside) as (asked, with_, sent), _makers(inside, wait, workers, sent) as maker:
         chosen = requested(suite, asked, with_, maker.solvers, **options)
         maker.device = chosen.blocks[0].device
         said = command or _said(suite, asked, with_, options)
-        plan = expand(chosen, folder, said, limit, own, maker, maker.place, sent, arguments.kept(keep))
+        plan = expand(chosen, folder, said, limit, own, maker, maker.place, sent, kept)
         make_folder(folder)
         yield Comparison(chosen, plan, folder, maker)
 

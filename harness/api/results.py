@@ -154,6 +154,8 @@ class Results:
         if run not in self._data.records:
             raise self._unknown("run", run, sorted(self._data.records))
         record = self._data.records[run]
+        if record.status != "done":
+            raise RequestError(f"run {run} ended as {record.status}; runs that are done keep a point")
         try:
             arrays, told = points.read(points.beside(record.path))
         except files.Unreadable as error:
