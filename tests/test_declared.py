@@ -92,11 +92,16 @@ def several(rng, *knobs: int):
     """Knobs without names."""
 
 
+def unknown(rng, way: "Way" = "a"):  # noqa: F821
+    """A type that is not there."""
+
+
 PROBLEMS_OF = [
     (without, "takes no Draw; write wrong(rng: Draw, ...)"),
     (untyped, "the knob kappa has no type; write kappa: float = 3.0"),
     (bare, "the knob kappa needs a default value"),
     (several, "takes *knobs: int; name each knob"),
+    (unknown, "the type of an argument cannot be read: name 'Way' is not defined"),
 ]
 
 

@@ -1,5 +1,6 @@
 """The Python face: what there is, what it refuses, what it sends to processes, and what its results can do."""
 
+import functools
 import inspect
 import itertools
 import json
@@ -202,6 +203,18 @@ def test_a_definition_is_found_by_its_name_and_names_its_file(tmp_path):
     assert [one.spec for one in named] == ["made(lr=0.1,way='b')", "mine"]
     assert [one.file.suffix for one in named] == [".definition"] * 2
     assert not named[0].file.exists(), "it is gone with the command"
+
+
+def test_types_that_a_cell_s_function_names_are_known_elsewhere():
+    """Though nothing but an annotation, a text under this import, speaks of them."""
+    made = function(
+        "from __future__ import annotations\nfrom typing import Literal\nfrom bilevelbench import Draw, Problem\n"
+        "def made(rng: Draw, way: Literal['a', 'b'] = 'a') -> Problem:\n    return None\n"
+    )
+    with Sender() as sender:
+        text = sender.problem(functools.partial(made, way="b"))
+        (named,) = forked(described, sender.sent, [("problem", text)])
+    assert named.spec == "made(way='b')"
 
 
 def test_what_comes_with_us_is_sent_by_name_and_is_the_command_line_s():

@@ -56,7 +56,10 @@ def check_solver(name: str, cls: type) -> None:
 
 
 def check_problem(name: str, build: Callable[..., Any]) -> None:
-    """Refuse a function without a first argument for the ``Draw``, or with a knob that has no type or no value."""
+    """Refuse a function without a first argument for the ``Draw``, or with a knob that has no type or no value.
+
+    Its annotations become types, as those of a class.
+    """
     place = _place(build)
     rng, *knobs = [*inspect.signature(build).parameters.values()] or [NOTHING]
     if rng.kind not in (rng.POSITIONAL_ONLY, rng.POSITIONAL_OR_KEYWORD):
@@ -72,6 +75,10 @@ def check_problem(name: str, build: Callable[..., Any]) -> None:
                 f"{place}the problem {name!r}: the knob {knob.name} has no type; "
                 f"write {knob.name}: {kind} = {knob.default!r:.40}"
             )
+    try:
+        build.__annotations__ = typing.get_type_hints(build)
+    except Exception as error:
+        raise RequestError(f"{place}the problem {name!r}: the type of an argument cannot be read: {error}") from None
 
 
 def said(cls: type) -> frozenset[str]:
