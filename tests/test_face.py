@@ -348,6 +348,9 @@ def test_tables_have_the_columns_that_are_documented(results):
     assert list(results.looks)[: len(LOOKS)] == list(LOOKS)
     assert {"phi_gap", "f"} <= set(results.looks)
     assert list(results.targets) == list(TARGETS)
+    for table in ("runs", "looks", "targets"):
+        said = inspect.getdoc(getattr(bb.Results, table))
+        assert all(f"\n{name}\n    " in said for name in getattr(results, table)), table
     assert len(results.runs) == 5
     assert results.leaders()["solver"].tolist() == ["aid_cg", "bome"]
     assert "quadratic" in results.verdict() or "runs" in results.verdict()
