@@ -279,7 +279,7 @@ SCRIPT = """
 import sys
 import torch
 import bilevelbench as bb
-from bilevelbench.api.compare import prepared
+from bilevelbench.api.prepare import prepared
 from bilevelbench.solvers.bome import BOME
 
 PULL = {pull}
