@@ -53,6 +53,24 @@ def test_importing_loads_nothing_but_python_s_own(tmp_path):
     assert loaded <= {"bilevelbench", *sys.stdlib_module_names}
 
 
+def test_results_are_read_and_drawn_without_torch(tmp_path):
+    """On a laptop that has none."""
+    write_run(tmp_path)
+    code = """
+import sys
+class Without:
+    def find_spec(name, path=None, target=None):
+        if name.partition(".")[0] == "torch":
+            raise ImportError(name)
+sys.meta_path.insert(0, Without)
+import bilevelbench as bb
+results = bb.load(sys.argv[1])
+results.leaders(), results.verdict(), results.figure("memory"), results.to_csv(sys.argv[1] + "/csv"), results.to_latex()
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_function_run_is_not_hidden_by_the_sub_package_of_that_name():
     from bilevelbench.run import plan
 

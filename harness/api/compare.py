@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from . import arguments
 from .prepare import prepared
-from .results import Results
 
 if TYPE_CHECKING:
     from bilevelbench.core.problem import Problem
+
+    from .results import Results
 
     ProblemLike = str | Problem | Callable[..., Problem]
 

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import arguments
-from .results import Results
 
 if TYPE_CHECKING:
     from bilevelbench.run.job import Job, Sent
     from bilevelbench.run.suite import Suite
+
+    from .results import Results
 
 
 class Comparison:
@@ -49,6 +50,8 @@ class Comparison:
 
     def results(self) -> Results:
         """What there is of these runs."""
+        from .results import Results  # pandas, which a refused request does without
+
         return Results.load([self.out], self.stems)
 
 
