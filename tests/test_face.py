@@ -25,11 +25,12 @@ import bilevelbench as bb
 from bilevelbench.api.columns import LOOKS, RUNS, TARGETS
 from bilevelbench.core.registry import PROBLEMS, SOLVERS, solver
 from bilevelbench.core.spec import parse
+from bilevelbench.run import child
 from bilevelbench.run.fingerprint import digest_of
 from bilevelbench.run.names import full, receive
 from bilevelbench.run.send import Sender
 
-from .forked import forked
+from .forked import Forks, forked
 from .results_factory import write_run
 
 pytestmark = pytest.mark.xdist_group("face")  # one process makes what the module's tests share
@@ -142,11 +143,11 @@ def test_what_is_wrong_is_one_sentence_of_one_type(call, words, tmp_path, monkey
 # -- definitions: what they are, not where they stand
 
 
-def function(source, file="cell.py", above=0):
+def function(source, file="cell.py", above=0, name="made"):
     """A function of ``__main__``, as a cell of a notebook makes it."""
     module = types.ModuleType("__main__")
     exec(compile("\n" * above + source, file, "exec"), module.__dict__)
-    return module.made
+    return getattr(module, name)
 
 
 @given(st.integers(0, 9), st.integers(0, 9), st.integers(0, 50))
@@ -291,6 +292,33 @@ def test_an_interrupt_in_process_is_no_error_of_the_solver_s(tmp_path):
 
 
 # -- runs in processes of their own, from a script
+
+
+EVADER = """
+from bilevelbench import Point, solver
+KEPT = {}
+
+@solver("evader")
+class Evader:
+    def step(self, o, s):
+        if "y" not in KEPT:
+            y = s.y
+            for _ in range(20):
+                y = y - 0.1 * o.dg_y(s.x, y)
+            KEPT["y"] = y
+        return Point(s.x - 0.01 * o.df_x(s.x, s.y), KEPT["y"])
+"""
+
+
+def test_an_object_that_evades_the_counters_is_found_like_a_file(tmp_path, monkeypatch):
+    """What it did in the warm-up is not there when a window of its run is made again elsewhere."""
+    monkeypatch.setattr(child, "processes", Forks)
+    made = function(EVADER, name="Evader")
+    results = bb.run("quadratic(d=2)", made(), steps=40, out=tmp_path, progress=False)
+    SOLVERS.entries.pop("evader")
+    assert results.runs[["status", "fault"]].to_numpy().tolist() == [["error", "solver"]]
+    assert "made again from the same state" in results.runs["reason"][0]
+    assert not results.troubles
 
 
 SCRIPT = """
