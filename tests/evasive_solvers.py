@@ -21,7 +21,7 @@ import weakref
 from collections import Counter, defaultdict
 from itertools import count
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -444,15 +444,15 @@ class InAGlobal(Cheat):
 
 @solver("in_the_class")
 class InTheClass(Cheat):
-    _known = None
+    known: ClassVar[Any] = None
 
     def trick(self, o, x, y):
         cls = type(self)
-        if cls._known is None:
+        if cls.known is None:
             for _ in range(20):
                 y = y - 0.1 * o.dg_y(x, y)
-            cls._known = y
-        return cls._known
+            cls.known = y
+        return cls.known
 
 
 @solver("in_a_default")
@@ -663,7 +663,7 @@ class ExitsInInit(Cheat):
     def init(self, o, x, y):
         raise SystemExit("enough")
 
-    trick = Cheat.step  # never called
+    trick: ClassVar[Any] = None
 
 
 @solver("interrupts_in_init")
