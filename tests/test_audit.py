@@ -57,8 +57,9 @@ def test_every_solver_that_is_shipped_passes(name, tmp_path):
     assert passed
 
 
-def test_a_run_by_the_functional_engine_is_made_again_by_the_eager_one(tmp_path):
-    problem, solver = build_problem("quadratic(d=4)", Draw(3)), make_solver("soba")
+@pytest.mark.parametrize("name", ["soba", "fmd", "aid_cg"])  # fmd: both engines keep graphs, not the same ones
+def test_a_run_by_the_functional_engine_is_made_again_by_the_eager_one(name, tmp_path):
+    problem, solver = build_problem("quadratic(d=4)", Draw(3)), make_solver(name)
     assert timed(problem, solver, tmp_path, engine=functional).status == "done"
     assert replay(problem, solver, 3, tmp_path, draw(tmp_path), loose=True)["ok"]
 
