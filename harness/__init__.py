@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .api.results import load as load
     from .api.solution import Solution as Solution
     from .api.solve import solve as solve
+    from .core.at import At as At
     from .core.draw import Draw as Draw
     from .core.errors import RequestError as RequestError
     from .core.errors import Unsupported as Unsupported
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from .core.solver import Point as Point
 
 _HOME = {
+    "At": "core.at",
     "Bar": "core.problem",
     "Draw": "core.draw",
     "Flat": "core.flat",

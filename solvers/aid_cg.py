@@ -48,13 +48,14 @@ class AIDCG(Outer):
         for _ in range(self.T):
             y = o.project_y(y - self.lr_inner * o.dg_y(x, y))
         fx, r = o.df(x, y)
+        here = o.at(x, y)
         q, p, rr = torch.zeros_like(r), r, r @ r
-        tiny = torch.finfo(r.dtype).tiny  # a solved system: below it, rr and p'Hp underflow apart
+        tiny = torch.finfo(r.dtype).tiny  # in the denominators of a solved system, where rr and p'Hp underflow apart
         for _ in range(self.K):
-            Hp = o.d2g_yy(x, y, p) + self.damping * p
-            a = torch.where(rr < tiny, 0.0, rr / (p @ Hp))
+            Hp = here.d2g_yy(p) + self.damping * p if self.damping else here.d2g_yy(p)
+            a = rr / (p @ Hp + tiny)
             q, r = q + a * p, r - a * Hp
             rr, old = r @ r, rr
-            p = r + torch.where(old < tiny, 0.0, rr / old) * p
-        m, dx = self.move(s.m, fx - o.d2g_xy(x, y, q))
+            p = r + rr / (old + tiny) * p
+        m, dx = self.move(s.m, fx - here.d2g_xy(q))
         return State(o.project_x(x - self.lr * dx), y, m)

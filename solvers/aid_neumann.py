@@ -54,9 +54,10 @@ class AIDNeumann(Outer):
         for _ in range(self.T):
             y = o.project_y(y - self.lr_inner * o.dg_y(x, y))
         fx, fy = o.df(x, y)
+        here = o.at(x, y)
         eta = self.lr_inner if self.lr_linear is None else self.lr_linear
         q = eta * fy if s.q is None else s.q  # eta df/dy is what the first iteration makes of zero, without a product
         for _ in range(self.K if self.warm else self.K - 1):
-            q = q - eta * (o.d2g_yy(x, y, q) - fy)
-        m, dx = self.move(s.m, fx - o.d2g_xy(x, y, q))
+            q = q - eta * (here.d2g_yy(q) - fy)
+        m, dx = self.move(s.m, fx - here.d2g_xy(q))
         return State(o.project_x(x - self.lr * dx), y, q if self.warm else None, m)

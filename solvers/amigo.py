@@ -49,8 +49,9 @@ class AmIGO(Outer):
         for _ in range(self.T):
             y = o.project_y(y - self.lr_inner * pace * o.dg_y(x, y, o.draw_g(self.batch)))
         fx, fy = o.df(x, y, o.draw_f(self.batch))
+        here = o.at(x, y)
         eta = pace * (self.lr_inner if self.lr_linear is None else self.lr_linear)
         for _ in range(self.K):
-            q = q - eta * (o.d2g_yy(x, y, q, o.draw_g(self.batch)) - fy)
-        m, dx = self.move(s.m, fx - o.d2g_xy(x, y, q, o.draw_g(self.batch)))
+            q = q - eta * (here.d2g_yy(q, o.draw_g(self.batch)) - fy)
+        m, dx = self.move(s.m, fx - here.d2g_xy(q, o.draw_g(self.batch)))
         return State(o.project_x(x - self.lr * dx), y, q, m)

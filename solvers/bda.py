@@ -52,14 +52,15 @@ class BDA(Outer):
         for t in range(self.T):
             a = self.mix * (t + 1) ** -self.fade
             on_f, on_g = a * lr_upper, (1 - a) * self.lr_inner
-            moved = y - on_f * o.df_y(x, y) - on_g * o.dg_y(x, y)
-            path.append((y, moved, on_f, on_g))
+            here = o.at(x, y)
+            moved = y - on_f * here.df_y() - on_g * here.dg_y()
+            path.append((here, moved, on_f, on_g))
             y = o.project_y(moved)
         p, q = o.df(x, y)
         for before, moved, on_f, on_g in reversed(path):
             q = o.project_y_back(moved, q)
-            f_cross, f_hessian = o.d2f(x, before, q)
-            g_cross, g_hessian = o.d2g(x, before, q)
+            f_cross, f_hessian = before.d2f(q)
+            g_cross, g_hessian = before.d2g(q)
             p = p - on_f * f_cross - on_g * g_cross
             q = q - on_f * f_hessian - on_g * g_hessian
         m, dx = self.move(s.m, p)

@@ -67,4 +67,4 @@ class BOME(Outer):
 
 def _ratio(a: Tensor, b: Tensor) -> Tensor:
     """a / b, and 0 at b = 0: there grad q vanishes and lambda does not matter."""
-    return torch.where(b == 0, torch.zeros_like(a), a / b)
+    return torch.where(b == 0, 0.0, a / b)

@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from bilevelbench import Moments, Oracle, Outer, solver
+from bilevelbench import At, Moments, Oracle, Outer, solver
 
 
 class State(NamedTuple):
@@ -63,17 +63,20 @@ class BVFSM(Outer):
         mu, theta = self.mu * faded, self.theta * faded
         for _ in range(self.T):
             z = o.project_y(z - self.lr_inner * (o.dg_y(x, z) + mu * z))
-        least = o.g(x, z) + 0.5 * mu * z @ z  # f*_mu(x)
+        there = o.at(x, z, order=1)
+        least = there.g() + 0.5 * mu * z @ z  # f*_mu(x)
 
-        def weight(y: Tensor) -> Tensor:
+        def weight(here: At) -> Tensor:
             if self.barrier == "quadratic":
-                return self.sigma * torch.relu(o.g(x, y) - least)
+                return self.sigma * torch.relu(here.g() - least)
             return self.tau * faded / (least + self.shift)
 
         for _ in range(self.T):
-            w = weight(y)
-            y = o.project_y(y - self.lr_y / w.clamp(min=1.0) * (o.df_y(x, y) + w * o.dg_y(x, y) + theta * y))
-        w = weight(y)
-        direction = o.df_x(x, y) + w * (o.dg_x(x, y) - o.dg_x(x, z))
+            here = o.at(x, y, order=1)
+            w = weight(here)
+            y = o.project_y(y - self.lr_y / w.clamp(min=1.0) * (o.df_y(x, y) + w * here.dg_y() + theta * y))
+        here = o.at(x, y, order=1)
+        w = weight(here)
+        direction = o.df_x(x, y) + w * (here.dg_x() - there.dg_x())
         m, dx = self.move(s.m, direction / w.clamp(min=1.0))
         return State(o.project_x(x - self.lr * dx), y, z, m)

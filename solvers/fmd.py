@@ -49,9 +49,10 @@ class FMD(Outer):
         eye = torch.eye(len(x), dtype=x.dtype, device=x.device)
         Z = [torch.zeros_like(y) for _ in eye]
         for _ in range(self.T):
-            moved = y - self.lr_inner * o.dg_y(x, y)
+            here = o.at(x, y)
+            moved = y - self.lr_inner * here.dg_y()
             for i, e in enumerate(eye):
-                column = Z[i] - self.lr_inner * (o.d2g_yy(x, y, Z[i]) + o.d2g_yx(x, y, e))
+                column = Z[i] - self.lr_inner * (here.d2g_yy(Z[i]) + here.d2g_yx(e))
                 Z[i] = o.project_y_back(moved, column)  # coordinate by coordinate, hence symmetric
             y = o.project_y(moved)
         fx, fy = o.df(x, y)

@@ -50,9 +50,10 @@ class FSLA(Outer):
         x, pace = s.x, self.pace(s.m)
         rho = self.lr_inner * pace
         y = o.project_y(s.y - rho * o.dg_y(x, s.y, o.draw_g(self.batch)))
-        v = s.v - rho * (o.d2g_yy(x, y, s.v, o.draw_g(self.batch)) - o.df_y(x, y, o.draw_f(self.batch)))
+        here = o.at(x, y)
+        v = s.v - rho * (here.d2g_yy(s.v, o.draw_g(self.batch)) - o.df_y(x, y, o.draw_f(self.batch)))
         of_f, of_g = o.draw_f(self.batch), o.draw_g(self.batch)
-        p = o.df_x(x, y, of_f) - o.d2g_xy(x, y, v, of_g)
+        p = o.df_x(x, y, of_f) - here.d2g_xy(v, of_g)
         p_old = o.df_x(s.x_old, s.y, of_f) - o.d2g_xy(s.x_old, s.y, s.v, of_g)
         keep = max(0.0, 1.0 - self.eta * pace) if s.m.k else 0.0  # nothing to correct before there is a d
         d = p + keep * (s.d - p_old)

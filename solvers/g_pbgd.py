@@ -42,7 +42,8 @@ class GPBGD(Outer):
         x, y = s.x, s.y
         gamma = self.gamma * min(1.0, (s.m.k + 1) / self.ramp)
         fx, fy = o.df(x, y)
-        cross, hessian = o.d2g(x, y, o.dg_y(x, y))  # the gradient of |grad_y g|^2 / 2
+        here = o.at(x, y)
+        cross, hessian = here.d2g(here.dg_y())  # the gradient of |grad_y g|^2 / 2
         scale = min(1.0, 1.0 / gamma if gamma else 1.0)
         lr, lr_y = self.lr * scale, (self.lr if self.lr_y is None else self.lr_y) * scale
         m, dx, dy = self.move(s.m, fx + gamma * cross, fy + gamma * hessian)

@@ -45,15 +45,16 @@ class IAPTT(Outer):
         x, y = s.x, s.z
         path, values = [], []
         for _ in range(self.T):
-            moved = y - self.lr_inner * o.dg_y(x, y)
-            path.append((y, moved))
+            here = o.at(x, y)
+            moved = y - self.lr_inner * here.dg_y()
+            path.append((here, moved))
             y = o.project_y(moved)
             values.append(o.f(x, y))
         path = path[: int(torch.stack(values).argmax()) + 1]
         p, q = o.df(x, o.project_y(path[-1][1]))
         for before, moved in reversed(path):
             q = o.project_y_back(moved, q)
-            cross, hessian = o.d2g(x, before, q)
+            cross, hessian = before.d2g(q)
             p = p - self.lr_inner * cross
             q = q - self.lr_inner * hessian
         m, dx, dz = self.move(s.m, p, q)

@@ -19,8 +19,8 @@ class ITD(Outer):
     """Iterative differentiation (reverse mode). Franceschi, Donini, Frasconi, Pontil, ICML 2017, Algorithm 1.
 
     The transpose of the unrolled map is written out as second-order products, so that its cost (T gradients, T
-    products) and its memory (T copies of y) are visible. Projections on Y are unrolled too. ``warm`` starts the loop
-    at the last y instead of y0, as Ji, Yang, Liang (ICML 2021) do; it changes the limit.
+    products) and its memory (T points with their graphs) are visible. Projections on Y are unrolled too. ``warm``
+    starts the loop at the last y instead of y0, as Ji, Yang, Liang (ICML 2021) do; it changes the limit.
     """
 
     lr: float = 1e-2  # beta: step on x
@@ -45,13 +45,14 @@ class ITD(Outer):
         x, y = s.x, s.y if self.warm else s.start
         path = []
         for _ in range(self.T):
-            moved = y - self.lr_inner * o.dg_y(x, y)
-            path.append((y, moved))
+            here = o.at(x, y)
+            moved = y - self.lr_inner * here.dg_y()
+            path.append((here, moved))
             y = o.project_y(moved)
         p, q = o.df(x, y)
         for before, moved in reversed(path):
             q = o.project_y_back(moved, q)
-            cross, hessian = o.d2g(x, before, q)
+            cross, hessian = before.d2g(q)
             p = p - self.lr_inner * cross
             q = q - self.lr_inner * hessian
         m, dx = self.move(s.m, p)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from bilevelbench import Moments, Oracle, Outer, solver
+from bilevelbench import At, Moments, Oracle, Outer, solver
 
 
 class State(NamedTuple):
@@ -47,15 +47,16 @@ class KRMD(Outer):
 
     def step(self, o: Oracle, s: State) -> State:
         x, y = s.x, s.y if self.warm else s.start
-        path: deque[tuple[Tensor, Tensor]] = deque(maxlen=self.K)
+        path: deque[tuple[At, Tensor]] = deque(maxlen=self.K)
         for _ in range(self.T):
-            moved = y - self.lr_inner * o.dg_y(x, y)
-            path.append((y, moved))
+            here = o.at(x, y)
+            moved = y - self.lr_inner * here.dg_y()
+            path.append((here, moved))
             y = o.project_y(moved)
         p, q = o.df(x, y)
         for before, moved in reversed(path):
             q = o.project_y_back(moved, q)
-            cross, hessian = o.d2g(x, before, q)
+            cross, hessian = before.d2g(q)
             p = p - self.lr_inner * cross
             q = q - self.lr_inner * hessian
         m, dx = self.move(s.m, p)

@@ -49,14 +49,15 @@ class MASOBA(Outer):
         x, y, v = s.x, s.y, s.v
         of_f, of_g = o.draw_f(self.batch), o.draw_g(self.batch)
         fx, fy = o.df(x, y, of_f)
-        cross, hessian = o.d2g(x, y, v, of_g)
+        here = o.at(x, y)
+        cross, hessian = here.d2g(v, of_g)
         pace = self.pace(s.m)
         theta, rho = min(1.0, self.theta * pace), self.lr_inner * pace
         h = (1 - theta) * s.h + theta * (fx + cross)
         m, dx = self.move(s.m, h)
         return State(
             o.project_x(x - self.lr * dx),
-            o.project_y(y - rho * o.dg_y(x, y, of_g)),
+            o.project_y(y - rho * here.dg_y(of_g)),
             v - rho * (hessian + fy),
             h,
             m,

@@ -62,13 +62,14 @@ class Nystrom(Outer):
             y = o.project_y(y - self.lr_inner * o.dg_y(x, y))
         S = self._columns(o, y) if self.fresh else s.S
         fx, fy = o.df(x, y)
+        here = o.at(x, y)
         unit = torch.zeros_like(y)
-        C = torch.stack([o.d2g_yy(x, y, unit.index_fill(0, j, 1.0)) for j in S], 1)
+        C = torch.stack([here.d2g_yy(unit.index_fill(0, j, 1.0)) for j in S], 1)
         small = C[S] + C.T @ C / self.rho
         kind = torch.finfo(small.dtype)
         small = small + (kind.eps * small.diagonal().abs().max() + kind.tiny) * torch.eye(len(S)).to(small)
         q = fy / self.rho - C @ torch.linalg.solve_ex(small, C.T @ fy).result / self.rho**2  # NaN, no error, from NaN
-        m, dx = self.move(s.m, fx - o.d2g_xy(x, y, q))
+        m, dx = self.move(s.m, fx - here.d2g_xy(q))
         return State(o.project_x(x - self.lr * dx), y, S, m)
 
     def _columns(self, o: Oracle, y: Tensor) -> Tensor:

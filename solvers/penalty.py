@@ -68,15 +68,19 @@ class Penalty(Outer):
     def step(self, o: Oracle, s: State) -> State:
         x, y = s.x, s.y
         shrink = torch.clamp(self.gamma / s.gamma, max=1.0) if self.gamma else 1.0
+        lr_inner = self.lr_inner * shrink
         for _ in range(self.T):
-            gy = o.dg_y(x, y)
-            fy = o.df_y(x, y)
-            vy = fy + o.d2g_yy(x, y, s.gamma * gy + s.nu) + s.lam * gy
-            vy = vy + o.dh_f(x, y, s.gamma * torch.relu(o.h_f(x, y)))[1]
-            y = o.project_y(y - self.lr_inner * shrink * vy)
-        gy = o.dg_y(x, y)
-        vx = o.df_x(x, y) + o.d2g_xy(x, y, s.gamma * gy + s.nu)
-        vx = vx + o.dh_f(x, y, s.gamma * torch.relu(o.h_f(x, y)))[0]
+            here = o.at(x, y)
+            gy = here.dg_y()
+            vy = o.df_y(x, y) + here.d2g_yy(s.gamma * gy + s.nu) + s.lam * gy
+            if len(h := o.h_f(x, y)):
+                vy = vy + o.dh_f(x, y, s.gamma * torch.relu(h))[1]
+            y = o.project_y(y - lr_inner * vy)
+        here = o.at(x, y)
+        gy = here.dg_y()
+        vx = o.df_x(x, y) + here.d2g_xy(s.gamma * gy + s.nu)
+        if len(h := o.h_f(x, y)):
+            vx = vx + o.dh_f(x, y, s.gamma * torch.relu(h))[0]
         m, dx = self.move(s.m, vx)
         x = o.project_x(x - self.lr * shrink * dx)
         hit = vx @ vx + vy @ vy < s.eps**2  # strict: at zero gradients gamma stops when eps^2 underflows

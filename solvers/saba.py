@@ -80,7 +80,8 @@ class SABA(Outer):
 
     def _ask_g(self, o: Oracle, x: Tensor, y: Tensor, v: Tensor, table: Table, row: int) -> tuple[Answers, Table]:
         rows, share = self._block(o.n_g, row, x.device)
-        return _saga(table, row // (self.batch or o.n_g), share, (*o.d2g(x, y, v, rows), o.dg_y(x, y, rows)))
+        here = o.at(x, y)
+        return _saga(table, row // (self.batch or o.n_g), share, (*here.d2g(v, rows), here.dg_y(rows)))
 
     def _block(self, n: int, row: int, device: torch.device) -> tuple[Tensor | None, float]:
         """The rows of the block that a row is in, None where it is all rows, and their share of all rows."""

@@ -48,9 +48,10 @@ class SLBAMM(Outer):
         x, y, v = s.x, s.y, s.v
         mu = self.mu * (s.m.k + 1) ** -self.fade
         eta = self.lr_inner if self.lr_linear is None else self.lr_linear
-        fx, fy = o.df(x, y)
-        gy = o.dg_y(x, y)
-        (f_cross, f_hessian), (g_cross, g_hessian) = o.d2f(x, y, v), o.d2g(x, y, v)
+        here = o.at(x, y)
+        fx, fy = here.df()
+        gy = here.dg_y()
+        (f_cross, f_hessian), (g_cross, g_hessian) = here.d2f(v), here.d2g(v)
         m, dx = self.move(s.m, fx - mu * f_cross - (1 - mu) * g_cross)
         return State(
             o.project_x(x - self.lr * dx),

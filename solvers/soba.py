@@ -42,12 +42,13 @@ class SOBA(Outer):
         x, y, v = s.x, s.y, s.v
         of_f, of_g = o.draw_f(self.batch), o.draw_g(self.batch)
         fx, fy = o.df(x, y, of_f)
-        cross, hessian = o.d2g(x, y, v, of_g)
+        here = o.at(x, y)
+        cross, hessian = here.d2g(v, of_g)
         rho = self.lr_inner * self.pace(s.m)
         m, dx = self.move(s.m, fx + cross)
         return State(
             o.project_x(x - self.lr * dx),
-            o.project_y(y - rho * o.dg_y(x, y, of_g)),
+            o.project_y(y - rho * here.dg_y(of_g)),
             v - rho * (hessian + fy),
             m,
         )

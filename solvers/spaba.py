@@ -70,5 +70,6 @@ class SPABA(Outer):
 def _directions(o: Oracle, at: Triple, of_f: Tensor | None = None, of_g: Tensor | None = None) -> Triple:
     """SOBA's three directions."""
     fx, fy = o.df(at.x, at.y, of_f)
-    cross, hessian = o.d2g(at.x, at.y, at.v, of_g)
-    return Triple(fx + cross, o.dg_y(at.x, at.y, of_g), hessian + fy)
+    here = o.at(at.x, at.y)
+    cross, hessian = here.d2g(at.v, of_g)
+    return Triple(fx + cross, here.dg_y(of_g), hessian + fy)

@@ -55,10 +55,11 @@ class StocBiO(Outer):
         for _ in range(self.T):
             y = o.project_y(y - alpha * o.dg_y(x, y, o.draw_g(self.batch)))
         fx, fy = o.df(x, y, o.draw_f(self.batch))
+        here = o.at(x, y)
         eta = self.lr_inner if self.lr_linear is None else self.lr_linear
         term = terms = fy
         for _ in range(self.Q):
-            term = term - eta * o.d2g_yy(x, y, term, o.draw_g(self.batch))
+            term = term - eta * here.d2g_yy(term, o.draw_g(self.batch))
             terms = terms + term
-        m, dx = self.move(s.m, fx - o.d2g_xy(x, y, eta * terms, o.draw_g(self.batch)))
+        m, dx = self.move(s.m, fx - here.d2g_xy(eta * terms, o.draw_g(self.batch)))
         return State(o.project_x(x - self.lr * dx), y, m)

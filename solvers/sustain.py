@@ -65,7 +65,8 @@ class SUSTAIN(Outer):
         """df/dx - C q, q = K eta prod_{i<=p} (I - eta H_i) df/dy, one H_i for each of the rows but the first."""
         eta = self.lr_inner if self.lr_linear is None else self.lr_linear
         fx, fy = o.df(x, y, of_f)
+        here = o.at(x, y)
         q = self.K * eta * fy
         for rows in of_g[1:]:
-            q = q - eta * o.d2g_yy(x, y, q, rows)
-        return fx - o.d2g_xy(x, y, q, of_g[0])
+            q = q - eta * here.d2g_yy(q, rows)
+        return fx - here.d2g_xy(q, of_g[0])

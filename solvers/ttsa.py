@@ -49,8 +49,9 @@ class TTSA(Outer):
         beta = self.lr_inner * (s.m.k + 1) ** -self.decay_inner
         y = o.project_y(s.y - beta * o.dg_y(x, s.y, o.draw_g(self.batch)))
         fx, q = o.df(x, y, o.draw_f(self.batch))
+        here = o.at(x, y)
         eta = self.lr_inner if self.lr_linear is None else self.lr_linear
         for _ in range(o.integer(self.K)):
-            q = q - eta * o.d2g_yy(x, y, q, o.draw_g(self.batch))
-        m, dx = self.move(s.m, fx - self.K * eta * o.d2g_xy(x, y, q, o.draw_g(self.batch)))
+            q = q - eta * here.d2g_yy(q, o.draw_g(self.batch))
+        m, dx = self.move(s.m, fx - self.K * eta * here.d2g_xy(q, o.draw_g(self.batch)))
         return State(o.project_x(x - self.lr * dx), y, m)

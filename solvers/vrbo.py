@@ -69,7 +69,8 @@ class VRBO(Outer):
         """df/dx - C q, q = eta sum_{j<K} (I - eta H)^j df/dy."""
         eta = self.lr_inner if self.lr_linear is None else self.lr_linear
         fx, fy = o.df(x, y, of_f)
+        here = o.at(x, y)
         q = eta * fy
         for rows in of_g[1:]:
-            q = q - eta * (o.d2g_yy(x, y, q, rows) - fy)
-        return fx - o.d2g_xy(x, y, q, of_g[0])
+            q = q - eta * (here.d2g_yy(q, rows) - fy)
+        return fx - here.d2g_xy(q, of_g[0])

@@ -1,10 +1,18 @@
 """Solvers and problems that each break one line of the contract."""
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from bilevelbench import Draw, Oracle, Point, Problem, problem, solver
+from bilevelbench import At, Draw, Oracle, Point, Problem, problem, solver
+
+
+class Kept(NamedTuple):
+    x: Tensor
+    y: Tensor
+    here: At
 
 
 def descend(o: Oracle, s: Point, lr: float = 0.1) -> Point:
@@ -27,6 +35,15 @@ class StartsAhead:
 
     def step(self, o: Oracle, s: Point) -> Point:
         return descend(o, s)
+
+
+@solver("keeps_a_point")
+class KeepsAPoint:
+    def init(self, o: Oracle, x: Tensor, y: Tensor) -> Kept:
+        return Kept(x, y, o.at(x, y))
+
+    def step(self, o: Oracle, s: Kept) -> Kept:
+        return Kept(*descend(o, Point(s.x, s.y)), o.at(s.x, s.y))
 
 
 @solver("forgets_its_seed")

@@ -36,6 +36,8 @@ EVASIONS = {
     "past_a_detach": ("audit", "asked at a Kept, which is no plain tensor"),
     "past_a_projection": ("audit", "carries a graph"),
     "forward_ad": ("audit", "within a mode or a transformation of torch"),
+    "by_a_kept_graph": ("audit", "the problem's own data"),
+    "past_its_step": ("look", "is of no use after its step"),
     "in_a_thread": ("look", "starts a thread"),
     "in_a_plain_thread": AT_ONCE or ("audit", "starts a thread"),
     "in_a_lasting_thread": AT_ONCE or ("look", "left a thread running"),

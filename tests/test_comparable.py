@@ -91,6 +91,19 @@ def test_calls_are_weighed_by_their_prices(tmp_path):
     assert table["over_floor"].to_dict() == pytest.approx({"bome": 10.0, "itd": 10.0 / 3})
 
 
+def test_the_floor_of_a_solver_with_a_loop_by_hand_is_that_loop(tmp_path):
+    """Its seconds a step, the median over the solver's runs; gradient equivalents stay those of the calls."""
+    for seed, taken in enumerate((3e-5, 4e-5, 9e-5)):
+        changed(write_run(tmp_path, solver="bome", seed=seed), prices=PRICES, solver__by_hand=taken)
+    changed(write_run(tmp_path, solver="itd"), prices=PRICES)
+    runs = load(tmp_path).runs
+    steps = runs.set_index("solver")["steps"].to_dict()
+    floors = runs.groupby("solver")["floor_seconds"].median()
+    assert floors["bome"] == pytest.approx(4e-5 * steps["bome"])
+    assert floors["itd"] == pytest.approx(2e-4)
+    assert runs["grads"].tolist() == pytest.approx([20.0] * 4)
+
+
 def test_the_median_of_several_processes_prices_is_used(tmp_path):
     for seed, factor in enumerate((1, 2, 9)):
         changed(write_run(tmp_path, seed=seed), prices={"dg_y": [factor * 1e-5, 0.0]})
@@ -108,8 +121,15 @@ def test_without_prices_there_are_no_gradient_equivalents(tmp_path):
 
 def test_the_floor_counts_calls_and_rows():
     prices = {kind: tuple(price) for kind, price in PRICES.items()}
-    assert floor(prices, {"df": 2, "draw_f": 7, "project_x": 3}, {"df": 100}) == pytest.approx(6e-5 + 1e-4)
-    assert floor(prices, {"dg": 1}, {}) != floor(prices, {"dg": 1}, {}), "a kind without a price makes it NaN"
+    assert floor(prices, {"df": 2, "draw_f": 7, "project_x": 3}, {"df": 100}, {}) == pytest.approx(6e-5 + 1e-4)
+    assert floor(prices, {"dg": 1}, {}, {}) != floor(prices, {"dg": 1}, {}, {}), "a kind without a price makes it NaN"
+
+
+def test_what_a_kept_graph_answered_has_a_price_of_its_own():
+    prices = {"d2g_yy": (5e-5, 1e-6), "kept d2g_yy": (2e-5, 0.0), "dg_y": (3e-5, 0.0)}
+    asked = {"d2g_yy": 10, "dg_y": 4}, {"d2g_yy": 100}
+    assert floor(prices, *asked, {}) == pytest.approx(5e-4 + 1e-4 + 1.2e-4)
+    assert floor(prices, *asked, {"d2g_yy": 9, "dg_y": 1}) == pytest.approx(1.8e-4 + 5e-5 + 1e-5 + 9e-5)
 
 
 def test_made_up_results_have_a_report(tmp_path, monkeypatch):

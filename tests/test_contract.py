@@ -74,6 +74,7 @@ def test_problems_keep_the_contract(run, target):
         ("changes_its_state", "changes the state"),
         ("forgets_its_seed", "two results"),
         ("starts_ahead", "init moves y"),
+        ("keeps_a_point", "holds a point with its graphs"),
         ("hides_nan", "stay finite"),
         ("divides_by_zero", "not finite"),
         ("wanders", "leaves its bounds"),

@@ -20,7 +20,7 @@ from bilevelbench.core.meter import Counts
 from bilevelbench.measure.marks import pack, unpack
 from bilevelbench.store import files, points
 
-FORMAT = 1
+FORMAT = 2
 CLOSE = {torch.float64: 1e-6, torch.float32: 1e-3}  # of f and g at the start: other machines have other last digits
 
 
@@ -61,7 +61,7 @@ def read(path: Path, about: dict[str, Any], kinds: dict[str, type], device: torc
         if said := _differs(told["about"], about):
             raise RequestError(f"checkpoint {path} is of another solve: {said}; name another file")
         state = unpack(_packed(told["state"], arrays), kinds, device)
-        counts: Counts = {(str(kind), rows, int(passes)): int(n) for kind, rows, passes, n in told["counts"]}
+        counts: Counts = {(str(kind), rows, str(passes)): int(n) for kind, rows, passes, n in told["counts"]}
         return Saved(int(told["step"]), state, counts, list(told["history"]), str(told["status"]))
     except (files.Unreadable, KeyError, ValueError, TypeError, IndexError) as error:
         raise RequestError(f"checkpoint {path} cannot be continued ({error}); name another file") from None

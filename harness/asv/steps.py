@@ -7,6 +7,7 @@ are literal and only grow at the end; a solver or problem that a commit lacks is
 import math
 import os
 from collections import Counter
+from typing import Any
 
 import torch
 
@@ -23,8 +24,7 @@ from bilevelbench.measure.budget import Budget
 from bilevelbench.measure.clock import Stopwatch, drain
 from bilevelbench.measure.judge import Judge
 from bilevelbench.measure.memory import peak
-from bilevelbench.measure.prices import answer, questions
-from bilevelbench.measure.ratio import paired
+from bilevelbench.measure.ratio import floor_of, paired
 from bilevelbench.measure.trace import trace
 
 PROBLEM_NAMES = [
@@ -68,8 +68,8 @@ SOLVERS.names(), PROBLEMS.names()
 class _Limited(Oracle):
     """Refuses to answer a step to its end that takes too long to be followed."""
 
-    def _count(self, kind: str, n: int, rows: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
-        given = super()._count(kind, n, rows)
+    def _count(self, *asked: Any) -> Any:
+        given = super()._count(*asked)
         if total(self.calls) > MOST_CALLS:
             raise Unsupported(f"a step asks more than {MOST_CALLS} calls")
         return given
@@ -188,13 +188,13 @@ class _Engine(_Step):
 
 
 class Floor(_Engine):
-    """Seconds of a step over those of the bare derivatives that it asks the eager engine for, in one process."""
+    """Seconds of a step over those of its floor by the eager engine, in one process: see ``measure.ratio.floor_of``."""
 
     unit = "ratio"
+    version = "2"  # 1: over bare derivatives that kept no graph, for every solver
 
     def track_step_over_floor(self, problem: str, solver: str, engine: str = "eager", device: str = "cpu") -> float:
-        asked, _ = questions(self.problem, make_solver(solver), 4)
-        return paired(lambda: self.step(4), lambda: answer(self.problem, asked), ROUNDS, device).median
+        return paired(lambda: self.step(4), floor_of(self.problem, make_solver(solver), 4), ROUNDS, device).median
 
 
 class Time(_Engine):

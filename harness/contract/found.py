@@ -63,9 +63,14 @@ def calls_per_step(target: str) -> str:
     solver = made_of(target)
     words = counts_are_as_declared(target) if solver.calls else f"{_asks(solver)}, as measured; it declares none"
     oracle = Oracle(finite_sum(quadratic(4, 4, 3.0)), 0)
-    start(solver, oracle._problem, oracle)
-    begun = ", ".join(f"{n} {kind}" for kind, n in oracle.calls.items() if WORTH[kind])
-    return words + (f"; its init asks {begun}" if begun else "")
+    state = start(solver, oracle._problem, oracle)
+    calls = oracle.calls
+    before = oracle.passes
+    oracle.begin(0)
+    solver.step(oracle, state)
+    took = ", ".join(f"{n} {name}" for name, n in (oracle.passes - before).items())
+    begun = ", ".join(f"{n} {kind}" for kind, n in calls.items() if WORTH[kind])
+    return f"{words}; passes: {took}" + (f"; its init asks {begun}" if begun else "")
 
 
 def memory(target: str) -> str:

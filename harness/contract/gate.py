@@ -2,9 +2,9 @@
 
 calls: oracle calls per step are what the solver declares. operations: operations of torch and Python calls are those
 of a baseline, exactly. bytes: so is the peak of live bytes, how it grows from step to step (not at all) and with which
-power of n. floor: steps over the bare derivatives that they ask for, paired and interleaved; it fails only when the
-whole interval is over the limit. A layer measures what no other layer does, when it is asked for: a solver through all
-four is measured once, and nothing is kept for the next.
+power of n. floor: steps over a loop written by hand, or else over the bare derivatives that they ask for, paired and
+interleaved; it fails only when the whole interval is over the limit. A layer measures what no other layer does, when it
+is asked for: a solver through all four is measured once, and nothing is kept for the next.
 
 In anybody's test suite, with pytest-benchmark:
 

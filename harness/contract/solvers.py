@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
+from bilevelbench.core.at import At
 from bilevelbench.core.oracle import Oracle
 from bilevelbench.core.problem import Problem, box
 from bilevelbench.core.resolve import make_solver
@@ -43,6 +44,9 @@ def _run(target: str, problem: Problem, steps: int = STEPS, first: int = 0, stat
 
 def _keeps_shape(first: Any, state: Any) -> None:
     assert type(state) is type(first), "the state changes its type between steps"
+    assert not any(isinstance(leaf, At) for leaf in tree_leaves(state)), (
+        "the state holds a point with its graphs (o.at); it is of no use after its step"
+    )
     one, other = _tensors(first), _tensors(state)
     assert len(one) == len(other), "the state has another number of tensors after a step"
     for a, b in zip(one, other, strict=True):

@@ -8,6 +8,7 @@ from torch import Tensor
 from . import derive
 from .door import Door
 from .errors import Unsupported
+from .meter import PASSES
 
 
 class Constraints(Door):
@@ -19,21 +20,21 @@ class Constraints(Door):
         """The projection of x on X; x itself where the problem has no bounds."""
         if self._problem.project_x is None:
             return x
-        next(self._ticks["project_x", None, 1])
+        next(self._ticks["project_x", None, "f"])
         return self._problem.project_x(x)
 
     def project_y(self, y: Tensor) -> Tensor:
         """The projection of y on Y; y itself where the problem has no bounds."""
         if self._problem.project_y is None:
             return y
-        next(self._ticks["project_y", None, 1])
+        next(self._ticks["project_y", None, "f"])
         return self._problem.project_y(y)
 
     def project_y_back(self, y: Tensor, v: Tensor) -> Tensor:
         """v times the Jacobian of ``project_y`` at the point y (before projection), for methods that unroll."""
         if self._problem.project_y is None:
             return v
-        next(self._ticks["project_y_back", None, 1])
+        next(self._ticks["project_y_back", None, "fb"])
         return self._engine.pull_one(self._problem.project_y, y, v)
 
     # -- constraints between x and y
@@ -44,7 +45,7 @@ class Constraints(Door):
             if self._problem.h_g is not None:
                 raise Unsupported("this problem has lower-level constraints and no projection on them in (x, y)")
             return self.project_x(x), self.project_y(y)
-        next(self._ticks["project_xy", None, 1])
+        next(self._ticks["project_xy", None, "f"])
         return self._problem.project_xy(x, y)
 
     def h_f(self, x: Tensor, y: Tensor) -> Tensor:
@@ -76,7 +77,7 @@ class Constraints(Door):
     def _values(self, kind: str, h: derive.Function | None, x: Tensor, y: Tensor) -> Tensor:
         if h is None:
             return x.new_zeros(0)
-        next(self._ticks[kind, None, 1])
+        next(self._ticks[kind, None, PASSES[kind]])
         return self._engine.value(h, x, y)
 
     def _pull(
@@ -84,5 +85,5 @@ class Constraints(Door):
     ) -> tuple[Tensor, ...]:
         if h is None:
             return tuple(torch.zeros_like({"x": x, "y": y}[name]) for name in wrt)
-        next(self._ticks[kind, None, 1])
+        next(self._ticks[kind, None, PASSES[kind]])
         return self._engine.pullback(h, x, y, w, wrt)

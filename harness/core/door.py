@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import overload
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 import torch
@@ -17,8 +17,11 @@ from torch import Tensor
 from . import derive, meter
 from .batches import generator, minibatch
 from .errors import Unsupported
-from .meter import Tally
+from .meter import PASSES, Tally
 from .problem import Problem
+
+if TYPE_CHECKING:
+    from .at import At
 
 # What one answer counts on the axis "calls": one for a value, a gradient (joint or partial) or a second-order product,
 # of an objective or of all its constraints together. d2f and d2g answer two products with one double backward.
@@ -59,6 +62,7 @@ class Door:
         self._seed = seed
         self._engine = engine
         self._step = 0
+        self._now = object()  # the step's: what is kept at a point is of no use after it
         self._drawn: Counter[str] = Counter()
         self._tally = tally or Tally()
         self._ticks = self._tally.ticks
@@ -67,11 +71,17 @@ class Door:
         """Say which step comes next (the harness does)."""
         self._step = step
         self._drawn.clear()
+        self._now = object()
 
     @property
     def calls(self) -> Counter[str]:
         """Answers so far by kind, a copy."""
         return meter.calls(self._tally.read())
+
+    @property
+    def passes(self) -> Counter[str]:
+        """Passes that the answers so far took: forward, backward and double (backward through a gradient), a copy."""
+        return meter.passes(self._tally.read())
 
     @property
     def rows(self) -> Counter[str]:
@@ -98,13 +108,20 @@ class Door:
         """Rows of data behind g; 1 where it is no finite sum."""
         return self._problem.n_g
 
-    def _count(self, kind: str, n: int, rows: Tensor | None) -> tuple[Tensor, ...]:
-        """Count an answer from some rows, or from all ``n``; the rows as f and g take them, last and only if given."""
+    def _count(
+        self, kind: str, n: int, rows: Tensor | None, at: At | None
+    ) -> tuple[derive.Answering, tuple[Tensor, ...]]:
+        """Count an answer from some rows, or from all ``n``.
+
+        What answers, the engine or what is kept ``at`` a point; and the rows as f and g take them, last and only if
+        given.
+        """
+        engine, passes = (self._engine, PASSES[kind]) if at is None else at._kept(kind, rows)
         if rows is None:
-            next(self._ticks[kind, n, 1])
-            return ()
-        next(self._ticks[kind, rows.numel(), 1])
-        return (rows,)
+            next(self._ticks[kind, n, passes])
+            return engine, ()
+        next(self._ticks[kind, rows.numel(), passes])
+        return engine, (rows,)
 
     # -- randomness: minibatches and other numbers, functions of (seed, stream, step, how many before). All rows, which
     # None stands for in every question, take no draw: nothing is drawn, and nothing counted.
@@ -137,7 +154,7 @@ class Door:
     def _rng(self, stream: str) -> np.random.Generator:
         k = self._drawn[stream]
         self._drawn[stream] += 1
-        next(self._ticks[stream, None, 0])
+        next(self._ticks[stream, None, ""])
         return generator(self._seed, stream, self._step, k)
 
     def _draw(self, stream: str, n: int, size: int, device: torch.device) -> Tensor:
@@ -145,5 +162,5 @@ class Door:
             raise Unsupported(f"{stream} is no finite sum on this problem, so there are no minibatches to draw")
         k = self._drawn[stream]
         self._drawn[stream] += 1
-        next(self._ticks[f"draw_{stream}", None, 0])
+        next(self._ticks[f"draw_{stream}", None, ""])
         return minibatch(self._seed, stream, self._step, k, n, min(size, n)).to(device)

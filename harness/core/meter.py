@@ -1,9 +1,10 @@
 """Two books on every run: what an oracle answered, and what the problem's own functions were really asked.
 
-They are kept apart and must agree. An answer says by how many passes of which function it was worked out; the functions
-count each pass themselves. So a solver that asks f or g past the oracle, or writes its counters back, is found by the
-difference. Counters are ``itertools.count``: they go up and nothing takes them back. What is guarded against are
-accidents, and evasion in Python; who replaces both books at once is found by the audit (``measure.audit``).
+They are kept apart and must agree. An answer says by which passes it was worked out, fewer where a graph was kept
+(``at``), and the functions count each forward pass themselves. So a solver that asks f or g past the oracle, or writes
+its counters back, is found by the difference. Counters are ``itertools.count``: they go up and nothing takes them back.
+What is guarded against are accidents, and evasion in Python; who replaces both books at once is found by the audit
+(``measure.audit``).
 """
 
 from __future__ import annotations
@@ -22,15 +23,17 @@ from .problem import Problem
 
 
 class Answer(NamedTuple):
-    """What is counted alike: a kind of answer, the rows of data behind it (None: it is not about data), and how many
-    passes of the problem's function it was worked out by."""
+    """What is counted alike: a kind of answer, the rows of data behind it (None: it is not about data), and the passes
+    that it was worked out by, a letter of ``PASS`` each."""
 
     kind: str
     rows: int | None
-    passes: int
+    passes: str
 
 
-Counts = dict[tuple[str, int | None, int], int]  # by Answer
+Key = tuple[str, int | None, str]  # an Answer, made without its price
+Counts = dict[Key, int]
+PASS = {"f": "forward", "b": "backward", "d": "double"}  # backward through a function, or through its gradient
 
 # The problem's function behind each kind of answer; random numbers have none.
 FUNCTION = {
@@ -41,6 +44,9 @@ FUNCTION = {
     **dict.fromkeys(("project_y", "project_y_back"), "project_y"),
     "project_x": "project_x", "project_xy": "project_xy",
 }  # fmt: skip
+PASSES = dict.fromkeys(FUNCTION, "f")  # of an answer that is worked out by itself
+PASSES |= {kind: "fb" for kind in FUNCTION if kind.startswith("d") or kind.endswith("back")}
+PASSES |= {kind: "fbd" for kind in FUNCTION if kind.startswith("d2")}
 METERED = ("f", "g", "y_star", "project_x", "project_y", "project_xy", "h_f", "h_g", "metrics", "references")
 
 
@@ -56,9 +62,9 @@ class Tally:
     """
 
     def __init__(self) -> None:
-        self.ticks: defaultdict[tuple[str, int | None, int], count[int]] = defaultdict(count)
+        self.ticks: defaultdict[Key, count[int]] = defaultdict(count)
 
-    def add(self, counts: Mapping[tuple[str, int | None, int], int]) -> None:
+    def add(self, counts: Mapping[Key, int]) -> None:
         """Count answers that were recorded, and are given again without being asked for."""
         for answer, n in counts.items():
             next(islice(self.ticks[answer], n, n), None)
@@ -67,12 +73,12 @@ class Tally:
         """All counts now."""
         return {answer: value_of(counter) for answer, counter in self.ticks.items()}
 
-    def shot(self) -> dict[tuple[str, int | None, int], str]:
+    def shot(self) -> dict[Key, str]:
         """All counts now as ``parsed`` reads them later: it takes a microsecond."""
         return {answer: repr(counter) for answer, counter in self.ticks.items()}
 
 
-def parsed(shot: Mapping[tuple[str, int | None, int], str]) -> Counts:
+def parsed(shot: Mapping[Key, str]) -> Counts:
     """The counts of a ``shot``."""
     return {answer: int(text[6:-1]) for answer, text in shot.items()}
 
@@ -96,6 +102,25 @@ def rows(counts: Counts) -> Counter[str]:
     for (kind, size, _), n in counts.items():
         if size is not None:
             made[kind] += size * n
+    return made
+
+
+def passes(counts: Counts) -> Counter[str]:
+    """Passes through f, g and the constraints, by the words of ``PASS``."""
+    made: Counter[str] = Counter()
+    for (kind, _, letters), n in counts.items():
+        if not kind.startswith("project"):
+            for letter in letters:
+                made[PASS[letter]] += n
+    return made
+
+
+def kept(counts: Counts) -> Counter[str]:
+    """Answers by kind that a kept graph gave, without a forward pass."""
+    made: Counter[str] = Counter()
+    for (kind, _, letters), n in counts.items():
+        if kind in FUNCTION and "f" not in letters:
+            made[kind] += n
     return made
 
 
@@ -177,9 +202,9 @@ def blame(error: BaseException, points: tuple[Any, ...], like: tuple[Tensor, ...
 def difference(tally: Tally, meter: Meter) -> str:
     """One sentence where the two books do not agree, or ''."""
     accounted: Counter[tuple[str, int | None]] = Counter()
-    for (kind, size, passes), n in tally.read().items():
-        if kind in FUNCTION and passes:
-            accounted[FUNCTION[kind], size] += n * passes
+    for (kind, size, letters), n in tally.read().items():
+        if "f" in letters:
+            accounted[FUNCTION[kind], size] += n
     asked = meter.read()
     for key in sorted(set(asked) | set(accounted), key=str):
         if asked.get(key, 0) != accounted[key]:

@@ -21,7 +21,7 @@ from torch.autograd import forward_ad
 
 from bilevelbench.core import derive
 from bilevelbench.core.door import WORTH
-from bilevelbench.core.meter import FUNCTION, Counts, Meter, Tally, metered, value_of
+from bilevelbench.core.meter import Counts, Meter, Tally, metered, value_of
 from bilevelbench.core.oracle import Oracle
 from bilevelbench.core.problem import Problem
 from bilevelbench.core.solver import Solver, start, stretch
@@ -158,7 +158,7 @@ class _Audit:
             raise Foul(
                 f"{words}, made again from the same state, asks {_asks(again)}; in the run it was {_asks(counts)}"
             )
-        accounted = sum(n * passes for (kind, _, passes), n in again.items() if kind in FUNCTION)
+        accounted = sum(n for (_, _, passes), n in again.items() if "f" in passes)
         if (seen := value_of(self._entered) - before) != accounted:
             raise Foul(f"in {words} the problem was asked {seen} times and the oracle accounts for {accounted}")
         if said := self._unequal(pack(state), after, "its state"):

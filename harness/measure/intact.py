@@ -14,7 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bilevelbench.core import derive
+from bilevelbench.core import autograd, derive
+from bilevelbench.core.at import At
+from bilevelbench.core.kept import Kept
 from bilevelbench.core.meter import value_of
 from bilevelbench.core.oracle import Oracle
 
@@ -100,7 +102,7 @@ class Intact:
                 classes = [v for v in vars(module).values() if isinstance(v, type) and v.__module__ == name]
                 self._ours += map(_own, (module, *classes))
         torch_s = [_Picture(place, names) for place, names in TORCH]
-        self._engine = [*torch_s, *map(_own, (derive, *Oracle.__mro__[:-1]))]
+        self._engine = [*torch_s, *map(_own, (derive, autograd, Kept, At, *Oracle.__mro__[:-1]))]
         self._threads = _threads()
         self.untouched = _untouched(tuple(picture.parts for picture in (*self._engine, *self._ours)))
         self.settle()

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bilevelbench.core.meter import Counts, less, parsed
+from bilevelbench.core.meter import Counts, Key, less, parsed
 from bilevelbench.core.solver import Point, Solver
 
 from .failure import Foul
@@ -26,7 +26,7 @@ SHARE = 8
 LONGEST = 100  # steps of a window
 MOST = 512 << 20  # bytes of a run's states; what comes later is left out
 
-Shot = dict[tuple[str, int | None, int], str]
+Shot = dict[Key, str]
 
 
 class Marks:

@@ -118,12 +118,12 @@ def peak(problem: Problem, solver: Solver, seed: int = 0, steps: int = STEPS) ->
     """Peak bytes of a solver's first steps, and how fast they grow.
 
     peak_bytes: of everything that the solver and the derivatives make, the copies of x and y included; the problem's
-    own data are not in it. solver_bytes: of what the solver itself holds, answers of the oracle included.
-    problem_bytes: of what the problem needs to work out one answer (graph, activations). The two peaks need not come
-    at the same moment: peak_bytes is at most their sum. state_bytes: of the state after the last step. growth_bytes: of
-    what is held after a step, more from step to step since the second: 0 for all who keep no history, wherever they
-    keep it. cuda_bytes: the allocator's own peak, where the problem is on such a device. Temporaries inside one torch
-    operation are seen by the last one only.
+    own data are not in it. solver_bytes: of what the solver itself holds, answers of the oracle and graphs kept at
+    points included. problem_bytes: of what the problem needs to work out one answer (graph, activations). The two peaks
+    need not come at the same moment: peak_bytes is at most their sum. state_bytes: of the state after the last step.
+    growth_bytes: of what is held after a step, more from step to step since the second: 0 for all who keep no history,
+    wherever they keep it. cuda_bytes: the allocator's own peak, where the problem is on such a device. Temporaries
+    inside one torch operation are seen by the last one only.
     """
     device = problem.x0.device
     allocated = 0

@@ -10,12 +10,14 @@ import statistics
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from itertools import count
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from bilevelbench.core import derive
+from bilevelbench.core.at import At
 from bilevelbench.core.derive import Derivatives
 from bilevelbench.core.door import WORTH
 from bilevelbench.core.errors import Unsupported
@@ -25,7 +27,14 @@ from bilevelbench.core.solver import Solver, State, start
 
 from .clock import drain
 
-Question = tuple[str, tuple[Any, ...]]  # a kind of call and its arguments
+
+class Question(NamedTuple):
+    """A kind of call, its arguments, and at which point where things are kept: (step, the how manieth, order)."""
+
+    kind: str
+    arguments: tuple[Any, ...]
+    at: tuple[int, int, int] | None = None
+
 
 LIMIT = 0.2  # seconds for all prices of a problem, beyond the first call of each kind
 PATIENCE = 2.0  # seconds after which what was not called once has no price
@@ -40,16 +49,25 @@ class Recording(Oracle):
     def __init__(self, problem: Problem, seed: int = 0) -> None:
         super().__init__(problem, seed)
         self.asked: list[Question] = []
+        self._points: dict[int, int] = {}
+        self._made = count()
+
+    def at(self, x: Tensor, y: Tensor, order: int = 2) -> At:
+        """A point, numbered."""
+        made = super().at(x, y, order)
+        self._points[id(made)] = next(self._made)  # an address is used again, and then stands for the later one
+        return made
 
     def __getattribute__(self, name: str) -> Any:
         method = super().__getattribute__(name)
         if not WORTH.get(name):
             return method
 
-        def recorded(*arguments: Any, rows: Tensor | None = None) -> Any:
+        def recorded(*arguments: Any, rows: Tensor | None = None, at: At | None = None) -> Any:
             given = tuple(part for part in (*arguments, rows) if part is not None)  # an f without rows takes no None
-            self.asked.append((name, given))
-            return method(*given)
+            place = None if at is None else (self.step, self._points[id(at)], at._order)
+            self.asked.append(Question(name, given, place))
+            return method(*given) if at is None else method(*arguments, at=at)
 
         return recorded
 
@@ -65,40 +83,56 @@ def questions(problem: Problem, solver: Solver, steps: int, seed: int = 0) -> tu
     return oracle.asked, state
 
 
+# Kind -> the function behind it, the derivative and its options.
+DERIVATIVES: dict[str, tuple[str, str, dict[str, str]]] = {"d2g_yx": ("g", "cross_transposed", {})}
+for _name in "fg":
+    DERIVATIVES |= {
+        _name: (_name, "value", {}), f"d{_name}": (_name, "grad", {}), f"d{_name}_x": (_name, "grad_x", {}),
+        f"d{_name}_y": (_name, "grad_y", {}), f"d2{_name}": (_name, "second", {}),
+        f"h_{_name}": (f"h_{_name}", "value", {}), f"dh_{_name}": (f"h_{_name}", "pullback", {}),
+    }  # fmt: skip
+for _letter in "xy":
+    DERIVATIVES[f"d2g_{_letter}y"] = "g", "second", {"wrt": _letter}
+    DERIVATIVES[f"dh_g_{_letter}"] = "h_g", "pullback", {"wrt": _letter}
+
+
 def bare(problem: Problem, derivatives: Derivatives = derive) -> dict[str, Callable[..., Any]]:
     """The derivative behind every kind of question, without oracle."""
-    answers: dict[str, Callable[..., Any]] = {"d2g_yx": partial(derivatives.cross_transposed, problem.g)}
-    for name, fn in (("f", problem.f), ("g", problem.g)):
-        answers[name] = partial(derivatives.value, fn)
-        answers[f"d{name}"] = partial(derivatives.grad, fn)
-        answers[f"d{name}_x"] = partial(derivatives.grad_x, fn)
-        answers[f"d{name}_y"] = partial(derivatives.grad_y, fn)
-        answers[f"d2{name}"] = partial(derivatives.second, fn)
-        answers[f"d2{name}_xy"] = partial(derivatives.second, fn, wrt="x")
-        answers[f"d2{name}_yy"] = partial(derivatives.second, fn, wrt="y")
-    for name, h in (("h_f", problem.h_f), ("h_g", problem.h_g)):
-        if h is not None:
-            answers[name] = partial(derivatives.value, h)
-            answers[f"d{name}"] = partial(derivatives.pullback, h)
-            answers[f"d{name}_x"] = partial(derivatives.pullback, h, wrt="x")
-            answers[f"d{name}_y"] = partial(derivatives.pullback, h, wrt="y")
-    return {kind: answer for kind, answer in answers.items() if kind in WORTH}
+    return {
+        kind: partial(getattr(derivatives, method), fn, **options)
+        for kind, (name, method, options) in DERIVATIVES.items()
+        if (fn := getattr(problem, name)) is not None
+    }
 
 
 def answer(problem: Problem, asked: list[Question]) -> None:
-    """Answer questions once more by the derivatives alone: the same at the same points."""
+    """Answer questions once more by the derivatives alone: the same at the same points, and kept where they were."""
     answers = bare(problem)
-    for kind, arguments in asked:
-        if kind in answers:  # of constraints that are not there nothing is evaluated
+    step, points = -1, dict[tuple[int, str, int], tuple[Any, Any]]()
+    for kind, arguments, at in asked:
+        if kind not in answers:  # of constraints that are not there nothing is evaluated
+            continue
+        if at is None:
             answers[kind](*arguments)
+            continue
+        if at[0] != step:
+            step = at[0]
+            points.clear()
+        name, method, options = DERIVATIVES[kind]
+        x, y, *rest = arguments
+        rows = rest[1 if "2" in kind else 0 :]
+        key = at[1], name, id(rows[0]) if rows else 0
+        if key not in points:
+            points[key] = derive.keep(getattr(problem, name), x, y, *rows, order=at[2]), rows
+        getattr(points[key][0], method)(None, *arguments, **options)
 
 
 def prices(problem: Problem, device: str = "cpu", derivatives: Derivatives = derive) -> dict[str, list[float]]:
     """Seconds by kind of answer: [of a call, of each row of data in it], medians of interleaved rounds.
 
     CPU seconds on the CPU (a busy machine does not spoil them), wall seconds elsewhere. Where the objective is no
-    finite sum, or has few rows, a row costs nothing. Kinds for which there was no time, or
-    no second derivative, are left out.
+    finite sum, or has few rows, a row costs nothing. "kept KIND": a product whose graph is kept. Kinds for which there
+    was no time, or no second derivative, are left out.
     """
     wait, on_cpu = drain(device), torch.device(device).type == "cpu"
     clock = time.process_time if on_cpu else time.perf_counter
@@ -126,7 +160,7 @@ def prices(problem: Problem, device: str = "cpu", derivatives: Derivatives = der
     made = {}
     for kind in dict.fromkeys(kind for kind, _ in asked):
         sizes = sorted(n for k, n in found if k == kind)
-        if sizes:
+        if sizes and (not kind.startswith("kept") or len(seen[kind, sizes[-1]]) > 1):  # the first makes the graph
             made[kind] = _line([(n, found[kind, n]) for n in sizes])
     return made
 
@@ -154,7 +188,12 @@ def _calls(problem: Problem, derivatives: Derivatives) -> dict[tuple[str, int], 
             continue
         n = problem.n_f if kind in ("f", "df", "df_x", "df_y", "d2f") else problem.n_g
         vector = () if "2" not in kind else (torch.ones_like(x if kind == "d2g_yx" else y),)
-        calls[kind, n] = partial(fn, x, y, *vector)
+        sizes: dict[int, tuple[Tensor, ...]] = {n: ()}
         if n > 2 * BATCH:
-            calls[kind, BATCH] = partial(fn, x, y, *vector, torch.arange(BATCH, device=x.device))
+            sizes[BATCH] = (torch.arange(BATCH, device=x.device),)
+        for size, rows in sizes.items():
+            calls[kind, size] = partial(fn, x, y, *vector, *rows)
+            name, method, options = DERIVATIVES[kind]
+            if vector and (kept := derivatives.keep(getattr(problem, name), x, y, *rows, order=2)):
+                calls[f"kept {kind}", size] = partial(getattr(kept, method), None, x, y, *vector, *rows, **options)
     return calls

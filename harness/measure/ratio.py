@@ -16,6 +16,7 @@ from bilevelbench.core.oracle import Oracle
 from bilevelbench.core.problem import Problem
 from bilevelbench.core.solver import Solver, start
 
+from .by_hand import begin, by_hand
 from .clock import drain
 from .prices import answer, questions
 
@@ -38,10 +39,10 @@ def paired(one: Callable[[], object], other: Callable[[], object], rounds: int =
 
     def seconds(work: Callable[[], object]) -> float:
         wait()
-        begin = clock()
+        since = clock()
         work()
         wait()
-        return clock() - begin
+        return clock() - since
 
     seen = []
     for k in range(rounds + 1):
@@ -74,12 +75,29 @@ def steps_of(problem: Problem, solver: Solver, steps: int) -> Callable[[], objec
     return run
 
 
+def floor_of(problem: Problem, solver: Solver, steps: int) -> Callable[[], object]:
+    """The least that a solver's first steps take: the loop that somebody wrote by hand, or the bare derivatives that
+    they ask for, at the same points."""
+    step = by_hand(problem, solver)
+    if step is None:
+        asked, _ = questions(problem, solver, steps)
+        return lambda: answer(problem, asked)
+    hand, first = step, begin(problem, solver)
+
+    def run() -> object:
+        state = first
+        for _ in range(steps):
+            state = hand(*state)
+        return state
+
+    return run
+
+
 def step_over_floor(problem: Problem, solver: Solver, rounds: int = ROUNDS, device: str = "cpu") -> Ratio:
-    """Seconds of a solver's steps over those of the bare derivatives that they ask for, at the same points."""
+    """Seconds of a solver's steps over those of their floor (see ``floor_of``)."""
     one = steps_of(problem, solver, 1)
     one()
-    begin = time.process_time()
+    since = time.process_time()
     one()
-    steps = min(30, max(1, math.ceil(BLOCK / max(1e-6, time.process_time() - begin))))
-    asked, _ = questions(problem, solver, steps)
-    return paired(steps_of(problem, solver, steps), lambda: answer(problem, asked), rounds, device)
+    steps = min(30, max(1, math.ceil(BLOCK / max(1e-6, time.process_time() - since))))
+    return paired(steps_of(problem, solver, steps), floor_of(problem, solver, steps), rounds, device)

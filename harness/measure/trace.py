@@ -139,6 +139,7 @@ def judged(
     counts = tally.read()
     calls, rows = meters.calls(counts), meters.rows(counts)
     row = Row(step, watch.seconds, watch.cpu_seconds, _sorted(calls), total(calls), _sorted(rows))
+    row.passes, row.kept = _sorted(meters.passes(counts)), _sorted(meters.kept(counts))
     try:
         _check(state, problem)
         with watch.account(JUDGE):

@@ -111,7 +111,7 @@ def problem(atelier: Atelier, name: str) -> dict[str, Any]:
 def _metrics(looks: pd.DataFrame) -> tuple[list[str], int]:
     """The metrics that are shown, the judge's first, and how many more there are."""
     known = [metric for metric in METRICS if metric in looks and looks[metric].notna().any()]
-    fixed = {"run", "problem", "solver", "seed", "grads", *LOOK, *METRICS, "lower_residual"}
+    fixed = {"run", "problem", "solver", "seed", "grads", "passes", *LOOK, *METRICS, "lower_residual"}
     own = [column for column in looks.columns if column not in fixed and looks[column].notna().any()]
     metrics = known + own
     return metrics[:MOST_METRICS], max(0, len(metrics) - MOST_METRICS)

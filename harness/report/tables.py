@@ -55,7 +55,8 @@ def leaders(table: pd.DataFrame, palette: Palette) -> list[dict[str, str]]:
         rows.append(
             {
                 "solver": row["solver"], "colour": palette.colour(row["solver"]), "class": CLASS.get(row["order"], "—"),
-                "share": share, "calls": number(row["calls_ratio"], 2), "seconds": number(row["seconds_ratio"], 2),
+                "share": share, "calls": number(row["calls_ratio"], 2),
+                "passes": number(row["passes_ratio"], 2), "seconds": number(row["seconds_ratio"], 2),
                 "grads": number(row["grads_ratio"], 2), "floor": number(row["over_floor"], 3),
                 "memory": size(row["peak_bytes"]), "vectors": number(row["vectors"], 2),
                 "failed": f"{row['failed']} of {row['runs']}", "unsupported": str(row["unsupported"]),

@@ -58,7 +58,7 @@ class Oracles(Oracle):
             oracle.begin(step)
 
     def _stacked(self, method: str, argument: int) -> Tensor:
-        next(self._ticks[method, None, 0])
+        next(self._ticks[method, None, ""])
         return torch.stack([getattr(oracle, method)(argument) for oracle in self.each])
 
     def _draw(self, stream: str, n: int, size: int, device: torch.device) -> Tensor:

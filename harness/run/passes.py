@@ -58,5 +58,9 @@ def finish(job: Job, end: supervise.End | None) -> None:
 
 def last_row(row: dict[str, Any], end: supervise.End) -> Row:
     """A last row at the last good look."""
-    kept = {name: row[name] for name in ("seconds", "cpu_seconds", "calls", "total_calls", "rows") if name in row}
+    kept = {
+        name: row[name]
+        for name in ("seconds", "cpu_seconds", "calls", "total_calls", "rows", "passes", "kept")
+        if name in row
+    }
     return Row(row.get("step", 0), **kept, status=end.status, reason=end.reason, fault=end.fault)

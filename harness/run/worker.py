@@ -22,6 +22,7 @@ from bilevelbench.core.registry import PROBLEMS, SOLVERS
 from bilevelbench.core.resolve import build_problem, make_solver, resolve
 from bilevelbench.core.solver import Solver, State, require
 from bilevelbench.core.spec import UNTIMED
+from bilevelbench.measure import by_hand
 from bilevelbench.measure.audit import replay
 from bilevelbench.measure.budget import Budget
 from bilevelbench.measure.clock import Stopwatch, drain
@@ -131,6 +132,8 @@ def execute(job: Job, order: Order | None = None, tell: Tell = silent) -> str:
         stage("prices")
         with watch.account("audit"):
             header.prices = order.prices or prices(problem, key.device, engines.derivatives(key.engine))
+            if key.engine == "eager":
+                header.solver["by_hand"] = by_hand.seconds(problem, solver, key.device)
         tell(prices=header.prices)
     except BaseException as error:
         journal.begin(header)

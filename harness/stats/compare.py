@@ -17,17 +17,17 @@ def leaders(runs: pd.DataFrame, hit: pd.DataFrame) -> pd.DataFrame:
     """One row per solver, best first: share of targets reached, cost ratios to the best, memory, failures.
 
     ``share``: targets reached over targets set, runs pooled within a problem and problems weighing alike. ``low`` and
-    ``high``: its bootstrap interval, from five runs a problem on. ``calls_ratio``, ``grads_ratio`` (gradient
-    equivalents), ``seconds_ratio``: median over the targets that somebody met of the cost over the best solver's.
-    ``over_floor``: seconds over the least that the oracle's answers take, the median over runs. ``vectors``: peak
-    memory on the problem with the most lower variables, in vectors of the size of y. ``order``: the highest that was
-    asked for. ``failed``: through the solver's own fault; ``excused``: through another's.
+    ``high``: its bootstrap interval, from five runs a problem on. ``calls_ratio``, ``passes_ratio``, ``grads_ratio``
+    (gradient equivalents), ``seconds_ratio``: median over the targets that somebody met of the cost over the best
+    solver's. ``over_floor``: seconds over their floor (``store.prices``), the median over runs. ``vectors``:
+    peak memory on the problem with the most lower variables, in vectors of the size of y. ``order``: the highest that
+    was asked for. ``failed``: through the solver's own fault; ``excused``: through another's.
     """
     rows = [
         _leader(str(solver), group, hit[hit["solver"] == solver]) for solver, group in runs.groupby("solver", sort=True)
     ]
     table = pd.DataFrame(rows)
-    for by in ("calls", "grads", "seconds"):
+    for by in ("calls", "passes", "grads", "seconds"):
         ratio = (
             ratios_to_best(costs(hit, by)).groupby("solver")["ratio"].agg(median)
             if len(hit)

@@ -46,7 +46,7 @@ def hits(runs: pd.DataFrame, looks: pd.DataFrame) -> pd.DataFrame:
         measure = measure_of(seen)
         if measure:
             tables.append(_hits(group, seen, measure).assign(problem=problem, measure=measure))
-    columns = ["run", "problem", "solver", "seed", "measure", "decade", "calls", "grads", "seconds"]
+    columns = ["run", "problem", "solver", "seed", "measure", "decade", "calls", "passes", "grads", "seconds"]
     return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
 
 
@@ -59,11 +59,12 @@ def _hits(runs: pd.DataFrame, looks: pd.DataFrame, measure: str) -> pd.DataFrame
     tables = []
     for decade in DECADES[measure]:
         met = looks[(looks[measure] <= start * 10.0**-decade) & counts]
-        first = met.groupby("run", observed=True)[["total_calls", "grads", "seconds"]].first()
+        first = met.groupby("run", observed=True)[["total_calls", "passes", "grads", "seconds"]].first()
         table = runs[["run", "solver", "seed"]].merge(first, left_on="run", right_index=True, how="left")
         tables.append(table.rename(columns={"total_calls": "calls"}).assign(decade=decade))
     return pd.concat(tables).assign(
         calls=lambda t: t["calls"].astype(float).fillna(np.inf),
+        passes=lambda t: t["passes"].astype(float).where(np.isfinite(t["calls"]), np.inf),
         grads=lambda t: t["grads"].astype(float).where(np.isfinite(t["calls"]), np.inf),
         seconds=lambda t: t["seconds"].astype(float).fillna(np.inf),
     )
@@ -72,7 +73,7 @@ def _hits(runs: pd.DataFrame, looks: pd.DataFrame, measure: str) -> pd.DataFrame
 def costs(hit: pd.DataFrame, by: str) -> pd.DataFrame:
     """Median over seeds of the cost to each target (column ``cost``), infinity where the median run never gets there.
 
-    One row per problem, decade and solver. ``by`` is "calls", "grads" or "seconds".
+    One row per problem, decade and solver. ``by`` is "calls", "passes", "grads" or "seconds".
     """
     return hit.dropna(subset=[by]).groupby(["problem", "decade", "solver"])[by].agg(median).rename("cost").reset_index()
 

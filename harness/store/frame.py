@@ -50,6 +50,7 @@ TAKEN = {
     "seconds",
     "cpu_seconds",
     "total_calls",
+    "passes",
     "status",
 }
 LOOK = ("step", "seconds", "cpu_seconds", "total_calls", "status")
@@ -107,12 +108,19 @@ def _columns(record: Record) -> Columns:
     metrics = [row["metrics"] for row in rows]
     made: Columns = {name: np.array([row.get(name) for row in rows], float) for name in LOOK if name != "status"}
     made["status"] = np.array([sys.intern(row["status"]) for row in rows], object)
-    for weight in ("calls", "rows"):
+    made["passes"] = np.array([_passes(row) for row in rows], float)
+    for weight in ("calls", "rows", "kept"):
         counts = [row.get(weight) or {} for row in rows]
         made |= {f"{weight}\0{kind}": values for kind, values in _arrays(counts, 0, int).items()}
     values = _arrays(metrics, None, float)
     names = apart({name: f"{name} (metric)" if name in TAKEN else name for name in values})
     return made | {names[name]: column for name, column in values.items()}
+
+
+def _passes(row: dict[str, Any]) -> float:
+    """All passes so far; NaN in older files."""
+    known: dict[str, float] = row.get("passes") or {}
+    return float(sum(known.values())) if known or not row.get("total_calls") else float("nan")
 
 
 def _arrays(tables: list[dict[str, Any]], absent: Any, dtype: type) -> Columns:

@@ -21,6 +21,8 @@ Prices = dict[str, tuple[float, float]]
 def price(runs: pd.DataFrame, looks: Mapping[str, dict[str, np.ndarray]], records: Mapping[str, Record]) -> None:
     """Add ``grads``, gradient equivalents so far, to the looks of each run, and with ``floor_seconds`` to ``runs``.
 
+    The floor of a solver with a loop by hand is that loop's: its seconds a step, the median over the solver's runs.
+
     Looks have a column "calls\\0KIND" and "rows\\0KIND" for each kind. A run with a kind that has no price has neither.
     """
     for _, group in runs.groupby("problem", sort=True):
@@ -29,23 +31,32 @@ def price(runs: pd.DataFrame, looks: Mapping[str, dict[str, np.ndarray]], record
         rows = next((header["problem"].get("n_g") for header in headers if header["problem"].get("n_g")), 1)
         unit = (known[UNIT][0] + known[UNIT][1] * rows if UNIT in known else 0.0) or float("nan")
         for run in group["run"]:
-            calls, seen = (
+            asked = (
                 {name.removeprefix(weight): column for name, column in looks[run].items() if name.startswith(weight)}
-                for weight in ("calls\0", "rows\0")
+                for weight in ("calls\0", "rows\0", "kept\0")
             )
-            looks[run]["grads"] = np.zeros(len(looks[run]["step"])) + floor(known, calls, seen) / unit
+            looks[run]["grads"] = np.zeros(len(looks[run]["step"])) + floor(known, *asked) / unit
         ends = [records[run].rows[-1] if records[run].rows else {} for run in group["run"]]
-        seconds = [floor(known, end.get("calls") or {}, end.get("rows") or {}) for end in ends]
+        seconds = [floor(known, *(end.get(weight) or {} for weight in ("calls", "rows", "kept"))) for end in ends]
         runs.loc[group.index, "floor_seconds"] = seconds if UNIT in known else np.nan
+        by_hand = [(header.get("solver") or {}).get("by_hand") for header in headers]
+        steps = [end.get("step", 0) for end in ends]
+        loops = pd.Series(by_hand, group.index, float).groupby(group["solver"]).transform("median") * steps
+        runs.loc[loops[loops > 0].index, "floor_seconds"] = loops[loops > 0]
         runs.loc[group.index, "grads"] = np.array(seconds) / unit
 
 
-def floor(prices: Prices, calls: Mapping[str, Any], rows: Mapping[str, Any]) -> Any:
-    """Seconds that the answers must take, numbers or arrays of them. What has no price: NaN."""
+def floor(prices: Prices, calls: Mapping[str, Any], rows: Mapping[str, Any], kept: Mapping[str, Any]) -> Any:
+    """Seconds that the answers must take, numbers or arrays of them. What has no price: NaN.
+
+    Those that a kept graph gave cost as much as their price beside it, which is nothing where they were known.
+    """
     seconds: Any = 0.0
     for kind, n in calls.items():
         if kind in prices:
-            seconds = seconds + n * prices[kind][0] + rows.get(kind, 0) * prices[kind][1]
+            share = np.divide(kept.get(kind, 0), np.maximum(n, 1))  # of calls, and so of rows
+            for price, part in ((prices[kind], 1 - share), (prices.get(f"kept {kind}", (0.0, 0.0)), share)):
+                seconds = seconds + part * (n * price[0] + rows.get(kind, 0) * price[1])
         elif not kind.startswith(FREE):
             return float("nan")
     return seconds

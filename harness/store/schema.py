@@ -78,9 +78,10 @@ class Header:
         and selection (these three absent from older files), seeded, data_bytes, picture, guards (what they found, by
         name), digest: what the run saw, ``drawn`` and ``computed`` as hexadecimal digits and ``numbers`` of the start.
         solver: name, given, knobs, choices (non-numeric knobs that differ from the defaults), order as declared,
+        by_hand: seconds of a step of the loop that was written by hand, where there is one,
         repository (commit and dirty, of the solver's own file). environment: versions, commit, machine, place, load,
-        and a check of the clock. prices: seconds by kind of oracle answer, of a call and of each row of data in it
-        (see ``measure.prices``). None of it is needed to read the rows.
+        and a check of the clock. prices: seconds by kind of oracle answer, of a call and of each row of data in it, and
+        as "kept KIND" where a graph is kept (see ``measure.prices``). None of it is needed to read the rows.
     """
 
     key: RunKey
@@ -103,6 +104,8 @@ class Row:
     """One look. seconds and cpu_seconds are the solver's alone, since the start; calls and rows count from the start.
 
     calls, rows: by kind. total_calls: on one axis, each value, gradient and second-order product counting one.
+    passes: those that the calls took: forward, backward and double (backward through a gradient). kept: how many of the
+    calls a graph that was kept answered without a forward pass, by kind. Both are absent from older files.
 
     metrics: None stands for a value that could not be had or is not finite. fault: whose it is that the run did not end
     well, of FAULTS. ended_by names the limit that ended the run. judge_seconds, overhead_seconds and, where an engine
@@ -127,6 +130,8 @@ class Row:
     traceback: str = ""
     x: list[float] | None = None
     y: list[float] | None = None
+    passes: dict[str, Count] = field(default_factory=dict)
+    kept: dict[str, Count] = field(default_factory=dict)
     judge_seconds: Seconds | None = None
     overhead_seconds: Seconds | None = None
     compile_seconds: Seconds | None = None
@@ -139,7 +144,7 @@ class Row:
     def as_json(self) -> dict[str, Any]:
         """The line as a dictionary: the fields of every look, and of the optional ones those that are set."""
         always = ("step", "seconds", "calls", "total_calls", "rows", "metrics", "status")
-        return {"kind": "row"} | {k: v for k, v in asdict(self).items() if k in always or v not in (None, "")}
+        return {"kind": "row"} | {k: v for k, v in asdict(self).items() if k in always or v not in (None, "", {})}
 
 
 @dataclass

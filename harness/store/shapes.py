@@ -80,6 +80,7 @@ class Solver(TypedDict, total=False):
     knobs: dict[str, Any] | None
     choices: dict[str, Any] | None
     order: Literal[0, 1, 2] | None
+    by_hand: Number | None
 
 
 class Environment(TypedDict, total=False):

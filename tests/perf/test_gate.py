@@ -39,21 +39,24 @@ def test_gate(name, layer, benchmark):
 
 
 def over_frozen(kind):
-    """The live oracle over the frozen one, for one kind of question."""
+    """The live oracle over the frozen one, for one kind of question; "at": a gradient and nine products at a point."""
     problem = gates.problem()
-    x, y = problem.x0, problem.y0
-    arguments = (x, y, torch.ones_like(y)) if "2" in kind else (x, y)
+    x, y, v = problem.x0, problem.y0, torch.ones_like(problem.y0)
+    arguments = (x, y, v) if "2" in kind else (x, y)
     live, frozen = Oracle(problem), FrozenOracle(problem)
 
     def ask(oracle):
-        method = getattr(oracle, kind)
-        for _ in range(25):
-            method(*arguments)
+        for _ in range(3 if kind == "at" else 25):
+            asked = getattr(oracle, kind)(*arguments)
+            if kind == "at":
+                asked.dg_y()
+                for _ in range(9):
+                    asked.d2g_yy(v)
 
     return paired(lambda: ask(live), lambda: ask(frozen))
 
 
-@pytest.mark.parametrize("kind", ["f", "df", "dg", "dg_x", "dg_y", "d2g", "d2g_yy"])
+@pytest.mark.parametrize("kind", ["f", "df", "dg", "dg_x", "dg_y", "d2g", "d2g_yy", "at"])
 def test_the_oracle_takes_no_longer_than_it_did(kind, benchmark):
     ratio = over_frozen(kind)
     benchmark.extra_info.update(solver="(the oracle)", layer=f"oracle {kind}", found=gates.shown(ratio),
