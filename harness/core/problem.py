@@ -24,6 +24,9 @@ FLAGS = {
     "kinked": "y*(x) has kinks, where bounds or constraints become active, and so may Phi",
     "nonsmooth": "f or g has kinks: their derivatives by torch are subgradients there",
 }
+LOCAL = (
+    "local: the minimiser that descent reaches from the solver's y, or from the last one found where g is less there"
+)
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,7 @@ class Problem:
         """Which y*(x) the metrics mean and how it is found, where argmin g(x, .) may have more than one point."""
         if self.selection or self.y_star is not None or "nonconvex" not in self.flags:
             return self.selection
-        return "local: the minimiser that L-BFGS reaches from the solver's y"
+        return LOCAL
 
 
 def box(low: float, high: float) -> Callable[[Tensor], Tensor]:

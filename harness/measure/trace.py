@@ -141,7 +141,7 @@ def judged(
         _check(state, problem)
         with watch.account(JUDGE):
             metrics = _judgement(judge, state)
-        row.metrics = dict(metrics)
+        row.metrics, row.unjudged = dict(metrics), getattr(judge, "unjudged", "")
         if not all(torch.isfinite(torch.tensor(metrics[name])) for name in ("phi", "f") if name in metrics):
             raise Diverged("Phi or f is not finite")
     except BaseException as error:
