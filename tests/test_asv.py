@@ -19,10 +19,10 @@ from bilevelbench import Draw, Unsupported
 from bilevelbench.asv import overhead, package, rows, steps
 from bilevelbench.contract.cost import declared
 from bilevelbench.core.door import WORTH
-from bilevelbench.core.engines import ENGINES
 from bilevelbench.core.registry import PROBLEMS, SOLVERS
 from bilevelbench.core.resolve import build_problem, make_solver, resolve
 from bilevelbench.core.solver import require
+from bilevelbench.core.spec import ENGINES
 
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "asv.conf.json"

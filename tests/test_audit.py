@@ -19,8 +19,9 @@ from bilevelbench.measure.audit import replay
 from bilevelbench.measure.budget import Budget
 from bilevelbench.measure.clock import Stopwatch
 from bilevelbench.measure.failure import Foul
-from bilevelbench.measure.marks import Marks, draw, pack, unpack, windows
+from bilevelbench.measure.marks import Marks, pack, unpack
 from bilevelbench.measure.trace import trace
+from bilevelbench.measure.windows import draw, windows
 
 BATCHED = "finite_sum_quadratic"
 NAMES = [name for name in SOLVERS.names() if SOLVERS.entries[name].make.__module__.startswith("bilevelbench.solvers.")]

@@ -26,6 +26,8 @@ UNREADABLE = {
         START + "@solver('bare')\nclass S:\n    lr: float\n" + IDLE,
         "needs a default value",
     ),
+    "tallied": (START + "@solver('tallied')\nclass S:\n    calls = {'dg_y': 1}\n" + IDLE, "such as 'T dg_y, df_x'"),
+    "needy": (START + "@solver('needy')\nclass S:\n    needs = ('minibatch',)\n" + IDLE, "did you mean minibatches?"),
     "taken": (START + "@solver('bome')\nclass S:\n" + IDLE, "registered twice"),
 }
 # Found when it steps.

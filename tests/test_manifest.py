@@ -333,8 +333,8 @@ def test_an_installed_package_that_the_solver_belongs_to_counts(tmp_path, monkey
         import other, kit.mine
         step = kit.mine.lr
     """)})  # fmt: skip
-    known = provenance._roots()
-    monkeypatch.setattr(provenance, "_roots", lambda: (*known, str(tmp_path / "site") + os.sep))
+    known = provenance.roots()
+    monkeypatch.setattr(provenance, "roots", lambda: (*known, str(tmp_path / "site") + os.sep))
     own = tmp_path / "site" / "kit" / "mine.py"
     inside = {Path(path).name for path in ran(tmp_path, own)[0] if path.startswith(str(tmp_path / "site"))}
     assert inside == {"__init__.py", "mine.py", "updates.py"}
@@ -437,3 +437,23 @@ def test_the_repository_of_a_file(tmp_path):
     (tmp_path / ".gitignore").write_text("new.py\n")
     repository.cache_clear()
     assert repository(new) == nothing  # an installed file inside of somebody's repository is not kept there
+
+
+def test_an_environment_on_top_of_another_is_installed_too(tmp_path):
+    """As `uv run --with` or `pip install --target` make it; a folder of one's own on the path is not."""
+    for name in ("top", "own"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "library.py").write_text("from collections import namedtuple\n")
+    (tmp_path / "top" / "library-1.0.dist-info").mkdir()
+    code = (
+        "import sys\n"
+        "from bilevelbench.measure import hook, provenance\n"
+        "for path in sys.argv[1:]:\n"
+        "    print(provenance.is_foreign(path + '/library.py'), path + '/' in hook.INSTALLED)\n"
+    )
+    paths = [str(tmp_path / name) for name in ("top", "own")]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *paths], env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)}, text=True,
+        capture_output=True, check=False,
+    )  # fmt: skip
+    assert done.stdout.split() == ["False", "True", "True", "False"], done.stderr

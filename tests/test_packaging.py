@@ -1,6 +1,7 @@
 """The wheel holds the package, all of it and nothing else, and works where there is no checkout."""
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -86,11 +87,101 @@ def test_the_installed_copy_is_the_one_used(installed, tmp_path):
     assert [file for file in files if not file.startswith(str(installed))] == []
 
 
+@pytest.mark.process(sibling="test_the_installed_copy_is_the_one_used")
 def test_a_suite_runs_from_the_wheel(installed, tmp_path):
     done = run("-m", "bilevelbench", "run", "smoke", cwd=tmp_path, path=installed, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "results" / "report" / "index.html").is_file()
     assert list((tmp_path / "results").glob("*.jsonl"))
+
+
+MINE = """
+from typing import NamedTuple
+
+from bilevelbench import Oracle, Point, solver
+
+
+@solver("mine")
+class Mine:
+    \"\"\"Alternating gradient steps. A reader of the documentation, "My first solver", 2026.\"\"\"
+
+    lr: float = 0.01
+    lr_inner: float = 0.1
+
+    order = 1
+    calls = "dg_y, df"
+
+    def step(self, o: Oracle, s: Point) -> Point:
+        y = o.project_y(s.y - self.lr_inner * o.dg_y(s.x, s.y))
+        fx, _ = o.df(s.x, y)
+        return Point(o.project_x(s.x - self.lr * fx), y)
+"""
+BENCH = """
+from bilevelbench.asv.steps import Calls as _Calls
+
+
+class Calls(_Calls):
+    params = (["quadratic(d=3)"], [{file!r}])
+"""
+
+
+@pytest.mark.process(sibling="test_the_installed_copy_is_the_one_used")
+def test_a_new_solver_walks_through_everything(installed, tmp_path):
+    """check, run, report, gate and asv, from the wheel, in a folder that knows nothing of the checkout."""
+    file = tmp_path / "mine.py"
+    file.write_text(MINE)
+
+    def bilevelbench(*arguments):
+        return run("-m", "bilevelbench", *arguments, cwd=tmp_path, path=installed, timeout=600)
+
+    checked = bilevelbench("check", "mine.py")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    command = ["run", "-p", "quadratic(d=3)", "-s", "mine.py", "-s", "bome", "--steps", "40", "--seeds", "0-1"]
+    made = bilevelbench(*command)
+    assert made.returncode == 0, made.stdout + made.stderr
+    assert len(list((tmp_path / "results").glob("*.jsonl"))) == 4
+    reported = bilevelbench("report", "results", "--out", "page")
+    assert reported.returncode == 0, reported.stdout + reported.stderr
+    assert "mine" in reported.stdout
+    assert "mine" in (tmp_path / "page" / "index.html").read_text()
+    kept = bilevelbench("gate", "mine.py", "--baseline", "costs.json", "--update")
+    assert kept.returncode == 0, kept.stdout + kept.stderr
+    held = bilevelbench("gate", "mine.py", "--baseline", "costs.json")
+    assert held.returncode == 0, held.stdout + held.stderr
+    assert tracked(tmp_path, installed) == 2
+
+    file.write_text(MINE.replace("        fx, _", "        o.dg_y(s.x, y)\n        fx, _"))  # one call more
+    dearer = bilevelbench("gate", "mine.py", "--baseline", "costs.json")
+    assert dearer.returncode == 1, dearer.stdout + dearer.stderr
+    assert "dg_y" in dearer.stdout
+    assert bilevelbench("check", "mine.py").returncode == 1
+    assert tracked(tmp_path, installed) == 3
+    again = bilevelbench(*command)
+    assert "2 of them are finished already" in again.stdout  # bome's
+
+
+def tracked(folder, installed):
+    """What asv finds as the calls of a step, with a suite of the user's own in a repository of the user's own."""
+    (folder / "bench").mkdir(exist_ok=True)
+    (folder / "bench" / "__init__.py").touch()
+    (folder / "bench" / "steps.py").write_text(BENCH.format(file=str(folder / "mine.py")))
+    (folder / "asv.conf.json").write_text(
+        '{"version": 1, "project": "mine", "repo": ".", "benchmark_dir": "bench", "environment_type": "virtualenv"}'
+    )
+    if not (folder / ".git").exists():
+        git = ["git", "-c", "user.name=me", "-c", "user.email=me@example.org"]
+        for words in (["init", "-q"], ["add", "mine.py"], ["commit", "-q", "-m", "mine"]):
+            subprocess.run([*git, *words], cwd=folder, check=True)
+    env = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "BILEVELBENCH"))}
+    env |= {"PYTHONPATH": str(installed), "HOME": str(folder)}  # asv keeps what it knows of the machine there
+    asv = [sys.executable, "-m", "asv"]
+    subprocess.run([*asv, "machine", "--yes"], cwd=folder, env=env, check=True, capture_output=True)
+    quick = ["run", "--quick", "--show-stderr", "--dry-run", "-E", f"existing:{sys.executable}"]
+    done = subprocess.run([*asv, *quick], cwd=folder, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = re.search(r"mine\.py\s+(\d+\.\d+)\s", done.stdout)
+    assert found, done.stdout + done.stderr
+    return float(found[1])
 
 
 def test_the_entry_point(installed, tmp_path):

@@ -24,9 +24,14 @@ def server():
         yield started
 
 
+def name(call):
+    """What a function is called in the process that is to import it."""
+    return f"{call.__module__}:{call.__qualname__}"
+
+
 def done(server, call, argument=None, kill_when=None):
     """Everything that a task said, and its wait status."""
-    task, said, end = server.start(call, argument), [], time.monotonic() + PATIENCE
+    task, said, end = server.start(name(call), argument), [], time.monotonic() + PATIENCE
     while task.status is None:
         assert time.monotonic() < end
         server.wait(1.0)
@@ -168,9 +173,8 @@ def test_a_killed_task_takes_its_children_with_it(server):
 DRIVER = """
 import sys
 from bilevelbench.run.child import ForkServer
-from tests.test_processes import have_children
 with ForkServer() as server:
-    task = server.start(have_children, None)
+    task = server.start("tests.test_processes:have_children", None)
     while True:
         server.wait(1.0)
         for said in task.heard():
@@ -201,7 +205,7 @@ def test_tasks_die_with_whoever_wanted_them(victim):
 
 def test_a_server_that_was_killed_is_started_again():
     with ForkServer() as server:
-        task = server.start(have_children, None)
+        task = server.start(name(have_children), None)
         server._process.kill()
         end = time.monotonic() + PATIENCE
         while task.status is None and time.monotonic() < end:

@@ -20,8 +20,9 @@ from bilevelbench.measure.audit import replay
 from bilevelbench.measure.budget import Budget
 from bilevelbench.measure.clock import Stopwatch
 from bilevelbench.measure.intact import Intact
-from bilevelbench.measure.marks import Marks, windows
+from bilevelbench.measure.marks import Marks
 from bilevelbench.measure.trace import trace, warm_up
+from bilevelbench.measure.windows import windows
 from tests.evasions import EVASIONS
 from tests.forked import forked
 

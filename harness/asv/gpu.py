@@ -31,7 +31,7 @@ from bilevelbench.measure.env import environment
 from bilevelbench.measure.memory import peak
 from bilevelbench.measure.prices import prices
 from bilevelbench.measure.ratio import paired
-from bilevelbench.run.plan import check_device
+from bilevelbench.run.names import check_device
 
 LIMIT = 540.0  # seconds; what does not begin before is left out
 SOLVERS = ("bome", "itd", "aid_cg", "f2sa")

@@ -79,7 +79,8 @@ def run(
     """
     from ..run.child import processes
     from ..run.drive import make_folder
-    from ..run.plan import Elsewhere, expand, unfinished
+    from ..run.elsewhere import Elsewhere
+    from ..run.plan import expand, unfinished
     from ..run.request import requested
     from ..store.schema import GOOD
 

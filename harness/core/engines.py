@@ -18,7 +18,6 @@ from .errors import Unsupported
 from .problem import Problem
 from .solver import Solver
 
-ENGINES = ("eager", "functional", "compiled", "compiled_oracle", "cuda_graph", "batched")
 LONGEST = 1500  # operations in a graph: BOME has 20 for an inner step, and more than this takes minutes to compile
 
 

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import re
+
+LONGEST = 120  # letters of a word that are shown of what somebody has written
+
 
 class RequestError(Exception):
-    """The request was wrong: an unknown name, an impossible value. The command line prints it and exits with 2."""
+    """The request was wrong: an unknown name, an impossible value. The command line prints it and exits with 2.
+
+    It is one line, whatever stood in the request: words without end are cut, and what cannot be printed is spelled out.
+    """
+
+    def __init__(self, sentence: str) -> None:
+        line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in sentence)
+        super().__init__(re.sub(rf"\S{{{LONGEST},}}", lambda word: word[0][: LONGEST // 2] + "…", line))
 
 
 class Unsupported(Exception):

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 from .errors import RequestError
 from .problem import Problem
-from .solver import ATTRIBUTES, Point, check_fields
+from .solver import ATTRIBUTES, Point, check_attributes, check_fields
 from .spec import Spec, suggest
 
 T = TypeVar("T")
@@ -63,12 +63,6 @@ class Registry:
             package = importlib.import_module(f"bilevelbench.{self.kind}s")
             for module in pkgutil.iter_modules(package.__path__):
                 importlib.import_module(f"{package.__name__}.{module.name}")
-
-    def ours(self, spec: Spec) -> bool:
-        """Whether looking this up imports nothing foreign: it comes with us, or there is nobody else to ask."""
-        self.load_own()
-        group = f"bilevelbench.{self.kind}s"
-        return not spec.file and (spec.name in self.entries or not importlib.metadata.entry_points(group=group))
 
     def load(self) -> None:
         """Import the folder's modules and other packages' entry points, once."""
@@ -156,7 +150,7 @@ def solver(name: str) -> Callable[[type[T]], type[T]]:
         for field in dataclasses.fields(made):  # type: ignore[arg-type]
             if field.default is dataclasses.MISSING:
                 raise RequestError(f"the solver {name!r}: the field {field.name} needs a default value")
-        made()  # the defaults must be valid
+        check_attributes(made())  # the defaults must be valid, too
         SOLVERS.add(Entry(name, made, inspect.getdoc(cls) or "", Path(inspect.getfile(cls)).resolve()))
         return made
 

@@ -9,6 +9,9 @@ from typing import Any, NamedTuple
 
 from .errors import RequestError
 
+# ``core.engines`` says what they are; the names stand here for whoever has no torch.
+ENGINES = ("eager", "functional", "compiled", "compiled_oracle", "cuda_graph", "batched")
+
 
 class Spec(NamedTuple):
     """A name and the arguments given to it, as in ``bome(lr=0.05, T=10)``. ``file`` is the loose file's path, or ''."""

@@ -1,4 +1,4 @@
-"""What a run was made on and with: versions, commit, machine, load."""
+"""What a run was made on and with: versions, commit, machine, load. Does without torch where nothing is asked of it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import os
 import platform
 import re
 import subprocess
+import sys
+import time
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import psutil
-import torch
 
 HOME = Path(__file__).resolve().parents[1]  # harness/, or bilevelbench/ where a wheel is installed
 
@@ -30,9 +31,15 @@ def moment() -> dict[str, Any]:
     found: dict[str, Any] = {"load": [round(value, 2) for value in load]}
     if megahertz := _megahertz():
         found["megahertz"] = megahertz
-    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call, unused-ignore]
+    torch = sys.modules.get("torch")  # who has not imported it has no device at work
+    if torch and torch.cuda.is_available() and torch.cuda.is_initialized():
         found |= _nvidia("clocks.sm,temperature.gpu", ("gpu_megahertz", "gpu_celsius"))
     return found
+
+
+def now() -> str:
+    """The time, in UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def _megahertz() -> int | None:
@@ -56,6 +63,8 @@ def _nvidia(query: str, names: tuple[str, ...]) -> dict[str, str]:
 
 @functools.lru_cache
 def _fixed(device: str) -> dict[str, Any]:
+    import torch
+
     found: dict[str, Any] = {
         "bilevelbench": _version("bilevelbench"),
         "python": platform.python_version(),
@@ -77,6 +86,8 @@ def _fixed(device: str) -> dict[str, Any]:
 
 def _blas() -> str:
     """The library behind torch's matrix products."""
+    import torch
+
     shown = re.search(r"BLAS_INFO=(\w+)", torch.__config__.show())
     mkl = re.search(r"Math Kernel Library Version ([\d.]+)", torch.__config__.show())
     return " ".join(part for part in (shown[1] if shown else "", mkl[1] if mkl else "") if part)

@@ -19,9 +19,7 @@ from __future__ import annotations
 
 import functools
 import os
-import site
 import sys
-import sysconfig
 import threading
 from collections.abc import Callable
 from itertools import count
@@ -32,16 +30,10 @@ from bilevelbench.core.meter import CODES
 from bilevelbench.core.registry import load_file
 from bilevelbench.core.solver import start, stretch
 
+from .provenance import roots
+
 HOME = str(Path(__file__).resolve().parents[1]) + os.sep
-INSTALLED = tuple(
-    sorted(
-        {
-            str(Path(path).resolve()) + os.sep
-            for path in (*sysconfig.get_paths().values(), *site.getsitepackages(), site.getusersitepackages())
-            if path and not path.endswith(("bin", "Scripts")) and path != sysconfig.get_paths()["data"]
-        }
-    )
-)
+INSTALLED = tuple(root for root in roots() if not root.endswith((f"bin{os.sep}", f"Scripts{os.sep}")))
 READABLE = ("/dev/null", "/dev/urandom", "/proc/cpuinfo", "/proc/meminfo", "/sys/")  # what libraries look at
 CODE = (".py", ".pyc", ".so", ".pyd")  # modules are imported, and warnings show lines of them
 ATTRIBUTES = (

@@ -38,20 +38,30 @@ def is_foreign(path: str) -> bool:
 
 
 @functools.lru_cache
-def _roots() -> tuple[str, ...]:
+def roots() -> tuple[str, ...]:
     """Folders of the standard library, of installed distributions and of their scripts, each with its real path."""
     paths = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib", "scripts")]
     paths += [os.path.join(prefix, "bin") for prefix in (sys.base_prefix, sys.prefix)]
     paths.append(os.path.join(sys.base_prefix, "lib"))
     paths += [*site.getsitepackages(), site.getusersitepackages(), os.path.dirname(os.__file__)]
+    paths += filter(_holds_distributions, sys.path)
     found = {os.path.abspath(path) for path in paths} | {os.path.realpath(path) for path in paths}
     return tuple(sorted(path.rstrip(os.sep) + os.sep for path in found))
+
+
+def _holds_distributions(path: str) -> bool:
+    """An environment on top of another one, or what ``pip install --target`` has filled; never where we are."""
+    try:
+        names = os.listdir(path) if path and os.path.realpath(path) != os.getcwd() else []
+    except OSError:
+        return False
+    return any(name.endswith(".dist-info") for name in names)
 
 
 @functools.lru_cache(maxsize=4096)
 def _is_installed(folder: str) -> bool:
     """A folder that is linked into site-packages from elsewhere is code of one's own, like an editable install."""
-    return (folder + os.sep).startswith(_roots()) and (os.path.realpath(folder) + os.sep).startswith(_roots())
+    return (folder + os.sep).startswith(roots()) and (os.path.realpath(folder) + os.sep).startswith(roots())
 
 
 def source_of(path: str) -> str:
@@ -79,7 +89,7 @@ def package_of(path: Path) -> str:
     place = str(path.resolve())
     if is_foreign(place) or path.resolve().is_relative_to(HOME):
         return ""
-    root = max((root for root in _roots() if place.startswith(root)), key=len, default="")
+    root = max((root for root in roots() if place.startswith(root)), key=len, default="")
     top, inside, _ = place.removeprefix(root).partition(os.sep)
     return root + top if inside else ""
 

@@ -28,6 +28,7 @@ from bilevelbench.core.tape import Drawn
 from bilevelbench.core.traced import Recording, Run, Traced, flatten, record, unflatten
 from bilevelbench.measure.budget import Budget, looks
 from bilevelbench.measure.clock import INIT, STEPS, Stopwatch
+from bilevelbench.measure.env import now
 from bilevelbench.measure.failure import failed
 from bilevelbench.measure.guards import guard
 from bilevelbench.measure.judge import Judge
@@ -37,7 +38,7 @@ from bilevelbench.store.schema import FINAL, Header, Row
 
 from .describe import MOST_ITERATES, describe_problem, describe_solver
 from .job import Job, Order
-from .stage import Stage, Tell, machine, now, refused, silent
+from .stage import Stage, Tell, machine, refused, silent
 
 CLOSE = {torch.float64: 1e-6, torch.float32: 1e-3}  # of one step: rounding is far below, wrong data are far above
 

@@ -12,6 +12,7 @@ import json
 import multiprocessing.connection
 import os
 import pickle
+import pkgutil
 import select
 import signal
 import socket
@@ -28,7 +29,6 @@ LARGEST = 1 << 20  # bytes of a message
 NUMBER = struct.Struct("<q")
 # Read when the libraries are loaded: a server must not have threads. A run that is given some sets them itself.
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-Call = Callable[[Any, "Teller"], None]
 
 
 class Teller:
@@ -96,8 +96,8 @@ class ForkServer:
             self._process.kill()
             self._process.wait()
 
-    def start(self, call: Call, argument: Any) -> Task:
-        """Start ``call(argument, tell)`` in a process of its own."""
+    def start(self, call: str, argument: Any) -> Task:
+        """Start ``call(argument, tell)`` in a process of its own, which imports ``call``, a ``module:function``."""
         if self._process is not None and self._process.poll() is not None:  # killed from outside, and its tasks, too
             self._lost()
         if self._process is None:
@@ -173,8 +173,8 @@ class Interpreters:
             running.kill()
             running.join()
 
-    def start(self, call: Call, argument: Any) -> Task:
-        """Start ``call(argument, tell)`` in a process of its own."""
+    def start(self, call: str, argument: Any) -> Task:
+        """Start ``call(argument, tell)`` in a process of its own, which imports ``call``, a ``module:function``."""
         ear, mouth = self._context.Pipe(duplex=False)
         process = self._context.Process(target=_speak, args=(call, argument, mouth), daemon=True)
         process.start()
@@ -196,10 +196,10 @@ class Interpreters:
                 self._running.remove((process, task))
 
 
-def _speak(call: Call, argument: Any, mouth: Any) -> None:
+def _speak(call: str, argument: Any, mouth: Any) -> None:
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    call(argument, Teller(mouth.send_bytes))
+    pkgutil.resolve_name(call)(argument, Teller(mouth.send_bytes))
 
 
 def _end_with(parent: int) -> None:

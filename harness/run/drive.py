@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from bilevelbench.core.errors import RequestError
-from bilevelbench.measure.env import moment
-from bilevelbench.measure.marks import draw
+from bilevelbench.measure.env import moment, now
+from bilevelbench.measure.windows import draw
 from bilevelbench.store.claims import Claims
 from bilevelbench.store.files import records
 from bilevelbench.store.journal import Journal, read
@@ -31,11 +31,10 @@ from . import supervise
 from .child import ForkServer, Interpreters
 from .job import Job, Order
 from .passes import Pass, finish, last_row, together
-from .stage import now
 from .supervise import Watch
-from .worker import audit_pass, make_pass
 
 Finished = Callable[[Job, str], None]
+MAKE, AUDIT = "bilevelbench.run.worker:make_pass", "bilevelbench.run.worker:audit_pass"
 
 TRIES = 3  # of a run that is lost
 AGAIN = 1.0  # seconds between two looks at what other commands are making
@@ -120,14 +119,14 @@ class Driver:
         made.states, made.auditing, made.manifest = self._kept / secrets.token_hex(8), None, {}
         prices = self._prices.get(made.together)
         order = Order(made.parts, self._environment, prices, made.states)
-        self._start(made, make_pass, order)
+        self._start(made, MAKE, order)
 
     def _audit(self, made: Pass, window: tuple[int, int]) -> None:
         """Have a window that nobody could foresee made again, by a process that has not seen the run."""
         made.auditing, made.audit = window, {}
-        self._start(made, audit_pass, Order(made.parts, self._environment, {}, made.states, window))
+        self._start(made, AUDIT, Order(made.parts, self._environment, {}, made.states, window))
 
-    def _start(self, made: Pass, call: Callable[..., None], order: Order) -> None:
+    def _start(self, made: Pass, call: str, order: Order) -> None:
         def hear(message: dict[str, Any]) -> None:
             self._hear(made, message)
 

@@ -6,13 +6,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bilevelbench.core.registry import PROBLEMS, SOLVERS
-from bilevelbench.core.resolve import resolve
-from bilevelbench.core.spec import Spec
+from bilevelbench.core.errors import RequestError
 from bilevelbench.measure.manifest import changed
 from bilevelbench.store.files import final_name, finals, mark
 from bilevelbench.store.journal import Record, read
 from bilevelbench.store.schema import CUT, RunKey
+
+
+def known_device(device: str) -> None:
+    """Raise a ``RequestError`` where there is no kind of device of this name."""
+    if device.partition(":")[0] not in ("cpu", "cuda"):
+        raise RequestError(f"there is no device {device!r}; choose from cpu, cuda")
+
+
+@dataclass(frozen=True)
+class Named:
+    """What a text names: its spec with every knob spelled out, its version, and the file that it is in."""
+
+    spec: str
+    version: int
+    file: Path
 
 
 @dataclass(frozen=True)
@@ -87,12 +100,3 @@ class Order:
     prices: dict[str, list[float]] | None = None
     states: Path | None = None
     window: tuple[int, int] | None = None
-
-
-def full_spec(text: str, kind: str) -> tuple[Spec, int, Path]:
-    """The spec with every knob spelled out, the version and the source file of what a text names.
-
-    Of a loose file the spec keeps the name alone: the key holds its content (as a digest), not its place.
-    """
-    entry, spec = resolve(SOLVERS if kind == "solver" else PROBLEMS, text)
-    return spec._replace(file=Path(spec.file).name), entry.version, entry.file

@@ -1,80 +1,44 @@
 """From suites to jobs: everything that can be known to be wrong is said before anything is measured.
 
-What a text names is looked up by ``ask``: in this process, or, for a command that must not run anything foreign, by
-processes of their own (``elsewhere``).
+What a text names is looked up by ``ask``: in this process (``names``), or, for a command that must not run anything
+foreign, by processes of their own (``elsewhere``).
 """
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import torch
-
-from bilevelbench.core.draw import Draw
-from bilevelbench.core.errors import RequestError, Unsupported
-from bilevelbench.core.registry import PROBLEMS, SOLVERS
-from bilevelbench.core.resolve import build_problem
-from bilevelbench.core.spec import parse
-from bilevelbench.measure.clock import self_check
-from bilevelbench.measure.env import environment, source_digest
+from bilevelbench.measure.env import source_digest
 from bilevelbench.store.files import finals, mark
-from bilevelbench.store.files import place as place_of
 from bilevelbench.store.journal import read
 from bilevelbench.store.schema import RunKey
 
-from .child import ForkServer, Interpreters, Teller
-from .job import Job, full_spec
+from .job import Job, Named, known_device
 from .suite import Block, Suite
 
-PATIENCE = 60.0  # seconds for looking up a name or trying to build a problem; what takes longer is left to its run
-
-
-@dataclass(frozen=True)
-class Named:
-    """What a text names: its spec with every knob spelled out, its version, and the file that it is in."""
-
-    spec: str
-    version: int
-    file: Path
-
-
-Ask = Callable[[str, str, int], Named]  # (kind, text, seed) -> what it names; RequestError where that is impossible
-
-
-def check_device(device: str) -> None:
-    """Raise a ``RequestError`` where the device is not there."""
-    kind = device.partition(":")[0]
-    if kind not in ("cpu", "cuda"):
-        raise RequestError(f"there is no device {device!r}; choose from cpu, cuda")
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise RequestError("--device cuda: this machine has no CUDA device; use --device cpu")
-
-
-def look_up(kind: str, text: str, seed: int) -> Named:
-    """What a text names, in this process. A problem is built once: that refuses impossible values."""
-    spec, version, file = full_spec(text, kind)
-    if kind == "problem":
-        with contextlib.suppress(Unsupported):  # a row will say so
-            build_problem(text, Draw(seed))
-    return Named(str(spec), version, file)
+# (kind, text, seed) -> what it names; RequestError where that is impossible
+Ask = Callable[[str, str, int], Named]
 
 
 def expand(
     suite: Suite, out: Path, command: str = "", timeout: float | None = None, here: bool = False,
-    ask: Ask = look_up, place: Callable[[], str] = str,
+    ask: Ask | None = None, place: Callable[[], str] = str,
 ) -> list[Job]:  # fmt: skip
     """All jobs of a suite, in an order that interleaves the solvers. Wrong requests raise a ``RequestError``.
 
-    A run asked for twice is made once. ``place``: of this machine, see ``store.files.place``.
+    A run asked for twice is made once. ``ask``: None looks names up in this process, which imports them. ``place``: of
+    this machine, see ``store.files.place``.
     """
+    if ask is None:
+        from .names import look_up  # a driver has no torch
+
+        ask = look_up
     for device in dict.fromkeys(block.device for block in suite.blocks):
-        check_device(device)
+        known_device(device)
+        if device != "cpu":
+            ask("device", device, 0)
     jobs = [job for block in suite.blocks for job in _jobs(block, suite.name, out, ask)]
     machine = place()  # asked when nothing is left to be refused
     made = {job.key.digest: job for job in reversed(jobs)}
@@ -107,86 +71,3 @@ def unfinished(jobs: list[Job]) -> list[Job]:
         if not any(job.stands(read(path)) for path in paths):
             todo.append(replace(job, outdated=mark(paths[0]) if paths else ()))
     return todo
-
-
-class Elsewhere:
-    """Looks names up in processes of their own. ``environment``: what those processes run on."""
-
-    def __init__(self, processes: ForkServer | Interpreters, patience: float = PATIENCE) -> None:
-        self._processes, self._patience = processes, min(patience, PATIENCE)
-        self._known: dict[tuple[str, str], Named] = {}
-        self.device = "cpu"  # the one that the machine is described by
-
-    def solvers(self) -> list[str]:
-        """The names of all solvers, those of other packages included."""
-        return list(self._run(describe_solvers, None).get("solvers", []))
-
-    @functools.cached_property
-    def environment(self) -> dict[str, Any]:
-        """What the machine is."""
-        return dict(self._run(describe_machine, self.device)["environment"])
-
-    def place(self) -> str:
-        """Of this machine, see ``store.files.place``."""
-        return str(self.environment["place"])
-
-    def __call__(self, kind: str, text: str, seed: int) -> Named:
-        """What a text names.
-
-        Where its file crashes or hangs, or builds for too long, the run is to say so: it is named as it was given.
-        """
-        if (kind, text) not in self._known:
-            self._known[kind, text] = self._look_up(kind, text, seed)
-        return self._known[kind, text]
-
-    def _look_up(self, kind: str, text: str, seed: int) -> Named:
-        spec = parse(text)
-        if {"solver": SOLVERS, "problem": PROBLEMS}[kind].ours(spec):  # refused at once, if it is
-            full, version, file = full_spec(text, kind)
-            if kind == "solver":
-                return Named(str(full), version, file)
-        named = self._run(describe, (kind, text, seed)).get("named")
-        if named:
-            return Named(named[0], named[1], Path(named[2]))
-        return Named(str(spec._replace(file=Path(spec.file).name)), 0, Path(spec.file or "."))
-
-    def _run(self, call: Callable[[Any, Teller], None], argument: Any) -> dict[str, Any]:
-        """Everything that a process said. A request that it refused is refused here."""
-        task, said = self._processes.start(call, argument), dict[str, Any]()
-        end = time.monotonic() + self._patience
-        while task.status is None:
-            self._processes.wait(max(0.1, end - time.monotonic()))
-            for message in task.heard():
-                said |= message
-            if time.monotonic() >= end:
-                task.kill()
-        for message in task.heard():
-            said |= message
-        task.close()
-        if "refused" in said:
-            raise RequestError(said["refused"])
-        return said
-
-
-def describe_machine(device: str, tell: Teller) -> None:
-    """A task: what the machine is."""
-    found = environment(device)
-    tell(environment=found | {"clock": self_check(device), "place": place_of(found)})
-
-
-def describe_solvers(_: None, tell: Teller) -> None:
-    """A task: the names of all solvers."""
-    tell(solvers=SOLVERS.names())
-
-
-def describe(asked: tuple[str, str, int], tell: Teller) -> None:
-    """A task: what a text names. It is told before the problem is built, which may fail in ways of its own."""
-    kind, text, seed = asked
-    try:
-        spec, version, file = full_spec(text, kind)
-        tell(named=[str(spec), version, str(file)])
-        look_up(kind, text, seed)
-    except RequestError as error:
-        tell(refused=str(error))
-    except BaseException:
-        return  # the run meets it again, where it is said

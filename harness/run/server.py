@@ -8,9 +8,9 @@ threads, globals) never reaches the next. The server itself runs nothing foreign
 * When its door closes, because the driver has ended or was killed, it ends every task by SIGKILL, which a task that
   holds the interpreter lock cannot put off. When the server itself is killed the kernel does that (PR_SET_PDEATHSIG).
 
-What is said over the door: in, a task's number and its pickled ``(call, argument)``, which only the fork unpickles,
-with the descriptor by which the task speaks; or a number alone, whose task is to be killed. Out, JSON ``[number, wait
-status]``. Messages keep their boundaries.
+What is said over the door: in, a task's number and its pickled ``(name of a function, argument)``, which only the
+fork unpickles, with the descriptor by which the task speaks; or a number alone, whose task is to be killed. Out, JSON
+``[number, wait status]``. Messages keep their boundaries.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import importlib
 import json
 import os
 import pickle
+import pkgutil
 import select
 import signal
 import socket
@@ -38,7 +39,7 @@ PDEATHSIG, SUBREAPER = 1, 36  # of prctl(2)
 # What torch would otherwise import within the first second-order product, for seconds, and what a run needs of ours.
 NEEDED = (
     "torch.fx.experimental.symbolic_shapes", "torch.nested._internal.nested_tensor",
-    "torch.fx.experimental._constant_symnode", "bilevelbench.run.worker",
+    "torch.fx.experimental._constant_symnode", "bilevelbench.run.worker", "bilevelbench.run.names",
 )  # fmt: skip
 
 
@@ -161,7 +162,7 @@ def _become(work: bytes, tell: Teller) -> None:
         lone(os.getppid())
         Manifest()  # what this task reads is noted for it alone
         call, argument = pickle.loads(work)  # from the driver, which runs nothing foreign
-        call(argument, tell)
+        pkgutil.resolve_name(call)(argument, tell)
         code = 0
     except BaseException:
         traceback.print_exc()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import time
+import sys
 from collections.abc import Callable
 from typing import Any
+
+import psutil
 
 from bilevelbench.measure.clock import self_check
 from bilevelbench.measure.env import environment, moment
@@ -34,6 +36,15 @@ class Stage:
         self._tell(phase=name)
 
 
+def keep_to_memory() -> None:
+    """An allocation beyond what is there fails in this process instead of making the machine swap (Linux)."""
+    if sys.platform == "linux":
+        import resource
+
+        room = psutil.virtual_memory().available
+        resource.setrlimit(resource.RLIMIT_DATA, (room, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+
+
 def machine(order: Order, device: str) -> dict[str, Any]:
     """What the machine is, as the driver had it measured, and what this moment is like."""
     if order.environment:
@@ -45,8 +56,3 @@ def machine(order: Order, device: str) -> dict[str, Any]:
 def refused(error: BaseException, stage: str) -> Row:
     """The only row of a run that could not begin: whoever's code ran in that stage is at fault."""
     return broken(error, FAULTS.get(stage, "harness"))
-
-
-def now() -> str:
-    """The time, in UTC."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -12,9 +12,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from bilevelbench.core.engines import ENGINES
 from bilevelbench.core.errors import RequestError
-from bilevelbench.core.spec import suggest
+from bilevelbench.core.spec import ENGINES, suggest
 
 DTYPES = ("float32", "float64")
 SUITES = files("bilevelbench.suites")

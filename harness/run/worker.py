@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from functools import partial
 from pathlib import Path
 
 import platformdirs
-import psutil
 import torch
 
 from bilevelbench.core import engines
@@ -25,6 +23,7 @@ from bilevelbench.core.solver import Solver, require
 from bilevelbench.measure.audit import replay
 from bilevelbench.measure.budget import Budget
 from bilevelbench.measure.clock import Stopwatch, drain
+from bilevelbench.measure.env import now
 from bilevelbench.measure.failure import Impure, status_of
 from bilevelbench.measure.guards import guard
 from bilevelbench.measure.intact import Intact
@@ -39,7 +38,7 @@ from bilevelbench.store.schema import Header
 
 from .describe import MOST_ITERATES, describe_problem, describe_solver
 from .job import Job, Order
-from .stage import Stage, Tell, machine, now, refused, silent
+from .stage import Stage, Tell, keep_to_memory, machine, refused, silent
 from .supervise import THROUGH
 
 
@@ -89,12 +88,8 @@ def settle(threads: int, limit_memory: bool) -> None:
     os.environ.setdefault(
         "TORCHINDUCTOR_CACHE_DIR", str(Path(platformdirs.user_cache_dir("bilevelbench")) / "inductor")
     )
-    if limit_memory and sys.platform == "linux":
-        # An allocation beyond what is there fails in this run (status oom) instead of making the machine swap.
-        import resource
-
-        room = psutil.virtual_memory().available
-        resource.setrlimit(resource.RLIMIT_DATA, (room, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+    if limit_memory:
+        keep_to_memory()
 
 
 def execute(job: Job, order: Order | None = None, tell: Tell = silent) -> str:
