@@ -14,12 +14,18 @@ if TYPE_CHECKING:
     from .run.job import Job
 
 
+QUIET = 30.0  # seconds of judging after which a line says so
+
+
 class Progress:
-    """Told of each run as it begins and ends (``started``, ``finished``); ``done`` counts the ended ones."""
+    """Told of each run as it begins and ends (``started``, ``finished``) and of what it is at (``phase``).
+
+    ``done`` counts the ended ones.
+    """
 
     def __init__(self, total: int) -> None:
         self.total, self.done = total, 0
-        self._since = time.monotonic()
+        self._since, self._judging = time.monotonic(), dict[str, float]()
         console = Console(stderr=True)
         self._bar: Any = None
         if console.is_terminal and total:
@@ -46,6 +52,18 @@ class Progress:
         """A run begins."""
         if self._bar:
             self._bar.update(self._task, description=f"{_name(job)}"[:70])
+
+    def phase(self, job: Job, phase: str) -> None:
+        """What a run is at: judging is shown, at once on a bar and after a while in lines."""
+        name, now = _name(job), time.monotonic()
+        if self._bar:
+            words = " (judging)" if phase == "judge" else ""
+            self._bar.update(self._task, description=f"{name[: 70 - len(words)]}{words}")
+        elif phase != "judge":
+            self._judging.pop(name, None)
+        elif now - self._judging.setdefault(name, now) >= QUIET:
+            self._judging[name] = now
+            print(f"[{self.done}/{self.total}] {name}: judging", file=sys.stderr, flush=True)
 
     def finished(self, job: Job, status: str) -> None:
         """A run has ended."""

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import re
+from types import SimpleNamespace
 
 import mpmath
 import pytest
@@ -11,11 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bilevelbench import Draw, Problem, build_problem
+from bilevelbench.contract.judging import phi_is_judged
+from bilevelbench.core.resolve import make_solver
 from bilevelbench.measure import lower
+from bilevelbench.measure.budget import Budget
+from bilevelbench.measure.clock import Stopwatch
 from bilevelbench.measure.gap import gap
 from bilevelbench.measure.inverse import NOT_FINITE
 from bilevelbench.measure.judge import Judge
 from bilevelbench.measure.level import Level
+from bilevelbench.measure.plan import Plan, planned
+from bilevelbench.measure.trace import trace
+from bilevelbench.progress import Progress
 
 from .campaigns.units import FIGURES, Cell, errors
 
@@ -34,7 +42,7 @@ cells = st.builds(
 @settings(max_examples=40)
 @given(cell=cells)
 def test_figures_have_no_units(cell):
-    """Against 50-digit arithmetic; the campaign ``units`` has the whole grid."""
+    """Against 70-digit arithmetic; the campaign ``units`` has the whole grid."""
     for name, error in errors(cell).items():
         assert error is not None, f"{name} is marked"
         assert error <= 1e-8, name
@@ -203,8 +211,8 @@ def test_what_may_be_off_in_the_digits_shown_is_left_out(monkeypatch):
     p = dataclasses.replace(build_problem("quadratic", Draw(0)), y_star=None)
     solve = lower.solve
 
-    def lame(level, start):
-        found = solve(level, start)
+    def lame(level, start, convex):
+        found = solve(level, start, convex)
         return found._replace(y=1.001 * found.y, error=0.001 * float(found.y.norm()))
 
     monkeypatch.setattr("bilevelbench.measure.judge.solve", lame)
@@ -213,3 +221,87 @@ def test_what_may_be_off_in_the_digits_shown_is_left_out(monkeypatch):
     assert "may be off by" in why
     assert found["phi_error"] > 0
     assert NOT_FINITE not in why
+
+
+# -- the plan
+
+
+def test_a_plan_goes_by_problem_and_budget_alone():
+    closed, solved = build_problem("quadratic", Draw(0)), build_problem("fair", Draw(0))
+    assert planned(closed, Budget(steps=5)).words == "phi at every look, y* in closed form"
+    assert planned(solved, Budget(steps=5)) == planned(solved, Budget(calls=9)) == Plan()
+    network = dataclasses.replace(solved, flags=frozenset({"nonconvex"}))
+    plan = planned(network, Budget(calls=50_000))
+    assert plan.sparse
+    assert plan.gradients == 50_000
+    assert "the problem's own figures at every look" in plan.words
+    assert planned(network, Budget(steps=10)).gradients > 4 * 10  # its rows are few: it may ask more
+    assert not planned(dataclasses.replace(network, phi_at="every look"), Budget(steps=5)).sparse
+    assert planned(dataclasses.replace(solved, phi_at="doublings"), Budget(steps=5)).sparse
+    with pytest.raises(ValueError, match="phi_at='often' is not valid; it is 'every look' or 'doublings'"):
+        dataclasses.replace(solved, phi_at="often")
+
+
+@given(gradients=st.integers(1, 10**6), looks=st.integers(1, 30), spent=st.lists(st.floats(0, 1), max_size=40))
+def test_a_sparse_plan_never_asks_more_than_it_states(gradients, looks, spent):
+    plan, asked = Plan(True, gradients, looks), 0.0
+    for judged_, share in enumerate(spent):
+        allowance = plan.allowance(judged_, asked)
+        assert allowance >= 0
+        asked += share * allowance
+    assert asked <= gradients * (1 + 1e-9)
+    assert plan.allowance(looks, 0.0) == pytest.approx(gradients)
+
+
+def looks_of(steps, solver="first_order(T=2)", **fields):
+    """The rows of a run on a small network below, judged as planned."""
+    problem = dataclasses.replace(build_problem("quadratic(d=4)", Draw(0)), y_star=None, phi_star=None, **fields)
+    budget = Budget(steps=steps)
+    judge = Judge(problem, planned(problem, budget))
+    return list(trace(problem, make_solver(solver), 0, budget, judge, Stopwatch(lambda: None), False))
+
+
+def test_phi_is_judged_at_the_start_at_doublings_and_at_the_end():
+    rows = looks_of(25, flags=frozenset({"nonconvex"}), metrics=lambda x, y: {"own": 1.0})
+    assert [row.step for row in rows if "phi" in row.metrics] == [0, 1, 2, 4, 8, 17, 25]
+    assert all(row.metrics["own"] == 1.0 and "f" in row.metrics for row in rows)
+    assert all("phi" in row.metrics for row in looks_of(25))
+    assert all("phi" in row.metrics for row in looks_of(25, phi_at="every look", flags=frozenset({"nonconvex"})))
+
+
+def test_what_is_judged_does_not_hang_on_the_solver_or_its_speed():
+    one, other = (looks_of(20, solver, flags=frozenset({"nonconvex"})) for solver in ("first_order(T=2)", "bome(T=30)"))
+    assert [(row.step, set(row.metrics)) for row in one] == [(row.step, set(row.metrics)) for row in other]
+
+
+def test_a_look_beyond_the_plan_is_not_available_and_says_so(monkeypatch):
+    monkeypatch.setattr("bilevelbench.measure.plan.FEW", 6)
+    monkeypatch.setattr("bilevelbench.measure.plan.MANY", 6)
+    (first, *_) = looks_of(1, flags=frozenset({"nonconvex"}))
+    assert "phi" not in first.metrics
+    assert re.fullmatch(r"the re-solve of the lower level had 2 gradients and needs more", first.unjudged)
+
+
+def test_judging_is_shown_after_a_while(capsys, monkeypatch):
+    job = SimpleNamespace(problem="p", solver="s", key=SimpleNamespace(seed=0))
+    progress, now = Progress(2), [0.0]
+    monkeypatch.setattr("bilevelbench.progress.time", SimpleNamespace(monotonic=lambda: now[0]))
+    for second, phase in ((0, "judge"), (20, "steps"), (25, "judge"), (50, "judge"), (56, "judge"), (60, "judge")):
+        now[0] = float(second)
+        progress.phase(job, phase)
+    assert capsys.readouterr().err == "[0/2] p s seed 0: judging\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "fair",
+            r"phi to \de-1\d and grad_phi to \de-1\d, relative; y\* is the one minimiser; planned is phi at every",
+        ),
+        ("quadratic", r"phi at every look, y\* in closed form"),
+        ("architecture", r"a strict local minimiser; that none is lower is not certified|n/a near the start"),
+    ],
+)
+def test_check_says_how_well_phi_is_judged(text, words):
+    assert re.search(words, phi_is_judged(text))

@@ -97,7 +97,7 @@ def test_recorded_seconds_are_the_device_s_work_and_judging_is_not_in_them():
         time.queue += 1.0  # an asynchronous kernel: it takes a second of the device, later
         return work(x, y)
 
-    def judge(x, y):
+    def judge(x, y, *look):
         time.now += 100.0
         return {"phi": 0.0}
 

@@ -113,7 +113,8 @@ def _make(
 
     with Progress(len(todo)) as progress:
         try:
-            Driver(out, started, environment, jobs, progress.started, progress.finished, patience).run(todo)
+            told = progress.started, progress.finished, patience, progress.phase
+            Driver(out, started, environment, jobs, *told).run(todo)
         except KeyboardInterrupt:
             progress.stop()
             click.echo(f"interrupted: {progress.done} finished in {out}; the same command resumes", err=True)

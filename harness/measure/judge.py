@@ -18,6 +18,7 @@ from .guards import second_derivatives
 from .inverse import SMALL
 from .level import Level, Spent
 from .lower import STALLED, Found, solve
+from .plan import Plan
 
 FEASIBLE = 1e-8  # violation of the upper level's constraints, up to which Phi counts as it is
 AT_Y_STAR = 1e-6  # |y - y*| over |y*|, below which BOME's measure has no direction to go by
@@ -45,10 +46,12 @@ class Judge:
     measure knows no constraints of the lower level, and is left out where there are some.
     """
 
-    def __init__(self, problem: Problem) -> None:
-        self.problem = problem
+    def __init__(self, problem: Problem, plan: Plan | None = None) -> None:
+        self.problem, self.plan = problem, plan or Plan()
         self.unjudged = ""
+        self._last_due, self._judged, self._asked = -1, 0, 0.0
         self._last: tuple[Tensor, ...] = ()  # the solution at the last look: the next one is near
+        self._settled = False  # whether that is a minimiser
         self._last_q: Tensor | None = None
         self._scale = 0.0  # the largest |phi| so far: beside it a phi that vanishes is known to rounding
         self._twice = problem.y_star is not None or second_derivatives(problem) in (
@@ -56,11 +59,15 @@ class Judge:
             "not tried: memory ran out",
         )
 
-    def __call__(self, x: Tensor, y: Tensor) -> dict[str, float]:
+    def __call__(self, x: Tensor, y: Tensor, step: int = 0, last: bool = True) -> dict[str, float]:
+        """The metrics at ``step``, the last look of a run or not: the plan says which of them are due."""
         p, self.unjudged = self.problem, ""
         x = _project(p.project_x, x.detach().to(p.x0))
         y = _project(p.project_y, y.detach().to(p.y0))
-        metrics = self._closed(x, y) if p.y_star else self._solved(x, y)
+        metrics: dict[str, float] = {}
+        if self.plan.due(step, self._last_due, last):
+            self._last_due = step
+            metrics = self._closed(x, y) if p.y_star else self._solved(x, y)
         metrics["f"] = float(derive.value(p.f, x, y))
         if p.metrics:
             metrics |= {name: float(value) for name, value in p.metrics(x, y).items()}
@@ -80,9 +87,18 @@ class Judge:
 
     def _solved(self, x: Tensor, y: Tensor) -> dict[str, float]:
         p = self.problem
-        level = Level(p.g, x, self._twice, self.allowance(), self._bounds())
+        level = Level(p.g, x, self._twice, self.plan.allowance(self._judged, self._asked), self._bounds())
+        try:
+            return self._re_solved(level, x, y)
+        finally:
+            self._judged, self._asked = self._judged + 1, self._asked + level.asked
+
+    def _re_solved(self, level: Level, x: Tensor, y: Tensor) -> dict[str, float]:
+        p = self.problem
         start = min((y, *self._last), key=lambda point: _order(derive.value(p.g, x, point)))
-        found = solve(level, start)
+        # near the last minimiser Newton's method stays in its basin
+        found = solve(level, start, bool({"strongly_convex", "convex"} & p.flags) or (self._settled and start is not y))
+        self._settled = not found.why
         self._last = (found.y,)
         if found.inverse is None or (found.why and found.why != STALLED):
             self.unjudged = found.why
@@ -123,10 +139,6 @@ class Judge:
                 metrics["phi_gap"] = max(metrics["phi_gap"], upper)
         first = ("phi", "phi_gap", "gap", "grad_phi", "stationarity", "violation")
         return {name: metrics[name] for name in (*first, *metrics) if name in metrics}
-
-    def allowance(self) -> float:
-        """Gradients of g that the look at hand may ask."""
-        return math.inf
 
     def _bounds(self) -> tuple[Tensor, Tensor] | None:
         p = self.problem

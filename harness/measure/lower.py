@@ -23,6 +23,8 @@ FINE = {True: 1e-15, False: 1e-12}  # a step this small, beside y, ends it: with
 NEAR = 1e-4  # beside y: from there on steps are taken in full, and may be found to shrink no further
 SHRINKS = 0.7  # of the last step; what shrinks less, near y*, is rounding
 ROUNDING = 1e4  # of the dtype's eps: a gradient this small beside |H| |y| may be all rounding
+METHODS = ("newton", "lbfgs", "newton", "matrix")
+SETTLED = 1e-6  # of the first gradient: how far L-BFGS goes
 STALLED = "no step lowers g any further, and its gradient does not vanish"
 STEPS = 100  # of Newton's method
 CUTS = 20  # of a step that is too long
@@ -42,13 +44,16 @@ class Found(NamedTuple):
     why: str
 
 
-def solve(level: Level, start: Tensor) -> Found:
-    """A minimiser of g(x, .) near ``start``, by whichever method gets there."""
+def solve(level: Level, start: Tensor, convex: bool = True) -> Found:
+    """A minimiser of g(x, .) near ``start``, by whichever method gets there.
+
+    L-BFGS goes first where g(x, .) is not ``convex``: Newton's steps would leave the basin that ``start`` is in.
+    """
     n = start.numel()
     dense = n <= SHORT
     last = Found(start, math.inf, None, None, torch.zeros_like(start), "")
     try:
-        for method in ("newton", "lbfgs", "newton", "matrix"):
+        for method in METHODS if convex else ("lbfgs", *METHODS):
             if method == "lbfgs":
                 last = last._replace(y=_lbfgs(level, last.y))
             elif method == "newton" or (not dense and n <= MOST_SHORT):
@@ -79,6 +84,8 @@ def _newton(level: Level, begin: Found, dense: bool) -> Found:
             held = slope if free is None else torch.where(free, slope, 0.0)
             comparable, tight = tight or dense, before <= 1e-2 * float(y.norm())
             found = inverse(held, 1e-4 if tight else 1e-1, length=float(y.norm()))
+            if tight and found.convex and found.off > 0.1 * float(found.vector.norm()):  # the least curvature is small
+                found = inverse(held, 1e-8, near=found.vector, length=float(y.norm()))
             size = float(found.vector.norm()) + found.off * (not dense)
             now = Found(y, size, inverse, free, held, "")
             scale = float(y.norm())
@@ -87,7 +94,7 @@ def _newton(level: Level, begin: Found, dense: bool) -> Found:
             if size <= NEAR * scale:
                 stalls = stalls + 1 if comparable and size > SHRINKS * before else 0
                 rounding = ROUNDING * torch.finfo(y.dtype).eps * inverse.largest * scale
-                if stalls and (float(held.norm()) <= rounding or stalls > 2):
+                if stalls > (not dense) and (float(held.norm()) <= rounding or stalls > 2):
                     return _certified(now._replace(error=3 * max(size, before)), found.convex)
                 y = level.inside(y - found.vector)
                 value, slope = level.look(y)
@@ -145,7 +152,7 @@ def _lbfgs(level: Level, start: Tensor) -> Tensor:
     if level.bounds is not None:
         low, high = ((bound / unit).tolist() for bound in level.bounds)
         bounds = list(zip(low, high, strict=True))
-    options = {"gtol": 1e-8, "ftol": 0.0, "maxcor": 20, "maxiter": 2000}
+    options = {"gtol": SETTLED / math.sqrt(start.numel()), "ftol": 0.0, "maxcor": 20, "maxiter": 2000}
     begin = (start / unit).detach().cpu().double().numpy()
     try:
         minimize(fun, begin, jac=True, method="L-BFGS-B", bounds=bounds, options=options)

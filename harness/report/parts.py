@@ -25,7 +25,7 @@ METRICS = ("phi_gap", "phi", "grad_phi", "gap", "stationarity", "f")  # then the
 ERRORS = ("lower_residual", "lower_error", "phi_error", "grad_phi_error")  # in the data beside the figure, not drawn
 UNSAID = {
     "about": "", "n_x": 0, "n_y": 0, "n_f": 1, "n_g": 1, "flags": [], "phi_star": None, "phi_star_source": "",
-    "selection": "", "seeded": True, "guards": {}, "better": {}, "bar": {},
+    "selection": "", "judged": "", "seeded": True, "guards": {}, "better": {}, "bar": {},
 }  # fmt: skip
 MOST_METRICS = 10  # of a problem that are shown; the page has as many tabs
 MOST_SLUG = 60  # characters
