@@ -34,4 +34,4 @@ def certified(problem: Problem) -> str:
         return "the one minimiser"
     if "convex" in problem.flags:
         return "a minimiser, and f the same at any that is near"
-    return "a strict local minimiser; that none is lower is not certified"
+    return "a local minimiser; that none is lower is not certified"

@@ -22,6 +22,7 @@ FLAGS = {
     "boundary": "the solution lies on a bound of x or y",
     "discontinuous": "Phi jumps",
     "kinked": "y*(x) has kinks, where bounds or constraints become active, and so may Phi",
+    "once": "torch has no second derivative of f or g: first-order solvers alone run",
     "nonsmooth": "f or g has kinks: their derivatives by torch are subgradients there",
 }
 LOCAL = (

@@ -153,6 +153,7 @@ class Judge:
         try:
             q = inverse(fy, LINEAR_TOLERANCE, self._last_q)
             cross = level.cross(found.y, q.vector)
+            moved = inverse(derive.grad_y(self.problem.f, level.x, _moved(found, level)), LINEAR_TOLERANCE, q.vector)
         except Spent:
             self.unjudged = f"grad_phi: the {level.allowance:g} gradients of this look are spent"
             return {}
@@ -160,9 +161,8 @@ class Judge:
         scale = float(found.y.norm()) or found.error or 1.0
         # the answer's own error; what y's does to q by f_y, to the cross product and to f_x, as if all went like 1 / y
         relative = q.off / (float(q.vector.norm()) or 1.0)
-        moved = inverse(derive.grad_y(self.problem.f, level.x, _moved(found, level)) - fy, 1e-2)
         error = size * (relative + 10 * found.error / scale) + 10 * float(fx.norm()) * found.error / scale
-        error += size * float(moved.vector.norm()) / (float(q.vector.norm()) or 1.0)
+        error += size * float((moved.vector - q.vector).norm()) / (float(q.vector.norm()) or 1.0)
         error += (0 if self._twice else DIFFERENCES) * size
         self._last_q = q.vector
         if not q.convex or not error <= max(DIGITS * value, ZERO * (size + float(fx.norm()))):
