@@ -1,13 +1,24 @@
 """bilevelbench: a benchmark harness for bilevel-optimisation solvers.
 
-The public names are imported when they are first used, so that ``bilevelbench --version`` does not wait for torch.
+    import bilevelbench as bb
+
+    results = bb.run(["quadratic(kappa=100)"], ["bome(lr=0.01)", "aid_cg"], seeds=range(5), calls=20_000)
+    results.leaders()
+
+The public names are imported when they are first used, so that ``import bilevelbench`` does not wait for torch.
 """
 
+import sys
 from importlib import import_module
-from importlib.metadata import version
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .api.compare import run as run
+    from .api.results import Results as Results
+    from .api.results import load as load
+    from .api.solution import Solution as Solution
+    from .api.solve import solve as solve
     from .core.draw import Draw as Draw
     from .core.errors import RequestError as RequestError
     from .core.errors import Unsupported as Unsupported
@@ -27,30 +38,55 @@ if TYPE_CHECKING:
     from .core.solver import Point as Point
 
 _HOME = {
-    "Bar": "problem",
-    "Draw": "draw",
-    "Flat": "flat",
-    "Moments": "outer",
-    "Oracle": "oracle",
-    "Outer": "outer",
-    "Picture": "problem",
-    "Point": "solver",
-    "Problem": "problem",
-    "RequestError": "errors",
-    "Unsupported": "errors",
-    "box": "problem",
-    "build_problem": "resolve",
-    "from_modules": "modules",
-    "make_solver": "resolve",
-    "problem": "registry",
-    "solver": "registry",
+    "Bar": "core.problem",
+    "Draw": "core.draw",
+    "Flat": "core.flat",
+    "Moments": "core.outer",
+    "Oracle": "core.oracle",
+    "Outer": "core.outer",
+    "Picture": "core.problem",
+    "Point": "core.solver",
+    "Problem": "core.problem",
+    "RequestError": "core.errors",
+    "Results": "api.results",
+    "Solution": "api.solution",
+    "Unsupported": "core.errors",
+    "box": "core.problem",
+    "build_problem": "core.resolve",
+    "from_modules": "core.modules",
+    "load": "api.results",
+    "make_solver": "core.resolve",
+    "problem": "core.registry",
+    "run": "api.compare",
+    "solve": "api.solve",
+    "solver": "core.registry",
 }
 __all__ = ["__version__", *_HOME]
 
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
+        from importlib.metadata import version
+
         return version("bilevelbench")
     if name in _HOME:
-        return getattr(import_module(f".core.{_HOME[name]}", __name__), name)
+        return getattr(import_module(f".{_HOME[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+class _Package(ModuleType):
+    """``run`` is the function. The sub-package of that name is imported by its full name and hides nothing."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _HOME and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+    def __reduce__(self) -> tuple[Any, ...]:  # what cloudpickle does for a plain module
+        return import_module, (self.__name__,)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -1,7 +1,8 @@
-"""Progress of a plan: a bar with rate and time left for a person, plain lines otherwise."""
+"""Progress of a plan: a bar with the time left for a person, in a terminal or a notebook; plain lines otherwise."""
 
 from __future__ import annotations
 
+import html
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -14,52 +15,54 @@ if TYPE_CHECKING:
     from .run.job import Job
 
 
+JUDGE = "judge"  # the phase
 QUIET = 30.0  # seconds of judging after which a line says so
 
 
 class Progress:
     """Told of each run as it begins and ends (``started``, ``finished``) and of what it is at (``phase``).
 
-    ``done`` counts the ended ones.
+    ``done`` counts the ended ones. This one says nothing; those below do. A context manager: leaving it takes a bar
+    away.
     """
 
     def __init__(self, total: int) -> None:
         self.total, self.done = total, 0
-        self._since, self._judging = time.monotonic(), dict[str, float]()
-        console = Console(stderr=True)
-        self._bar: Any = None
-        if console.is_terminal and total:
-            self._bar = Bar(
-                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
-                TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=console, transient=True,
-            )  # fmt: skip
-            self._task = self._bar.add_task("", total=total, rate="")
+        self._since = time.monotonic()
 
     def __enter__(self) -> Progress:
-        if self._bar:
-            self._bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def stop(self) -> None:
-        """Take the bar away."""
-        if self._bar:
-            self._bar.stop()
+        """Nothing is to be taken away."""
 
     def started(self, job: Job) -> None:
         """A run begins."""
-        if self._bar:
-            self._bar.update(self._task, description=f"{_name(job)}"[:70])
 
     def phase(self, job: Job, phase: str) -> None:
-        """What a run is at: judging is shown, at once on a bar and after a while in lines."""
+        """What a run is at, now and then."""
+
+    def finished(self, job: Job, status: str) -> None:
+        """A run has ended."""
+        self.done += 1
+
+    @property
+    def _left(self) -> float:
+        """Seconds until the end, at the rate so far."""
+        return (time.monotonic() - self._since) / max(self.done, 1) * (self.total - self.done)
+
+
+class Lines(Progress):
+    """A line for each run that has ended, and for one that has been judged for a while."""
+
+    def __init__(self, total: int) -> None:
+        super().__init__(total)
+        self._judging: dict[str, float] = {}
+
+    def phase(self, job: Job, phase: str) -> None:
+        """What a run is at: judging that takes long is said."""
         name, now = _name(job), time.monotonic()
-        if self._bar:
-            words = " (judging)" if phase == "judge" else ""
-            self._bar.update(self._task, description=f"{name[: 70 - len(words)]}{words}")
-        elif phase != "judge":
+        if phase != JUDGE:
             self._judging.pop(name, None)
         elif now - self._judging.setdefault(name, now) >= QUIET:
             self._judging[name] = now
@@ -67,15 +70,100 @@ class Progress:
 
     def finished(self, job: Job, status: str) -> None:
         """A run has ended."""
-        self.done += 1
-        elapsed = time.monotonic() - self._since
-        if self._bar:
-            self._bar.update(self._task, advance=1, rate=f"{self.done / elapsed:.1f} runs/s")
-            if status != "done":
-                self._bar.console.print(f"{status}: {_name(job)}")
+        super().finished(job, status)
+        line = f"[{self.done}/{self.total}] {_name(job)}: {status} ({self._left:.0f} s left)"
+        print(line, file=sys.stderr, flush=True)
+
+
+class Terminal(Progress):
+    """A bar, and a line for each run that has not ended well."""
+
+    def __init__(self, total: int, console: Console) -> None:
+        super().__init__(total)
+        self._bar = Bar(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=console, transient=True,
+        )  # fmt: skip
+        self._task = self._bar.add_task("", total=total, rate="")
+
+    def __enter__(self) -> Progress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def started(self, job: Job) -> None:
+        """A run begins."""
+        self._bar.update(self._task, description=f"{_name(job)}"[:70])
+
+    def phase(self, job: Job, phase: str) -> None:
+        """What a run is at: judging is shown."""
+        words = " (judging)" if phase == JUDGE else ""
+        self._bar.update(self._task, description=f"{_name(job)[: 70 - len(words)]}{words}")
+
+    def finished(self, job: Job, status: str) -> None:
+        """A run has ended."""
+        super().finished(job, status)
+        rate = self.done / (time.monotonic() - self._since)
+        self._bar.update(self._task, advance=1, rate=f"{rate:.1f} runs/s")
+        if status != "done":
+            self._bar.console.print(f"{status}: {_name(job)}")
+
+
+class Notebook(Progress):
+    """A bar below the cell; it stays, with what did not end well."""
+
+    def __init__(self, total: int) -> None:
+        super().__init__(total)
+        self._troubles: list[str] = []
+        self._cell: Any = None
+        self._said = ""
+
+    def started(self, job: Job) -> None:
+        """A run begins."""
+        self._show(_name(job))
+
+    def phase(self, job: Job, phase: str) -> None:
+        """What a run is at: judging is shown."""
+        words = _name(job) + " (judging)" * (phase == JUDGE)
+        if words != self._said:
+            self._said = words
+            self._show(words)
+
+    def finished(self, job: Job, status: str) -> None:
+        """A run has ended."""
+        super().finished(job, status)
+        if status != "done":
+            self._troubles.append(f"{status}: {_name(job)}")
+        self._show(f"{self._left:.0f} s left")
+
+    def _show(self, words: str) -> None:
+        from IPython.display import display
+
+        lines = [f"{self.done} of {self.total} runs; {words}", *self._troubles]
+        bar = f'<progress value="{self.done}" max="{self.total}" style="width:20em"></progress> '
+        shown = {"text/plain": "\n".join(lines), "text/html": bar + "<br>".join(map(html.escape, lines))}
+        if self._cell is None:
+            self._cell = display(shown, raw=True, display_id=True)
         else:
-            left = elapsed / self.done * (self.total - self.done)
-            print(f"[{self.done}/{self.total}] {_name(job)}: {status} ({left:.0f} s left)", file=sys.stderr, flush=True)
+            self._cell.update(shown, raw=True)
+
+
+def shown(total: int, show: bool = True) -> Progress:
+    """The progress for where this process is."""
+    if not show:
+        return Progress(total)
+    if in_notebook():
+        return Notebook(total)
+    console = Console(stderr=True)
+    return Terminal(total, console) if console.is_terminal and total else Lines(total)
+
+
+def in_notebook() -> bool:
+    """Whether a kernel runs this process, so that what is displayed goes to a notebook."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return getattr(shell, "kernel", None) is not None
 
 
 def _name(job: Job) -> str:

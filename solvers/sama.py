@@ -1,6 +1,6 @@
 """SAMA: the identity for the inverse Hessian, and the derivative of Adam's step on y."""
 
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -38,7 +38,7 @@ class SAMA(Outer):
     beta: float = 0.9  # Adam's beta_1 on y; beta_2 is 0.999
 
     at_least = {"eps": 1e-12}  # noqa: RUF012
-    scale = 1.0  # of the identity, with plain steps
+    scale: ClassVar[float] = 1.0  # of the identity, with plain steps
 
     family = "implicit"
     order = 1

@@ -1,7 +1,7 @@
 """SUSTAIN: momentum-assisted estimates on both levels, one loop, one random product for the inverse."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -44,7 +44,7 @@ class SUSTAIN(Outer):
     certificate = "neumann_mean"
     certified = ("lr=0.1,lr_inner=0.5,K=3", "lr=0.1,lr_inner=0.5,lr_linear=0.9,K=6")
 
-    T = 0  # steps on y before the direction is taken, for the certificate
+    T: ClassVar[int] = 0  # steps on y before the direction is taken, for the certificate
 
     def init(self, o: Oracle, x: Tensor, y: Tensor) -> State:
         return State(x, y, x, y, torch.zeros_like(x), torch.zeros_like(y), self.moments(x))

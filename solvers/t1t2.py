@@ -1,6 +1,6 @@
 """T1-T2: the implicit hypergradient with the identity in place of the lower Hessian."""
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from torch import Tensor
 
@@ -27,7 +27,7 @@ class T1T2(Outer):
     lr_inner: float = 1e-1  # eta_1: step on y
     T: int = 1  # inner steps
 
-    scale = 1.0  # of the identity
+    scale: ClassVar[float] = 1.0  # of the identity
 
     family = "implicit"
     order = 2

@@ -1,6 +1,6 @@
 """TTSA: one step on y and one on x, on two time scales."""
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from torch import Tensor
 
@@ -39,7 +39,7 @@ class TTSA(Outer):
     certificate = "neumann_mean"
     certified = ("lr_inner=0.8,K=3", "lr_inner=0.8,lr_linear=0.5,K=4")
 
-    T = 1  # steps on y, for the certificate
+    T: ClassVar[int] = 1  # steps on y, for the certificate
 
     def init(self, o: Oracle, x: Tensor, y: Tensor) -> State:
         return State(x, y, self.moments(x))

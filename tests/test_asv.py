@@ -233,7 +233,7 @@ def test_engines_that_cannot_or_need_not_be_followed_are_not_available(engine, d
 
 
 def test_the_engines_are_those_of_the_kernel():
-    assert set(literal("ENGINE_NAMES")) == set(ENGINES) - {"batched"}, "append what is new"
+    assert set(literal("ENGINE_NAMES")) == set(ENGINES) - {"batched", "in_process"}, "append what is new"
     assert literal("DEVICE_NAMES") == ["cpu", "cuda"]
     if not torch.cuda.is_available():
         with pytest.raises(NotImplementedError, match="no CUDA device"):

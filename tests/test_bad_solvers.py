@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from bilevelbench.cli import main
+from bilevelbench.run import child
 from bilevelbench.store.journal import read_folder
+from tests.forked import Forks
 
 START = "from bilevelbench import Point, solver\nimport torch\n\n"
 STEP = "    def step(self, o, s):\n"
@@ -40,6 +42,7 @@ FAULTY = {
 
 
 def here(arguments, monkeypatch, capfd):
+    monkeypatch.setattr(child, "processes", Forks)
     monkeypatch.setattr(sys, "argv", ["bilevelbench", *map(str, arguments)])
     with pytest.raises(SystemExit) as left:
         main()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from bilevelbench.cli import main
+from bilevelbench.run import child
+from tests.campaigns import requests
+from tests.forked import Forks
 
 pytestmark = pytest.mark.xdist_group("cli")  # one process makes what the module's tests share
 SLOW_IMPORTS = ("torch", "pandas", "matplotlib", "sklearn", "scipy")
@@ -22,8 +26,9 @@ def bilevelbench(*arguments, cwd=None, **options):
 
 
 def here(arguments, folder, monkeypatch, capfd):
-    """The same command in this process: (exit code, stdout, stderr). Saves the import of torch."""
+    """The same command in this process: (exit code, stdout, stderr). Saves the import of torch, twice."""
     monkeypatch.chdir(folder)
+    monkeypatch.setattr(child, "processes", Forks)
     monkeypatch.setattr(sys, "argv", ["bilevelbench", *map(str, arguments)])
     with pytest.raises(SystemExit) as left:
         main()
@@ -50,7 +55,7 @@ BAD = [
     (["run", "-p", "quadratic", "-s", "bome", "--seeds", "4-1"], "0-4"),
     (["run", "-p", "quadratic", "-s", "bome", "--dtype", "float16"], "float32, float64"),
     (["run", "-p", "quadratic", "-s", "bome", "--device", "tpu"], "cpu, cuda"),
-    (["run", "-p", "quadratic", "-s", "bome", "--out", "/dev/null/x"], "--out"),
+    (["run", "-p", "quadratic", "-s", "bome", "--out", "/dev/null/x"], "out /dev/null/x"),
     (["run", "-p", "quadratic", "-s", "nowhere.py"], "no file"),
     (["run", "smoke", "-p", "quadratic"], "suite"),
     (["run", "nowhere.toml"], "nowhere.toml"),
@@ -72,6 +77,19 @@ def test_bad_input_is_one_sentence_and_exit_code_2(arguments, words, tmp_path, m
     assert words in lines[0]
     assert "Traceback" not in out + err
     assert not list(tmp_path.rglob("*.jsonl")), "nothing is measured on a wrong request"
+
+
+def test_mistyped_requests(tmp_path):
+    """A few of those of ``tests.campaigns.requests``."""
+    rng = random.Random(0)
+    outcomes = []
+    for k in range(25):
+        folder = tmp_path / str(k)
+        folder.mkdir()
+        outcome, said = requests.ask(requests.request(rng, folder), folder, whole=False)
+        assert outcome in ("refused", "accepted", "ended"), said
+        outcomes.append(outcome)
+    assert outcomes.count("refused") > 15
 
 
 @pytest.mark.skipif("__import__('torch').cuda.is_available()", reason="there is a CUDA device here")
@@ -202,6 +220,9 @@ def test_help_and_version_do_not_wait_for_torch(option):
 import sys
 sys.argv = ["bilevelbench", "{option}"]
 from bilevelbench.cli import main
+from bilevelbench.run import child
+from tests.campaigns import requests
+from tests.forked import Forks
 try:
     main()
 finally:

@@ -21,10 +21,13 @@ from bilevelbench.core.registry import SOLVERS
 from bilevelbench.core.resolve import build_problem, make_solver
 from bilevelbench.core.solver import Point, require, start
 from bilevelbench.core.traced import Traced
+from bilevelbench.measure.audit import replay
 from bilevelbench.measure.budget import Budget
 from bilevelbench.measure.clock import Stopwatch
 from bilevelbench.measure.judge import Judge
+from bilevelbench.measure.marks import Marks
 from bilevelbench.measure.trace import trace
+from bilevelbench.measure.windows import windows
 from bilevelbench.run.batched import execute_together, trace_together
 from bilevelbench.run.passes import together as together_jobs
 from bilevelbench.run.plan import expand
@@ -164,6 +167,28 @@ def test_batched_seeds_are_asked_for_all_rows_together():
         assert (row.status, row.calls, row.rows) == ("done", oracle.calls, oracle.rows)
         assert row.x == pytest.approx(state.x.tolist(), rel=1e-9)
         assert row.y == pytest.approx(state.y.tolist(), rel=1e-9)
+
+
+def test_a_batched_run_is_audited_like_any_other(tmp_path):
+    """A window of one seed, made again alone and eagerly; another solver, or another seed, would be found."""
+    spec, seeds = "finite_sum_quadratic(n=12,m=10,d=3,d_x=2)", [3, 4, 5]
+    draws = [Draw(seed) for seed in seeds]
+    problems, judges = [build_problem(spec, rng) for rng in draws], [lambda x, y: {}] * 3
+    data, solver = [rng.data for rng in draws], make_solver("soba(batch=2)")
+    list(
+        trace_together(problems, data, solver, seeds, Budget(steps=8), judges, False, marks=Marks(tmp_path), audited=1)
+    )
+
+    def audit(seed, knobs):
+        rng = Draw(seed)
+        return replay(
+            build_problem(spec, rng), make_solver(knobs), seed, tmp_path, windows(tmp_path)[-1], rng.data, True
+        )
+
+    assert audit(4, "soba(batch=2)")["ok"]
+    assert "ends elsewhere" in audit(4, "soba(batch=2,lr=0.02)")["reason"]
+    assert not audit(5, "soba(batch=2)")["ok"]
+    assert "rows" in audit(4, "soba(batch=3)")["reason"]
 
 
 def test_a_graph_in_float32_stays_in_float32():
@@ -411,5 +436,5 @@ def test_the_walk_finds_an_engine_that_differs(monkeypatch):
 
 def test_batched_seeds_are_an_engine_of_their_own():
     request = ["run", "-p", "coreset", "--engine", "compiled", "--batch-seeds"]
-    with pytest.raises(RequestError, match="--batch-seeds is --engine batched, and --engine compiled was given"):
+    with pytest.raises(RequestError, match="batch_seeds is the engine batched, and the engine compiled was asked for"):
         cli.main(request, standalone_mode=False)

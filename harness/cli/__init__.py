@@ -6,10 +6,12 @@ Imports are inside the commands, so that ``--help`` and ``--version`` do not wai
 from __future__ import annotations
 
 import sys
+import warnings
+from typing import Any
 
 import click
 
-from ..core.errors import RequestError
+from ..core.errors import PluginWarning, RequestError
 from .data import data
 from .hold import check, gate
 from .list import list_
@@ -30,8 +32,17 @@ for command in (run, report, list_, check, gate, data):
     cli.add_command(command)
 
 
+def _warn(message: Warning | str, category: type[Warning], *place: Any, **named: Any) -> None:
+    """A warning that is meant for a person is one line; others say where they come from."""
+    if issubclass(category, PluginWarning):
+        click.echo(f"warning: {message}", err=True)
+    else:
+        click.echo(warnings.formatwarning(message, category, *place[:2]), err=True, nl=False)
+
+
 def main() -> None:
     """The console command. Wrong requests are one sentence and exit code 2."""
+    warnings.showwarning = _warn
     try:
         cli.main(standalone_mode=False)
     except RequestError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,27 +11,19 @@ import click
 from ..core.errors import RequestError
 
 if TYPE_CHECKING:
-    from ..report.page import Report
+    from ..api.results import Results
 
 
-def written(results: Path | Sequence[Path], out: Path, only: Collection[str] | None = None) -> Report:
-    """Show the table of results, write their report, and say where it is. ``only``: stems of the runs to use."""
+def written(results: Results, out: Path | None) -> list[str]:
+    """Show the table of results, write their report, and say where it is. What could not be read or drawn."""
     from rich.console import Console
 
-    from ..report.page import write
     from ..report.terminal import show
 
-    def tell(report: Report) -> None:
-        show(report, Console(width=None if sys.stdout.isatty() else 120))
-
-    try:
-        report = write(results, out, only, tell)
-    except ValueError as error:
-        raise RequestError(str(error)) from None
-    except OSError as error:
-        raise RequestError(f"-o {out} cannot be written ({error.strerror}); name a folder that you can write") from None
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    report = results.report(out, lambda report: show(report, console))
     click.echo(f"report: {report.path}")
-    return report
+    return report.troubles
 
 
 @click.command()
@@ -57,13 +48,9 @@ def report(results: tuple[Path, ...], out: Path | None, benchmarks: Path | None,
 
         click.echo(f"report: {pages.write(benchmarks, out or Path('reports/gate'), against)}")
         return
-    folders = results or (Path("results"),)
-    for folder in folders:
-        if not folder.is_dir():
-            raise RequestError(
-                f"there is no results folder {folder}; name the folder given as --out to `bilevelbench run`"
-            )
-    made = written(folders, out or folders[0] / "report")
-    for trouble in made.troubles:
+    from ..api.results import load
+
+    troubles = written(load(*(results or [Path("results")])), out)
+    for trouble in troubles:
         click.echo(f"error: {trouble}", err=True)
-    sys.exit(2 if made.troubles else 0)
+    sys.exit(2 if troubles else 0)

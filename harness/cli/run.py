@@ -13,7 +13,7 @@ from ..core.errors import RequestError
 from .report import written
 
 if TYPE_CHECKING:
-    from ..run.suite import Suite
+    from ..api.compare import Comparison
 
 
 class Number(click.ParamType):
@@ -53,11 +53,14 @@ WHOLE, POSITIVE = Number(int, 1), Number(float, 0, above=True)
 @click.option("--device", metavar="cpu|cuda")
 @click.option("--dtype", metavar="float32|float64")
 @click.option(
-    "--engine", metavar="NAME", help="eager (default), functional, compiled, compiled_oracle, cuda_graph, batched."
-)
+    "--engine", metavar="NAME",
+    help="eager (default), functional, compiled, compiled_oracle, cuda_graph, batched, in_process.",
+)  # fmt: skip
 @click.option("--batch-seeds", is_flag=True, help="All seeds of a solver in one pass (--engine batched); no seconds.")
 @click.option("--threads", type=WHOLE, metavar="N", help="Threads of each run (1 unless a suite says else).")
 @click.option("--iterates", is_flag=True, default=None, help="Keep x and y at every look (up to 1000 variables).")
+@click.option("--keep", metavar="x,y", help="Store the last x, y or both of each run, of any size, as safetensors.")
+@click.option("--in-process", is_flag=True, help="No processes: nothing is timed, and a crash takes the command along.")
 @click.option("--jobs", type=WHOLE, default=1, metavar="N", help="Runs at a time; more than 1 spoils the seconds.")
 @click.option(
     "--timeout", type=POSITIVE, default=600.0, metavar="S", help="Limit of a solver's seconds in a run (600)."
@@ -68,54 +71,28 @@ WHOLE, POSITIVE = Number(int, 1), Number(float, 0, above=True)
 )  # fmt: skip
 @click.option("--here", is_flag=True, help="Results of another machine do not stand in for those of this one.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("results"), help="Folder of the results.")
-def run(
-    suite: str | None, problems: tuple[str, ...], solvers: tuple[str, ...], jobs: int, timeout: float,
-    patience: float, here: bool, out: Path, **options: Any,
-) -> None:  # fmt: skip
+def run(suite: str | None, problems: tuple[str, ...], solvers: tuple[str, ...], out: Path, **options: Any) -> None:
     """Run a suite (default: `default`), or problems (-p) with solvers (-s), and write a report.
 
     With -s alone the solvers join a suite's own; with -p alone every solver runs with its defaults. Runs that are
     already finished in --out are not made again: an interrupted command is resumed by repeating it.
     """
-    from ..run.child import processes
-    from ..run.drive import make_folder
-    from ..run.elsewhere import Elsewhere
-    from ..run.plan import expand, unfinished
-    from ..run.request import requested
-    from ..store.schema import GOOD
+    from ..api.compare import prepared
 
-    with processes() as started:
-        ask = Elsewhere(started, patience)
-        chosen = requested(suite, problems, solvers, ask.solvers, **options)
-        ask.device = chosen.blocks[0].device
-        command = "bilevelbench " + shlex.join(sys.argv[1:])
-        plan = expand(chosen, out, command, timeout, here, ask, ask.place)
-        make_folder(out)
-        todo = unfinished(plan)
-        click.echo(_opening(chosen, len(plan), len(todo), out))
-        _make(todo, jobs, out, started, ask.environment, patience)
-    records = [job.record() for job in plan]
-    written(out, out / "report", {job.key.stem for job in plan})
-    sys.exit(0 if all(record.status in GOOD and record.fault != "problem" for record in records) else 1)
+    command = "bilevelbench " + shlex.join(sys.argv[1:])
+    with prepared(problems, solvers, suite=suite, out=out, command=command, **options) as comparison:
+        click.echo(_opening(comparison))
+        try:
+            comparison.make()
+        except KeyboardInterrupt:
+            click.echo(f"interrupted: {comparison.done} finished in {out}; the same command resumes", err=True)
+            sys.exit(130)
+    written(comparison.results(), out / "report")
+    sys.exit(0 if comparison.good() else 1)
 
 
-def _opening(suite: Suite, total: int, todo: int, out: Path) -> str:
+def _opening(comparison: Comparison) -> str:
+    suite, total, todo = comparison.suite, len(comparison.jobs), len(comparison.todo)
     done = f"; {total - todo} of them are finished already" if todo < total else ""
     about = f"{suite.name}: {suite.about}\n" if suite.about else ""
-    return f"{about}{total} run{'s' if total != 1 else ''} into {out}{done}"
-
-
-def _make(
-    todo: list[Any], jobs: int, out: Path, started: Any, environment: dict[str, Any], patience: float
-) -> None:  # fmt: skip
-    from ..progress import Progress
-    from ..run.drive import Driver
-
-    with Progress(len(todo)) as progress:
-        try:
-            told = progress.started, progress.finished, patience, progress.phase
-            Driver(out, started, environment, jobs, *told).run(todo)
-        except KeyboardInterrupt:
-            progress.stop()
-            click.echo(f"interrupted: {progress.done} finished in {out}; the same command resumes", err=True)
-            sys.exit(130)
+    return f"{about}{total} run{'s' if total != 1 else ''} into {comparison.out}{done}"

@@ -3,7 +3,8 @@
 eager: ``torch.autograd.grad``, the default. functional: ``torch.func``, which may stand inside ``torch.func.vmap``.
 compiled: a step is recorded as a graph and compiled by torch's inductor. compiled_oracle: the oracle's answers are
 compiled and the solver's own arithmetic is not, for steps that are too long for the other. cuda_graph: a recorded step
-is captured as a CUDA graph. batched: a recorded step, for all seeds at once (``run.batched``).
+is captured as a CUDA graph. batched: a recorded step, for all seeds at once (``run.batched``). in_process: eager, in
+the process that asks, whose other work would spoil the seconds, so there are none.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def derivatives(engine: str, watch: Any = None) -> derive.Derivatives:
 
 def driven(engine: str, solver: Solver, problem: Problem, watch: Any = None) -> Any:
     """The solver as it is run under an engine: itself, or one whose steps are graphs (see ``traced.Traced``)."""
-    if engine in ("eager", "functional", "compiled_oracle"):
+    if engine in ("eager", "functional", "compiled_oracle", "in_process"):
         return solver
     from .traced import Traced  # recording needs parts of torch that take seconds to import
 

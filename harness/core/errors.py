@@ -1,4 +1,4 @@
-"""The two ways in which a run can be refused. Both carry one sentence meant for a person."""
+"""The two ways in which a run can be refused, and a warning. All carry one sentence meant for a person."""
 
 from __future__ import annotations
 
@@ -16,6 +16,10 @@ class RequestError(Exception):
     def __init__(self, sentence: str) -> None:
         line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in sentence)
         super().__init__(re.sub(rf"\S{{{LONGEST},}}", lambda word: word[0][: LONGEST // 2] + "…", line))
+
+
+class PluginWarning(UserWarning):
+    """A package that registers by entry points could not be loaded; everything else works."""
 
 
 class Unsupported(Exception):

@@ -85,6 +85,7 @@ def from_modules(
     sums = not (batch_statistics(upper_module) or batch_statistics(lower_module))
     return Problem(
         f=f, g=g, x0=upper.start, y0=lower.start, metrics=figures, notes=said,
+        modules=lambda x, y: (upper.state_dict(x), lower.state_dict(y)),
         n_f=len(above[0]) if sums else 1, n_g=len(below[0]) if sums else 1, **fields,
     )  # fmt: skip
 
@@ -128,6 +129,14 @@ class _Shape:
 
     def bind(self, vector: Tensor) -> Bound:
         return Bound(self._module, dict(zip(self._names, self._flat.split(vector), strict=True)), self._constants)
+
+    def state_dict(self, vector: Tensor) -> dict[str, Any]:
+        """The module's own, with the parameters of a point."""
+        module = copy.deepcopy(self._module)
+        with torch.no_grad():
+            for name, part in zip(self._names, self._flat.split(vector), strict=True):
+                module.get_parameter(name).copy_(part)
+        return {k: v.detach().clone() if isinstance(v, Tensor) else v for k, v in module.state_dict().items()}
 
 
 def _columns(rng: Draw, loader: Iterable[Sequence[Tensor]], name: str) -> list[Tensor]:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
+
+from .errors import RequestError
 
 FLAGS = {
     "strongly_convex": "g(x, .) is strongly convex for every x: y*(x) is unique, and smooth unless it is kinked",
@@ -83,6 +85,7 @@ class Problem:
     phi_at: at which looks Phi is judged where y* is solved for: "every look", or "doublings", the start, each time the
         steps have doubled, and the end. Left out: every look where g is flagged strongly convex, doublings elsewhere.
     seeded: whether the seed changes anything (data, noise, split or start).
+    modules: ``(x, y) -> (upper, lower)``, the state dicts of two modules whose parameters x and y are.
     notes: what a reader of its results has to know, a sentence each ("dropout is off: ..."). Header, ``check`` and
         report show them.
     """
@@ -110,6 +113,7 @@ class Problem:
     selection: str = ""
     phi_at: Literal["", "every look", "doublings"] = ""
     seeded: bool = True
+    modules: Callable[[Tensor, Tensor], tuple[dict[str, Any], dict[str, Any]]] | None = None
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -128,6 +132,16 @@ class Problem:
             raise ValueError("phi_star needs phi_star_source: say how the value is known")
         if self.bar is not None and (self.references is None or self.bar.figure not in {*self.better, "phi"}):
             raise ValueError(f"{self.bar} needs `references`, and a figure that is phi or one of `better`")
+
+    def state_dicts(self, x: Tensor, y: Tensor) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The state dicts of the upper and the lower module at a point, x of shape (n_x,), y of shape (n_y,).
+
+        In the modules' own dtypes, with buffers and what is tied: ``module.load_state_dict`` takes them. Raises
+        RequestError where the problem is not made of modules.
+        """
+        if self.modules is None:
+            raise RequestError("this problem is not made of modules (see from_modules), so it has no state dicts")
+        return self.modules(x, y)
 
     @property
     def chosen(self) -> str:

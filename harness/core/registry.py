@@ -2,7 +2,8 @@
 
 ``@solver("name")`` and ``@problem("name")`` register. Modules of ``bilevelbench.solvers`` and ``bilevelbench.problems``
 are imported on the first look-up, then other packages' entry points (groups of the same names). A loose file is
-registered by naming it: ``path/to/file.py`` or, where it holds several, ``path/to/file.py:name``.
+registered by naming it: ``path/to/file.py`` or, where it holds several, ``path/to/file.py:name``. What a notebook has
+made comes to another process as a file of pickled bytes, see ``definition``.
 """
 
 from __future__ import annotations
@@ -14,15 +15,17 @@ import importlib.util
 import inspect
 import pkgutil
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .errors import RequestError
+from . import declared, definition
+from .errors import PluginWarning, RequestError
 from .problem import Problem
 from .solver import ATTRIBUTES, Point, check_attributes, check_fields
-from .spec import Spec, suggest
+from .spec import DEFINITION, Spec, suggest
 
 T = TypeVar("T")
 
@@ -45,12 +48,15 @@ class Registry:
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self.entries: dict[str, Entry] = {}
+        self.defined: dict[str, Path] = {}  # files of definitions, by name; read when they are looked up
+        self.broken: dict[str, str] = {}  # plug-ins that could not be loaded, by module, and why, in a sentence
         self._loaded = 0  # 1: those of this package, 2: those of others
 
     def add(self, entry: Entry) -> None:
         """Register; a second registration of a name by another file is an error."""
         old = self.entries.get(entry.name)
-        if old is not None and old.file != entry.file:
+        again = old is not None and not old.file.is_file() and not entry.file.is_file()  # a cell that is run once more
+        if old is not None and old.file != entry.file and not again:
             raise RequestError(f"the {self.kind} {entry.name!r} is registered twice: in {old.file} and in {entry.file}")
         if not entry.name.isidentifier():
             raise RequestError(f"the {self.kind} name {entry.name!r} is not valid; use letters, digits and '_'")
@@ -70,7 +76,19 @@ class Registry:
         if self._loaded < 2:
             self._loaded = 2
             for point in importlib.metadata.entry_points(group=f"bilevelbench.{self.kind}s"):
-                point.load()
+                self._load_plugin(point)
+
+    def _load_plugin(self, point: importlib.metadata.EntryPoint) -> None:
+        try:
+            point.load()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # one that exits, too, takes nothing else along
+            package = f" of the package {point.dist.name}" if point.dist else ""
+            words = str(error) if isinstance(error, RequestError) else f"{type(error).__name__}: {error}"
+            said = f"the plug-in {point.value}{package} cannot be loaded ({words}); the rest works"
+            self.broken[point.module] = str(RequestError(said))
+            warnings.warn(self.broken[point.module], PluginWarning, stacklevel=4)
 
     def names(self) -> list[str]:
         """All names, sorted."""
@@ -80,13 +98,16 @@ class Registry:
     def entry(self, spec: Spec) -> Entry:
         """The entry a spec names, or a ``RequestError`` with the nearest names."""
         self.load_own()
+        if not spec.file and spec.name in self.defined:
+            spec = spec._replace(file=str(self.defined[spec.name]))
         if spec.name not in self.entries or spec.file:
             self.load()
         if spec.file:
             return self._from_file(spec)
         if spec.name in self.entries:
             return self.entries[spec.name]
-        raise RequestError(f"there is no {self.kind} {spec.name!r}; {suggest(spec.name, self.entries)}")
+        lost = "".join(f"; {said}" for said in self.broken.values())  # it may have been in one of these
+        raise RequestError(f"there is no {self.kind} {spec.name!r}; {suggest(spec.name, self.entries)}{lost}")
 
     def _from_file(self, spec: Spec) -> Entry:
         path = Path(spec.file).resolve()
@@ -111,20 +132,34 @@ def load_file(path: Path) -> None:
     """Import a loose file under a name of its own. What it raises is one sentence."""
     if not path.is_file():
         raise RequestError(f"there is no file {path}")
-    name = f"bilevelbench_loose_{path.stem}_{abs(hash(str(path)))}"
-    module_spec = importlib.util.spec_from_file_location(name, path)
-    assert module_spec is not None
-    assert module_spec.loader is not None
-    module = importlib.util.module_from_spec(module_spec)
-    sys.modules[name] = module
     try:
-        module_spec.loader.exec_module(module)
+        if path.suffix == DEFINITION:
+            _load_definition(path)
+        else:
+            _load_module(path)
     except RequestError:
         raise
     except SyntaxError as error:
         raise RequestError(f"{path}, line {error.lineno}: {error.msg}") from None
     except Exception as error:
         raise RequestError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
+
+
+def _load_module(path: Path) -> None:
+    name = f"bilevelbench_loose_{path.stem}_{abs(hash(str(path)))}"
+    module_spec = importlib.util.spec_from_file_location(name, path)
+    assert module_spec is not None
+    assert module_spec.loader is not None
+    module = importlib.util.module_from_spec(module_spec)
+    sys.modules[name] = module
+    module_spec.loader.exec_module(module)
+
+
+def _load_definition(path: Path) -> None:
+    """Whoever sent it has seen to it that the name is free, so whatever has it now has it from the same source."""
+    told, make = definition.read(path)
+    registry = SOLVERS if told["kind"] == "solver" else PROBLEMS
+    registry.entries[told["name"]] = Entry(told["name"], make, told["doc"], path, told["version"], told["shows"])
 
 
 def solver(name: str) -> Callable[[type[T]], type[T]]:
@@ -136,9 +171,8 @@ def solver(name: str) -> Callable[[type[T]], type[T]]:
     """
 
     def register(cls: type[T]) -> type[T]:
-        if not callable(getattr(cls, "step", None)):
-            raise RequestError(f"the solver {name!r} has no step(self, o, s)")
-        cls.declares = _declared(cls)  # type: ignore[attr-defined]
+        declared.check_solver(name, cls)
+        cls.declares = declared.said(cls)  # type: ignore[attr-defined]
         for attribute, default in ATTRIBUTES.items():
             if not hasattr(cls, attribute):
                 setattr(cls, attribute, default)
@@ -147,20 +181,11 @@ def solver(name: str) -> Callable[[type[T]], type[T]]:
         cls.name = name  # type: ignore[attr-defined]
         cls.__post_init__ = check_fields  # type: ignore[attr-defined]
         made = dataclasses.dataclass(frozen=True)(cls)
-        for field in dataclasses.fields(made):  # type: ignore[arg-type]
-            if field.default is dataclasses.MISSING:
-                raise RequestError(f"the solver {name!r}: the field {field.name} needs a default value")
         check_attributes(made())  # the defaults must be valid, too
-        SOLVERS.add(Entry(name, made, inspect.getdoc(cls) or "", Path(inspect.getfile(cls)).resolve()))
+        SOLVERS.add(Entry(name, made, inspect.getdoc(cls) or "", declared.file_of(cls)))
         return made
 
     return register
-
-
-def _declared(cls: type) -> frozenset[str]:
-    """The attributes that a class says something of, itself or by those it is made from; defaults are not said."""
-    said = (vars(base).get("declares", frozenset(vars(base))) for base in cls.__mro__)
-    return frozenset(ATTRIBUTES) & frozenset().union(*said)
 
 
 def problem(name: str, version: int = 1, shows: str = "") -> Callable[[Callable[..., Problem]], Callable[..., Problem]]:
@@ -170,6 +195,7 @@ def problem(name: str, version: int = 1, shows: str = "") -> Callable[[Callable[
     """
 
     def register(build: Callable[..., Problem]) -> Callable[..., Problem]:
+        declared.check_problem(name, build)
         file = Path(inspect.getfile(build)).resolve()
         PROBLEMS.add(Entry(name, build, inspect.getdoc(build) or "", file, version, shows))
         return build

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import typing
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from .draw import Draw
@@ -54,13 +55,18 @@ def make_solver(text: str) -> Solver:
 def build_problem(text: str, rng: Draw) -> Problem:
     """The problem that a text such as ``quadratic(kappa=10)`` names, on the device and in the dtype of ``rng``."""
     entry, spec = resolve(PROBLEMS, text)
+    return built(entry.make, spec.arguments, rng, str(spec))
+
+
+def built(make: Callable[..., Any], knobs: Mapping[str, Any], rng: Draw, name: str) -> Problem:
+    """The problem that a function builds, on the device and in the dtype of ``rng``. ``name`` is for errors."""
     try:
-        made: Problem = entry.make(rng, **spec.arguments)
+        made: Problem = make(rng, **knobs)
     except (RequestError, Unsupported):
         raise
     except (TypeError, ValueError) as error:
-        raise RequestError(f"{spec}: {error}") from error
+        raise RequestError(f"{name}: {error}") from error
     if not isinstance(made, Problem):
-        raise RequestError(f"{spec}: the function answers {made!r:.60}, not a Problem; does it lack its return?")
+        raise RequestError(f"{name}: the function answers {made!r:.60}, not a Problem; does it lack its return?")
     start = {k: getattr(made, k).to(rng.device, rng.dtype) for k in ("x0", "y0")}
     return dataclasses.replace(made, **start)

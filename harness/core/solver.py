@@ -88,12 +88,13 @@ CONSTRAINTS = {"h_f": "constraints on the upper level", "h_g": "constraints that
 def check_attributes(solver: Any) -> None:
     """What a class says of itself, in its type and in words that are known; else a ``RequestError``."""
     for name, default in ATTRIBUTES.items():
-        value, known = getattr(solver, name), {"needs": NEEDS, "handles": CONSTRAINTS}.get(name)
+        vocabulary: dict[str, dict[str, Any]] = {"needs": NEEDS, "handles": CONSTRAINTS}
+        value, known = getattr(solver, name), vocabulary.get(name, {})
         if type(value) is not type(default):
             words = {str: "a string", int: "1 or 2", tuple: "a tuple of strings"}[type(default)]
             such = {"calls": ", such as 'T dg_y, df_x'", "memory": ", such as 'T'"}.get(name, "")
             raise RequestError(f"the solver {solver.name!r}: {name} = {value!r} is not valid; it takes {words}{such}")
-        for word in value if known is not None else ():
+        for word in value if known else ():
             if word not in known:
                 raise RequestError(f"the solver {solver.name!r}: {name} has {word!r}; {suggest(str(word), known)}")
 

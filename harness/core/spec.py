@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 
 from .errors import RequestError
 
+DEFINITION = ".definition"  # ends the name of a file that ``core.definition`` reads
 # ``core.engines`` says what they are; the names stand here for whoever has no torch.
-ENGINES = ("eager", "functional", "compiled", "compiled_oracle", "cuda_graph", "batched")
+ENGINES = ("eager", "functional", "compiled", "compiled_oracle", "cuda_graph", "batched", "in_process")
+UNTIMED = ("batched", "in_process")
 
 
 class Spec(NamedTuple):

@@ -10,8 +10,6 @@ It is made by the eager engine whatever the run's own is. Python is watched, nat
 
 from __future__ import annotations
 
-import sys
-import types
 from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
@@ -26,12 +24,12 @@ from bilevelbench.core.door import WORTH
 from bilevelbench.core.meter import FUNCTION, Counts, Meter, Tally, metered, value_of
 from bilevelbench.core.oracle import Oracle
 from bilevelbench.core.problem import Problem
-from bilevelbench.core.solver import Point, Solver, start, stretch
+from bilevelbench.core.solver import Solver, start, stretch
 
 from . import hook
 from .failure import Foul
 from .intact import Intact
-from .marks import pack, read, unpack
+from .marks import collect, kinds, pack, read, unpack
 from .seal import Seal
 from .watcher import Watcher, watched_problem
 
@@ -120,7 +118,7 @@ class _Audit:
         self._problem, codes = watched_problem(problem, self._entered)
         self._solver, self._seed, self._states, self._close = solver, seed, states, close
         self._watcher = Watcher(problem, codes, data, _file(solver))
-        self._kinds = _kinds(solver)
+        self._kinds = kinds(solver)
 
     def begin(self) -> None:
         """The start and the first step."""
@@ -139,7 +137,7 @@ class _Audit:
             state = unpack(packed, self._kinds, self._problem.x0.device)
         except KeyError:  # a NamedTuple that is nowhere to be found by name
             oracle = Oracle(metered(self._problem, Meter()), self._seed)
-            _collect(start(self._solver, self._problem, oracle), self._kinds)
+            collect(start(self._solver, self._problem, oracle), self._kinds)
             state = unpack(packed, self._kinds, self._problem.x0.device)
         words = f"step {window[1]}" if window[1] - window[0] == 1 else f"steps {window[0] + 1} to {window[1]}"
         self._compare(window, lambda oracle: stretch(self._solver, oracle, state, *window), words)
@@ -204,20 +202,3 @@ def _asks(counts: Counts) -> str:
 def _file(solver: Solver) -> str:
     step = getattr(type(solver).step, "__code__", None)
     return step.co_filename if step else ""
-
-
-def _kinds(solver: Solver) -> dict[str, type]:
-    """The NamedTuples that a solver's modules know, by qualified name."""
-    found: dict[str, type] = {"Point": Point}
-    for cls in type(solver).__mro__:
-        module = sys.modules.get(cls.__module__, types.ModuleType(""))
-        found |= {v.__qualname__: v for v in vars(module).values() if isinstance(v, type) and hasattr(v, "_fields")}
-    return found
-
-
-def _collect(state: Any, kinds: dict[str, type]) -> None:
-    if isinstance(state, tuple | list):
-        if hasattr(state, "_fields"):
-            kinds[type(state).__qualname__] = type(state)
-        for part in state:
-            _collect(part, kinds)

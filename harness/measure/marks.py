@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import numbers
 import secrets
+import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import torch
 from torch import Tensor
 
 from bilevelbench.core.meter import Counts, less, parsed
+from bilevelbench.core.solver import Point, Solver
 
 from .failure import Foul
 
@@ -97,3 +100,21 @@ def tensors(packed: Any) -> list[Tensor]:
     if isinstance(packed, Tensor):
         return [packed]
     return [tensor for part in packed for tensor in tensors(part)] if isinstance(packed, list) else []
+
+
+def kinds(solver: Solver) -> dict[str, type]:
+    """The NamedTuples that a solver's modules know, by qualified name."""
+    found: dict[str, type] = {"Point": Point}
+    for cls in type(solver).__mro__:
+        module = sys.modules.get(cls.__module__, types.ModuleType(""))
+        found |= {v.__qualname__: v for v in vars(module).values() if isinstance(v, type) and hasattr(v, "_fields")}
+    return found
+
+
+def collect(state: Any, known: dict[str, type]) -> None:
+    """Add the NamedTuples that a state is made of."""
+    if hasattr(state, "_fields"):
+        known[type(state).__qualname__] = type(state)
+    if isinstance(state, tuple | list | dict):
+        for part in state.values() if isinstance(state, dict) else state:
+            collect(part, known)

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import platformdirs
 
+from bilevelbench.core.spec import DEFINITION
+
 HOME = Path(__file__).resolve().parents[1]  # harness/, or bilevelbench/ where a wheel is installed
 ROOMS = ("core", "measure", "run", "data")  # of ours, those that a run executes
 SYSTEM = (
@@ -99,9 +101,11 @@ def counts(path: str, own: Collection[Path]) -> bool:
 
     Of ours the rooms that a run executes, of the solvers and problems in our folders the run's own and the shared
     pieces. What torch compiled for itself does not count, nor what was made from data and is kept under a digest of
-    them, nor the lock file that the header is made from.
+    them, nor the lock file that the header is made from, nor a definition, a digest of which is in the run's key.
     """
     place = Path(os.path.realpath(path))
+    if place.suffix == DEFINITION:
+        return False
     if place in {file.resolve() for file in own}:
         return True
     if place.parent in _shipped():

@@ -34,7 +34,7 @@ Judgement = Callable[[Tensor, Tensor, int, bool], dict[str, float]]  # of x, y a
 def trace(
     problem: Problem, solver: Solver, seed: int, budget: Budget, judge: Judgement, watch: Stopwatch, iterates: bool,
     derivatives: Derivatives = derive, meter: Meter | None = None, marks: Marks | None = None,
-    intact: Intact | None = None,
+    intact: Intact | None = None, keep: Callable[[State], None] = lambda state: None,
 ) -> Iterator[Row]:  # fmt: skip
     """Run a solver on a problem and yield one row per look; the last row has a final status.
 
@@ -44,7 +44,8 @@ def trace(
 
     With a ``meter``, what the problem was asked must be what the oracle accounts for, look by look: for engines that
     ask at every answer (eager, functional). ``marks``: where states are kept for the audit. ``intact``: how
-    everything was before the solver's file was imported, by default as it is now.
+    everything was before the solver's file was imported, by default as it is now. ``keep`` gets the last state of a run
+    that is done.
     """
     if intact is not None and not intact.untouched():  # while it was imported, or warmed up
         yield broken(Foul(f"the solver {intact.changed() or CHANGED}"))
@@ -57,6 +58,7 @@ def trace(
         ended_by = budget.spent(run.step, watch.seconds, row.total_calls, init)
         if ended_by:
             row.status, row.ended_by = "done", ended_by
+            keep(run.state)
             break
         yield row
         look = min(next(schedule), run.step + budget.room(run.step, watch.seconds, row.total_calls, init))
@@ -65,7 +67,7 @@ def trace(
 
 
 class _Run:
-    """A run under way: the state, the step that it is at, and what is held against it. Its methods answer rows."""
+    """A run under way: its ``state``, the ``step`` that it is at, what is held against it. Its methods answer rows."""
 
     def __init__(
         self, problem: Problem, solver: Solver, seed: int, derivatives: Derivatives, meter: Meter | None,
@@ -80,7 +82,7 @@ class _Run:
         self._seal = Seal(self._oracle, self._tally, meter, intact)
         # what is called before it is known that nothing was changed must be what it was
         self._kept = start, stretch, watch.turn, intact.untouched, self._seal.look
-        self._state: Any = None
+        self.state: Any = None
 
     def first(self, judge: Judgement, iterates: bool, budget: Budget) -> Row:
         """The row of the solver's start."""
@@ -95,7 +97,7 @@ class _Run:
             look(untouched())
             if self._marks:
                 self._marks.write(0, 0, (), state, ({}, self._tally.shot()))
-            self._state = state
+            self.state = state
             self.init = self._watch.seconds, self._calls()
             row = judged(0, state, self._problem, self._tally, judge, self._watch, iterates, self._ends(budget))
         except BaseException as error:
@@ -108,7 +110,7 @@ class _Run:
             self._seal.between()
             self._go(look)
             last = self._ends(budget)
-            return judged(look, self._state, self._problem, self._tally, judge, self._watch, iterates, last)
+            return judged(look, self.state, self._problem, self._tally, judge, self._watch, iterates, last)
         except BaseException as error:
             return failed(row, error)
 
@@ -119,7 +121,7 @@ class _Run:
         return bool(budget.spent(self.step, self._watch.seconds, self._calls(), self.init))
 
     def _go(self, look: int) -> None:
-        solver, oracle, shot, state = self._solver, self._oracle, self._tally.shot, self._state
+        solver, oracle, shot, state = self._solver, self._oracle, self._tally.shot, self.state
         begin, end = self._marks.within(self.step, look) if self._marks else (self.step, self.step)
         _, stretch, turn, untouched, hold = self._kept
         turn(STEPS)
@@ -128,7 +130,7 @@ class _Run:
             at_begin = shot()
             after = stretch(solver, oracle, before, begin, end)
             at_end = shot()
-            self._state = stretch(solver, oracle, after, end, look)
+            self.state = stretch(solver, oracle, after, end, look)
         finally:
             turn(OVERHEAD)
         hold(untouched())

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -58,15 +57,16 @@ def write(path: Path, out: Path, earlier: Path | None = None) -> Path:
     for folder in (out, out / "figures", out / "data"):
         make_folder(folder)
     sheet.write(table.drop(columns=["more"]), out / "data" / "benchmarks.csv")
-    style.apply()
-    drawn = []
-    for stem, title, figure in (
-        ("floor", "Steps over their floor, oracle over its frozen copy", _ratios(table, old is not None)),
-        ("seconds", "Seconds over the earlier file's", _over_earlier(table)),
-    ):
-        if figure is not None:
-            drawn.append({"stem": stem, "title": title, "svg": style.save(figure, out / "figures", stem)})
-            plt.close(figure)
+    with style.theme():
+        figures = (
+            ("floor", "Steps over their floor, oracle over its frozen copy", _ratios(table, old is not None)),
+            ("seconds", "Seconds over the earlier file's", _over_earlier(table)),
+        )
+        drawn = [
+            {"stem": stem, "title": title, "svg": style.save(figure, out / "figures", stem)}
+            for stem, title, figure in figures
+            if figure is not None
+        ]
     rows = table.to_dict("records")
     loader = jinja2.PackageLoader("bilevelbench.report")
     page = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
@@ -145,7 +145,8 @@ def _over_earlier(table: pd.DataFrame) -> Figure | None:
 
 
 def _rows(names: list[str]) -> tuple[Figure, Axes]:
-    figure, ax = plt.subplots(figsize=(9.2, ROW * len(names) + 0.8), layout="constrained")
+    figure = style.Drawing(figsize=(9.2, ROW * len(names) + 0.8), layout="constrained")
+    ax = figure.subplots()
     ax.set_yticks(range(len(names)), names)
     ax.set_ylim(len(names) - 0.4, -0.6)
     return figure, ax

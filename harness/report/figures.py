@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -30,13 +30,16 @@ NAMES = 15  # letters of a name for which a figure has room as it is
 
 
 def convergence(
-    looks: pd.DataFrame, runs: pd.DataFrame, metric: str, lines: dict[str, float], palette: Palette
-) -> tuple[Figure, str]:
+    looks: pd.DataFrame, runs: pd.DataFrame, metric: str, lines: dict[str, float], palette: Palette,
+    axes: Mapping[str, str] = AXES,
+) -> tuple[Figure, str]:  # fmt: skip
     """A metric against calls and against seconds, side by side; the figure and a remark on what it does not show.
 
     Every seed thin, the median over seeds thick, a cross where a run was cut or failed. ``lines``: reference values.
+    ``axes``: the columns of a panel each, and what they are called.
     """
-    data = looks.loc[looks[metric].notna(), ["run", "solver", "step", *AXES, metric]]
+    columns = list(dict.fromkeys(["run", "solver", "step", *axes, metric]))
+    data = looks.loc[looks[metric].notna(), columns]
     data = data.assign(failed=data["run"].isin(runs.loc[runs["status"].isin(FAILED), "run"]))
     data["run"] = pd.factorize(data["run"])[0]
     positive = data[metric][data[metric] > 0]
@@ -46,8 +49,8 @@ def convergence(
     if stride > 1:
         remark = f"{remark} Of the thin lines every {stride}th look is drawn; the data hold all.".strip()
     groups = {str(solver): group for solver, group in data.groupby("solver", sort=True, observed=True)}
-    figure, panels = _panels([palette.name(solver) for solver in groups])
-    for ax, (column, label) in zip(panels, AXES.items(), strict=True):
+    figure, panels = _panels([palette.name(solver) for solver in groups], len(axes))
+    for ax, (column, label) in zip(panels, axes.items(), strict=True):
         _curves(ax, groups, column, metric, floor, stride, palette)
         start = data[data["step"] == 0][metric]
         if len(start) and start.nunique() == 1:
@@ -65,23 +68,29 @@ def convergence(
         style.decades(ax.xaxis)
         if not linear:
             style.decades(ax.yaxis)
-    _names(panels[1], drawn)
+    _names(panels[-1], drawn)
     panels[0].set_ylabel(style.cut(metric, 40))
     panels[0].yaxis.set_label_coords(0.2 / figure.get_figwidth(), 0.55, transform=figure.transFigure)
-    _legend(figure, list(groups), palette)
+    _legend(figure, list(groups), palette, len(axes))
     return figure, remark
 
 
-def _panels(names: list[str]) -> tuple[Figure, Any]:
-    """Two panels with room for names at the right; all places are inches, to lay them out takes ten times as long."""
-    height = max(3.5, 0.118 * len(names))
+def _panels(names: list[str], count: int) -> tuple[Figure, Any]:
+    """Panels with room for names at the right; all places are inches, to lay them out takes ten times as long."""
+    height, edge = max(3.5, 0.118 * len(names)), _edge(count)
     letters = max(map(len, names), default=0) - NAMES
-    width = 9.2 + max(0.0, letters * style.LETTER * _letter(len(names), height))
-    figure, panels = plt.subplots(1, 2, figsize=(width, height), sharey=True)
+    width = edge + 1.43 + max(0.0, letters * style.LETTER * _letter(len(names), height))
+    figure = style.Drawing(figsize=(width, height))
+    panels = figure.subplots(1, count, sharey=True, squeeze=False)[0]
     figure.subplots_adjust(
-        left=0.69 / width, right=7.77 / width, top=1 - 0.105 / height, bottom=0.455 / height, wspace=0.06
+        left=0.69 / width, right=edge / width, top=1 - 0.105 / height, bottom=0.455 / height, wspace=0.06
     )
     return figure, panels
+
+
+def _edge(count: int) -> float:
+    """Inches from the left to where the panels end."""
+    return 0.69 + 3.54 * count
 
 
 def _pitch(names: int, height: float) -> float:
@@ -179,15 +188,15 @@ def _middle(runs: int, steps: np.ndarray, *values: np.ndarray) -> np.ndarray:
     return np.column_stack([np.median(part.reshape(runs, -1), axis=0) for part in values])
 
 
-def _legend(figure: Figure, solvers: list[str], palette: Palette) -> None:
+def _legend(figure: Figure, solvers: list[str], palette: Palette, count: int) -> None:
     """Names with their lines at the right, as small as they must be to fit: a tenth of the time of matplotlib's own."""
-    width, height = figure.get_size_inches()
+    (width, height), edge = figure.get_size_inches(), _edge(count)
     pitch = _pitch(len(solvers), height)
     places = 0.55 + (np.arange(len(solvers))[::-1] - (len(solvers) - 1) / 2) * pitch / height
     places += min(0.0, 0.99 - places.max(initial=0) - pitch / height / 2)
     figure.add_artist(
         LineCollection(
-            [[(7.87 / width, place), (8.1 / width, place)] for place in places],
+            [[((edge + 0.1) / width, place), ((edge + 0.33) / width, place)] for place in places],
             colors=[palette.colour(solver) for solver in solvers],
             linestyles=[palette.line(solver) for solver in solvers],
             linewidths=1.7, transform=figure.transFigure,
@@ -195,4 +204,4 @@ def _legend(figure: Figure, solvers: list[str], palette: Palette) -> None:
     )  # fmt: skip
     letter = _letter(len(solvers), height)
     for solver, place in zip(solvers, places, strict=True):
-        figure.text(8.15 / width, place, palette.name(solver), fontsize=letter, va="center_baseline")
+        figure.text((edge + 0.38) / width, place, palette.name(solver), fontsize=letter, va="center_baseline")

@@ -27,7 +27,7 @@ from .parts import Atelier, kept
 NOTHING: dict[str, Any] = {"facts": {}, "busy": False}  # of what was run
 
 
-@dataclass
+@dataclass(repr=False)
 class Report:
     """What was written, and what it says. ``failures``: a row for each run that did not end well."""
 
@@ -36,6 +36,9 @@ class Report:
     leaders: pd.DataFrame
     failures: pd.DataFrame
     troubles: list[str]
+
+    def __repr__(self) -> str:
+        return f"<Report: {self.path}>"
 
 
 def write(
@@ -47,10 +50,15 @@ def write(
     ``only``: stems of the files to use. ``tell`` is called once the table is there, before any figure is drawn.
     ``ValueError`` where there is no run to show, ``OSError`` where ``out`` cannot be written.
     """
-    data = load(results, only)
+    return show(load(results, only), [results] if isinstance(results, Path) else list(results), out, tell)
+
+
+def show(data: Results, results: list[Path], out: Path, tell: Callable[[Report], None] = lambda report: None) -> Report:
+    """The same from what was read already, of the folders ``results``."""
     gc.freeze()  # what was read stays to the end, and is not to be walked at every collection of garbage
     try:
-        return _write(data, [results] if isinstance(results, Path) else list(results), out, tell)
+        with style.theme():
+            return _write(data, results, out, tell)
     finally:
         gc.unfreeze()
 
@@ -58,16 +66,11 @@ def write(
 def _write(data: Results, results: list[Path], out: Path, tell: Callable[[Report], None]) -> Report:
     for folder in (out, out / "figures", out / "data"):
         make_folder(folder)
-    style.apply()
     hit = targets.hits(data.runs, data.looks)
     leaders = compare.leaders(data.runs, hit)
-    final = data.looks.groupby("run", as_index=False, observed=True).last() if len(data.looks) else data.looks
+    final = verdict.final(data)
     troubles = list(data.troubles)
-    problems = {run: (record.header or {})["problem"] for run, record in data.records.items()}
-    text = kept(
-        troubles, "the verdict",
-        lambda: verdict.paragraph(data.runs, hit, leaders, verdict.against_references(data.runs, final, problems)), "",
-    )  # fmt: skip
+    text = kept(troubles, "the verdict", lambda: verdict.of(data, hit, leaders), "")
     refused = (data.runs["status"] == "unsupported") & (data.runs["fault"] != "")  # a problem that has to be mended
     failures = data.runs[data.runs["status"].isin(FAILED) | refused]
     report = Report(out / "index.html", text, leaders, failures, troubles)

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -73,8 +72,6 @@ class Atelier:
                 svg, pdf = style.drawn(figure, stem)
         except Exception as error:
             return {"svg": "", "remark": f"This figure cannot be drawn ({sentence(error)}).", "stem": stem}
-        finally:
-            plt.close("all")
         with written(self.out / "figures" / f"{stem}.pdf") as private:
             private.write_bytes(pdf)
         return {"svg": svg, "remark": remark, "stem": stem}
@@ -92,7 +89,7 @@ def problem(atelier: Atelier, name: str) -> dict[str, Any]:
     headers = [(data.records[run].header or {})["problem"] for run in runs["run"]]
     about = next((header for header in headers if header.get("n_x")), headers[0])
     about = UNSAID | {name: value for name, value in about.items() if value is not None}
-    lines = _median_lines(headers)
+    lines = median_lines(headers)
     arrows = {metric: tables.arrow(metric, about["better"]) for metric in metrics}
     slug = atelier.slug(name)
     shown = []
@@ -129,7 +126,7 @@ def _unjudged(looks: pd.DataFrame) -> str:
     return f"{len(reasons)} of {len(looks)} looks lack figures that could not be judged ({reasons.mode().iloc[0]})."
 
 
-def _median_lines(headers: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+def median_lines(headers: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     """The reference lines of a problem, the median over its seeds."""
     found: dict[str, dict[str, list[float]]] = {}
     for header in headers:
@@ -142,18 +139,13 @@ def _median_lines(headers: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
 
 def pictures(atelier: Atelier) -> list[dict[str, Any]]:
     """One figure per family of problems that can be drawn; several starts share it."""
-    data = atelier.data
-    families: dict[str, tuple[dict[str, Any], dict[str, list[np.ndarray]]]] = {}
-    for run, solver in data.runs[["run", "solver"]].itertuples(index=False):
-        header = (data.records[run].header or {})["problem"]
-        picture = header.get("picture")
-        points = _path(data.records[run].rows, picture["axes"]) if picture else []
-        if points:
-            _, paths = families.setdefault(header.get("name", ""), (picture, {}))
-            paths.setdefault(solver, []).append(np.array(points))
-    made = []
-    for name, (picture, paths) in sorted(families.items()):
-        stem = atelier.slug(name, "trajectories")
+    data, made = atelier.data, []
+    names = {run: str((record.header or {})["problem"].get("name", "")) for run, record in data.records.items()}
+    for name, runs in data.runs.groupby(data.runs["run"].map(names), sort=True):
+        picture, paths = tracks(data, runs)
+        if picture is None:
+            continue
+        stem = atelier.slug(str(name), "trajectories")
 
         def draw(paths: Any = paths, picture: Any = picture) -> tuple[Figure, str]:
             return pictured.trajectories(paths, picture, atelier.palette), ""
@@ -164,6 +156,18 @@ def pictures(atelier: Atelier) -> list[dict[str, Any]]:
         ]
         atelier.write(pd.DataFrame(rows, columns=["solver", "run", "look", *picture["labels"]]), stem)
     return made
+
+
+def tracks(data: Results, runs: pd.DataFrame) -> tuple[dict[str, Any] | None, dict[str, list[np.ndarray]]]:
+    """The picture of the problem of some runs, None where it has none, and each solver's paths through it."""
+    first, paths = None, dict[str, list[np.ndarray]]()
+    for run, solver in runs[["run", "solver"]].itertuples(index=False):
+        picture = (data.records[run].header or {})["problem"].get("picture")
+        points = _path(data.records[run].rows, picture["axes"]) if picture else []
+        if points:
+            first = first or picture
+            paths.setdefault(solver, []).append(np.array(points))
+    return first, paths
 
 
 def _path(rows: list[dict[str, Any]], axes: list[Any]) -> list[list[float]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -19,15 +18,8 @@ def trajectories(paths: dict[str, list[np.ndarray]], picture: dict[str, Any], pa
     """One panel per solver: the path of two coordinates over level sets; a dot at the start, a square at the end."""
     columns = min(4, len(paths))
     rows = -(-len(paths) // columns)
-    figure, panels = plt.subplots(
-        rows,
-        columns,
-        figsize=(2.45 * columns, 2.3 * rows),
-        sharex=True,
-        sharey=True,
-        layout="constrained",
-        squeeze=False,
-    )
+    figure = style.Drawing(figsize=(2.45 * columns, 2.3 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     left, right, bottom, top = picture["box"]
     for ax in panels.flat[len(paths) :]:
         ax.axis("off")
@@ -61,7 +53,8 @@ def memory(table: pd.DataFrame, palette: Palette) -> Figure:
     names = [palette.name(solver) for solver in solvers]
     left = 0.15 + 0.075 * max(map(len, names))  # inches; to lay it out by the text's size takes ten times as long
     width, height = max(3.1 * columns, left + 0.1 + 2 * columns), (0.17 * len(solvers) + 0.75) * rows
-    figure, panels = plt.subplots(rows, columns, figsize=(width, height), sharey=True, squeeze=False)
+    figure = style.Drawing(figsize=(width, height))
+    panels = figure.subplots(rows, columns, sharey=True, squeeze=False)
     figure.subplots_adjust(
         left=left / width, right=1 - 0.1 / width, top=1 - 0.25 / height, bottom=0.45 / height, wspace=0.08,
         hspace=0.5 * rows / height,

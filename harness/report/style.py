@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import colorsys
+import contextlib
 import io
 import logging
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import matplotlib as mpl
@@ -91,7 +92,6 @@ class Palette:
 def apply() -> None:
     """Set matplotlib up for all figures of a report; the same data give the same bytes."""
     sns.set_theme(context="paper", style="ticks", palette="colorblind")
-    mpl.use("Agg")
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # Helvetica is the PDF reader's and browser's
     mpl.rcParams.update(
         {
@@ -116,6 +116,24 @@ def apply() -> None:
             "lines.solid_capstyle": "round",
         }
     )
+
+
+@contextlib.contextmanager
+def theme() -> Iterator[None]:
+    """``apply``, for as long as this is open: in a notebook figures of other things are drawn, too."""
+    with mpl.rc_context():
+        apply()
+        yield
+
+
+class Drawing(Figure):
+    """A figure that no window and no other figure knows of, and that a notebook shows."""
+
+    def _repr_png_(self) -> bytes:
+        out = io.BytesIO()
+        with theme():
+            self.savefig(out, format="png", dpi=110)
+        return out.getvalue()
 
 
 def save(figure: Figure, folder: Path, name: str) -> str:

@@ -9,10 +9,22 @@ import pandas as pd
 
 from bilevelbench.stats.compare import duels
 from bilevelbench.stats.targets import not_run
+from bilevelbench.store.frame import Results
 from bilevelbench.store.schema import FAILED
 
 SUBJECT = "bome"
 MOST_NAMED = 6
+
+
+def of(data: Results, hit: pd.DataFrame, table: pd.DataFrame) -> str:
+    """The verdict on results that were read, with their targets and their leaders."""
+    problems = {run: (record.header or {})["problem"] for run, record in data.records.items()}
+    return paragraph(data.runs, hit, table, against_references(data.runs, final(data), problems))
+
+
+def final(data: Results) -> pd.DataFrame:
+    """The last value of each column of the looks, a row for each run."""
+    return data.looks.groupby("run", as_index=False, observed=True).last() if len(data.looks) else data.looks
 
 
 def paragraph(runs: pd.DataFrame, hit: pd.DataFrame, table: pd.DataFrame, references: pd.DataFrame) -> str:

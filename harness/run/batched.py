@@ -32,6 +32,7 @@ from bilevelbench.measure.env import now
 from bilevelbench.measure.failure import failed
 from bilevelbench.measure.guards import guard
 from bilevelbench.measure.judge import Judge
+from bilevelbench.measure.marks import Marks
 from bilevelbench.measure.plan import planned
 from bilevelbench.measure.trace import Judgement, judged
 from bilevelbench.store.journal import Journal
@@ -39,7 +40,7 @@ from bilevelbench.store.schema import FINAL, Header, Row
 
 from .describe import MOST_ITERATES, describe_problem, describe_solver
 from .job import Job, Order
-from .stage import Stage, Tell, machine, refused, silent
+from .stage import Stage, Tell, machine, refused, silent, timeless
 
 CLOSE = {torch.float64: 1e-6, torch.float32: 1e-3}  # of one step: rounding is far below, wrong data are far above
 
@@ -147,8 +148,12 @@ def _stack(parts: Sequence[Tensor]) -> Tensor:
 def trace_together(
     problems: Sequence[Problem], data: Sequence[Sequence[Tensor]], solver: Solver, seeds: Sequence[int],
     budget: Budget, judges: Sequence[Judgement], iterates: bool, tell: Callable[[str], None] = lambda phase: None,
+    marks: Marks | None = None, audited: int = 0,
 ) -> Iterator[list[Row | None]]:  # fmt: skip
-    """The rows of all seeds, look by look, as ``trace`` gives them for each, without seconds; None after the last."""
+    """The rows of all seeds, look by look, as ``trace`` gives them for each, without seconds; None after the last.
+
+    ``marks``: where states of the seed in place ``audited`` are kept for the audit.
+    """
     o, watch = Oracles(problems, seeds), Stopwatch(lambda: None, tell=tell)
     together: Any = Together(solver, problems, data)
     last = [Row(0) for _ in seeds]
@@ -167,31 +172,35 @@ def trace_together(
                     last[i].status, last[i].ended_by = "done", ended_by
             except BaseException as error:
                 last[i] = failed(last[i], error)
-            rows.append(_timeless(last[i]))
+            rows.append(timeless(last[i]))
         return rows
 
     try:
         with watch.account(INIT):
             state = together.start(o)
+        if marks:
+            marks.write(0, 0, (), one_of(state, audited), ({}, o._tally.shot()))
         schedule, step, init = looks(), 0, (0.0, total(o.calls))
         ended_by = budget.spent(0, 0.0, total(o.calls), init)
         yield look_at(state, 0, ended_by)
         while not ended_by:
             look = min(next(schedule), step + budget.room(step, 0.0, total(o.calls), init))
+            begin, end = marks.within(step, look) if marks else (step, step)
             with watch.account(STEPS):
-                state = stretch(together, o, state, step, look)
+                before = stretch(together, o, state, step, begin)
+                at_begin = o._tally.shot()
+                after = stretch(together, o, before, begin, end)
+                at_end = o._tally.shot()
+                state = stretch(together, o, after, end, look)
+            if marks:
+                marks.write(begin, end, one_of(before, audited), one_of(after, audited), (at_begin, at_end))
             step = look
             ended_by = budget.spent(step, 0.0, total(o.calls), init)
             yield look_at(state, step, ended_by)
     except BaseException as error:
         if isinstance(error, GeneratorExit):
             raise
-        yield [None if row.status in FINAL else _timeless(failed(row, error)) for row in last]
-
-
-def _timeless(row: Row) -> Row:
-    row.seconds = row.cpu_seconds = row.judge_seconds = row.overhead_seconds = row.compile_seconds = None
-    return row
+        yield [None if row.status in FINAL else timeless(failed(row, error)) for row in last]
 
 
 def execute_together(jobs: Sequence[Job], order: Order | None = None, tell: Tell = silent) -> None:
@@ -232,7 +241,9 @@ def execute_together(jobs: Sequence[Job], order: Order | None = None, tell: Tell
     budget = Budget(key.steps, None, key.calls)
     judges = [Judge(exact, planned(exact, budget)) for exact in exacts]
     seeds = [job.key.seed for job in jobs]
-    for rows in trace_together(problems, data, solver, seeds, budget, judges, iterates, stage):
+    marks = Marks(order.states) if order.states else None
+    every = trace_together(problems, data, solver, seeds, budget, judges, iterates, stage, marks, order.audited)
+    for rows in every:
         for journal, row in zip(journals, rows, strict=True):
             if row is not None:
                 journal.append(row)

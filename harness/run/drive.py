@@ -45,12 +45,12 @@ def make_folder(out: Path) -> None:
     """Make the results folder and make sure that it can be written and holds no foreign file."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        probe = out / f".probe-{os.getpid()}"
-        probe.touch()
+        probe = out / f".probe-{secrets.token_hex(8)}"
+        os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL))  # what lies there is not touched
         probe.unlink()
     except OSError as error:
         raise RequestError(
-            f"--out {out} cannot be written ({error.strerror}); name a folder that you can write"
+            f"out {out} cannot be written ({error.strerror}); name a folder that you can write"
         ) from None
     for path in records(out):
         record = read(path)
@@ -120,14 +120,15 @@ class Driver:
                 Header(job.key, *given, self._environment, job.suite, job.command, now(), job.timeout)
             )
         made.states, made.auditing, made.manifest = self._kept / secrets.token_hex(8), None, {}
+        made.audited = secrets.randbelow(len(made.jobs))
         prices = self._prices.get(made.together)
-        order = Order(made.parts, self._environment, prices, made.states)
+        order = Order(made.parts, self._environment, prices, made.states, made.audited)
         self._start(made, MAKE, order)
 
     def _audit(self, made: Pass, window: tuple[int, int]) -> None:
         """Have a window that nobody could foresee made again, by a process that has not seen the run."""
         made.auditing, made.audit = window, {}
-        self._start(made, AUDIT, Order(made.parts, self._environment, {}, made.states, window))
+        self._start(made, AUDIT, Order([made.parts[made.audited]], self._environment, {}, made.states, window=window))
 
     def _start(self, made: Pass, call: str, order: Order) -> None:
         def hear(message: dict[str, Any]) -> None:

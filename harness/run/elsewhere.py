@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import functools
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
-from bilevelbench.core.errors import RequestError
+from bilevelbench.core.errors import PluginWarning, RequestError
 from bilevelbench.core.spec import parse
 
 from .child import ForkServer, Interpreters
-from .job import Named
+from .job import Named, Sent
 
 PATIENCE = 60.0  # seconds for looking up a name or trying to build a problem; what takes longer is left to its run
 
 
 class Elsewhere:
-    """Looks names up in processes of their own. ``environment``: what those processes run on."""
+    """Looks names up in processes of their own. ``environment``: what those processes run on.
 
-    def __init__(self, processes: ForkServer | Interpreters, patience: float = PATIENCE) -> None:
+    ``sent``: definitions of what some texts name.
+    """
+
+    def __init__(self, processes: ForkServer | Interpreters, patience: float = PATIENCE, sent: Sent = ()) -> None:
+        self._sent = sent
         self._processes, self._patience = processes, min(patience, PATIENCE)
+        self._warned: set[str] = set()
         self._known: dict[tuple[str, str], Named] = {}
         self.device = "cpu"  # the one that the machine is described by
 
@@ -48,10 +54,11 @@ class Elsewhere:
 
     def _look_up(self, kind: str, text: str, seed: int) -> Named:
         spec = parse(text)  # refused at once
-        named = self._run("describe", (kind, text, seed)).get("named")
+        named = self._run("describe", (kind, text, seed, self._sent)).get("named")
         if named:
             return Named(named[0], named[1], Path(named[2]))
-        return Named(str(spec._replace(file=Path(spec.file).name)), 0, Path(spec.file or "."))
+        paths = [path for sort, name, path in self._sent if (sort, name) == (kind, spec.name) and not spec.file]
+        return Named(str(spec._replace(file=Path(spec.file).name)), 0, Path(*paths or [spec.file or "."]))
 
     def _run(self, call: str, argument: Any) -> dict[str, Any]:
         """Everything that a process said. A request that it refused is refused here.
@@ -70,6 +77,10 @@ class Elsewhere:
         for message in task.heard():
             said |= message
         task.close()
+        for module, sentence in said.get("broken", {}).items():
+            if module not in self._warned:
+                self._warned.add(module)
+                warnings.warn(sentence, PluginWarning, stacklevel=2)
         if "refused" in said:
             raise RequestError(said["refused"])
         return said

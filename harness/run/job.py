@@ -8,6 +8,7 @@ from typing import Any
 
 from bilevelbench.core.errors import RequestError
 from bilevelbench.measure.manifest import changed
+from bilevelbench.store import points
 from bilevelbench.store.files import final_name, finals, mark
 from bilevelbench.store.journal import Record, read
 from bilevelbench.store.schema import CUT, RunKey
@@ -28,12 +29,17 @@ class Named:
     file: Path
 
 
+Sent = tuple[tuple[str, str, str], ...]  # (kind, name, path) of definitions, see ``run.send``
+
+
 @dataclass(frozen=True)
 class Job:
     """A run to be made: its key, how its problem and solver were asked for, and where its file goes.
 
     path: the file that is written while the run is made. place: of this machine (see ``store.files.place``); with
-    ``here`` its results alone count, else those of any. outdated: the mark of a finished file that this run replaces.
+    ``here`` its results alone count, else those of any. sent: definitions that the process needs (see ``run.send``).
+    keep: of x and y, what is stored of the last state (see ``store.points``).
+    outdated: the mark of a finished file that this run replaces.
     """
 
     key: RunKey
@@ -45,6 +51,8 @@ class Job:
     timeout: float | None = None
     place: str = ""
     here: bool = False
+    sent: Sent = ()
+    keep: tuple[str, ...] = ()
     outdated: tuple[int, ...] = ()
 
     @property
@@ -77,11 +85,15 @@ class Job:
         A run that was unsupported or lost is tried again (data may have come), and so is one that ran out of time when
         it is now given more of it.
         """
+        if self.key.engine == "in_process":  # nobody has seen what it read
+            return False
         if record.header is None or record.status in (CUT, "unsupported", "lost"):
             return False
         earlier = record.header.get("timeout")
         more = earlier is not None and (self.timeout is None or self.timeout > earlier)
         if record.status == "timeout" and more:
+            return False
+        if record.status == "done" and not set(self.keep) <= points.names(points.beside(record.path)):
             return False
         elsewhere = record.header.get("environment", {}).get("place") != self.place
         return not changed(record.end.get("manifest", {}), elsewhere)
@@ -92,11 +104,13 @@ class Order:
     """What a process is asked to do: runs to be made, or (``window``) a part of one to be made again.
 
     environment: what the machine is, measured once. prices: those of this problem, where another process has measured
-    them. states: the folder for the states from which a window can be made again.
+    them. states: the folder for the states from which a window can be made again; they are those of the job in place
+    ``audited``.
     """
 
     jobs: list[Job]
     environment: dict[str, Any] = field(default_factory=dict)
     prices: dict[str, list[float]] | None = None
     states: Path | None = None
+    audited: int = 0
     window: tuple[int, int] | None = None

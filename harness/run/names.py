@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from pathlib import Path
 
 import torch
 
 from bilevelbench.core.draw import Draw
-from bilevelbench.core.errors import RequestError, Unsupported
+from bilevelbench.core.errors import PluginWarning, RequestError, Unsupported
 from bilevelbench.core.registry import PROBLEMS, SOLVERS
 from bilevelbench.core.resolve import build_problem, resolve
 from bilevelbench.measure.clock import self_check
@@ -16,7 +17,7 @@ from bilevelbench.measure.env import environment
 from bilevelbench.store.files import place
 
 from .child import Teller
-from .job import Named, known_device
+from .job import Named, Sent, known_device
 from .stage import keep_to_memory
 
 
@@ -45,7 +46,7 @@ def check_device(device: str) -> None:
     """Raise a ``RequestError`` where the device is not there."""
     known_device(device)
     if device.partition(":")[0] == "cuda" and not torch.cuda.is_available():
-        raise RequestError("--device cuda: this machine has no CUDA device; use --device cpu")
+        raise RequestError(f"device {device}: this machine has no CUDA device; choose cpu")
 
 
 def describe_machine(device: str, tell: Teller) -> None:
@@ -57,13 +58,22 @@ def describe_machine(device: str, tell: Teller) -> None:
 def describe_solvers(_: None, tell: Teller) -> None:
     """A task: the names of all solvers."""
     tell(begun=True)
-    tell(solvers=SOLVERS.names())
+    receive(())
+    tell(solvers=SOLVERS.names(), broken=SOLVERS.broken)
 
 
-def describe(asked: tuple[str, str, int], tell: Teller) -> None:
+def receive(sent: Sent) -> None:
+    """What a task does first: it knows where definitions are, and leaves it to the driver to warn of plug-ins."""
+    warnings.simplefilter("ignore", PluginWarning)
+    for kind, name, path in sent:
+        (SOLVERS if kind == "solver" else PROBLEMS).defined[name] = Path(path)
+
+
+def describe(asked: tuple[str, str, int, Sent], tell: Teller) -> None:
     """A task: what a text names. It is told before the problem is built, which may fail in ways of its own."""
-    kind, text, seed = asked
+    kind, text, seed, sent = asked
     tell(begun=True)
+    receive(sent)
     keep_to_memory()  # a problem that is too large is told so by its run
     try:
         if kind != "device":
@@ -74,3 +84,5 @@ def describe(asked: tuple[str, str, int], tell: Teller) -> None:
         tell(refused=str(error))
     except BaseException:
         return  # the run meets it again, where it is said
+    finally:
+        tell(broken=SOLVERS.broken | PROBLEMS.broken)

@@ -22,6 +22,7 @@ class Pass:
     jobs: list[Job]
     claims: list[Claim] = field(default_factory=list)
     parts: list[Job] = field(default_factory=list)  # the jobs with the private files that are being written
+    audited: int = 0  # whose states are kept, of the jobs
     states: Path = Path()  # the folder of the states from which a window of it can be made again
     tries: int = 1
     auditing: tuple[int, int] | None = None  # the window

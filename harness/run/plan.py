@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from bilevelbench.core.errors import RequestError
 from bilevelbench.measure.env import source_digest
 from bilevelbench.store.files import finals, mark
 from bilevelbench.store.journal import read
 from bilevelbench.store.schema import RunKey
 
-from .job import Job, Named, known_device
+from .job import Job, Named, Sent, known_device
 from .suite import Block, Suite
 
 # (kind, text, seed) -> what it names; RequestError where that is impossible
@@ -24,17 +25,20 @@ Ask = Callable[[str, str, int], Named]
 
 def expand(
     suite: Suite, out: Path, command: str = "", timeout: float | None = None, here: bool = False,
-    ask: Ask | None = None, place: Callable[[], str] = str,
+    ask: Ask | None = None, place: Callable[[], str] = str, sent: Sent = (), keep: tuple[str, ...] = (),
 ) -> list[Job]:  # fmt: skip
     """All jobs of a suite, in an order that interleaves the solvers. Wrong requests raise a ``RequestError``.
 
     A run asked for twice is made once. ``ask``: None looks names up in this process, which imports them. ``place``: of
-    this machine, see ``store.files.place``.
+    this machine, see ``store.files.place``. ``sent``: definitions of what some texts name. ``keep``:
+    see ``Job``.
     """
     if ask is None:
         from .names import look_up  # a driver has no torch
 
         ask = look_up
+    if keep and any(block.engine == "batched" for block in suite.blocks):
+        raise RequestError("keep needs runs of their own, and the engine batched was asked for; choose another engine")
     for device in dict.fromkeys(block.device for block in suite.blocks):
         known_device(device)
         if device != "cpu":
@@ -43,7 +47,7 @@ def expand(
     machine = place()  # asked when nothing is left to be refused
     made = {job.key.digest: job for job in reversed(jobs)}
     return [
-        replace(job, command=command, timeout=timeout, place=machine, here=here)
+        replace(job, command=command, timeout=timeout, place=machine, here=here, sent=sent, keep=keep)
         for job in dict.fromkeys(made[job.key.digest] for job in jobs)
     ]
 

@@ -1,4 +1,4 @@
-"""What a command line asks for, as a suite."""
+"""What somebody asks for, as a suite."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 
 from bilevelbench.core.errors import RequestError
 
-from .suite import Block, Suite, load_suite, parse_seeds
+from .suite import Block, Suite, load_suite
 
 DEFAULT_STEPS = 1000
 
 
 def requested(
     name: str | None, problems: Sequence[str], solvers: Sequence[str], every: Callable[[], Sequence[str]], *,
-    seeds: str | None = None, steps: int | None = None, seconds: float | None = None, calls: int | None = None,
-    batch_seeds: bool = False, **options: Any,
+    seeds: Sequence[int] | None = None, steps: int | None = None, seconds: float | None = None,
+    calls: int | None = None, batch_seeds: bool = False, in_process: bool = False, **options: Any,
 ) -> Suite:  # fmt: skip
     """A suite by name, or problems with solvers, with the given options in every block.
 
@@ -24,11 +24,12 @@ def requested(
     all of them. ``RequestError`` for what cannot be read or does not go together.
     """
     if problems and name:
-        raise RequestError(f"both the suite {name!r} and -p were given; give a suite, or problems with -p")
-    if batch_seeds:
-        if options.get("engine") not in (None, "batched"):
-            raise RequestError(f"--batch-seeds is --engine batched, and --engine {options['engine']} was given")
-        options["engine"] = "batched"
+        raise RequestError(f"both the suite {name!r} and problems were given; give one of them")
+    for engine in [*["batched"] * batch_seeds, *["in_process"] * in_process]:
+        if options.get("engine") not in (None, engine):
+            way = "batch_seeds" if engine == "batched" else "in_process"
+            raise RequestError(f"{way} is the engine {engine}, and the engine {options['engine']} was asked for")
+        options["engine"] = engine
     limits: dict[str, Any] = {"steps": steps, "seconds": seconds, "calls": calls}
     limited = any(limit is not None for limit in limits.values())
     if problems:
@@ -39,4 +40,4 @@ def requested(
         blocks = [replace(block, **limits) for block in suite.blocks] if limited else suite.blocks
         blocks = [replace(block, solvers=(*block.solvers, *solvers)) for block in blocks]
         suite = replace(suite, blocks=tuple(blocks))
-    return suite.override(seeds=None if seeds is None else parse_seeds(seeds), **options)
+    return suite.override(seeds=None if seeds is None else tuple(seeds), **options)

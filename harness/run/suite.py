@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bilevelbench.core.errors import RequestError
-from bilevelbench.core.spec import ENGINES, suggest
+from bilevelbench.core.spec import ENGINES, UNTIMED, suggest
 
 DTYPES = ("float32", "float64")
 SUITES = files("bilevelbench.suites")
@@ -46,8 +46,8 @@ class Block:
             raise RequestError(f"there is no dtype {self.dtype!r}; choose from {', '.join(DTYPES)}")
         if self.engine not in ENGINES:
             raise RequestError(f"there is no engine {self.engine!r}; {suggest(self.engine, ENGINES)}")
-        if self.engine == "batched" and self.seconds is not None:
-            raise RequestError("seeds that are run together have no seconds of their own; give steps or calls")
+        if self.engine in UNTIMED and self.seconds is not None:
+            raise RequestError(f"runs of the engine {self.engine} have no seconds of their own; give steps or calls")
         if not self.problems or not self.solvers or not self.seeds:
             raise RequestError("a block of a suite names at least one problem, one solver and one seed")
         if self.steps is None and self.seconds is None and self.calls is None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +20,8 @@ from bilevelbench.core.meter import Meter
 from bilevelbench.core.problem import Problem
 from bilevelbench.core.registry import PROBLEMS, SOLVERS
 from bilevelbench.core.resolve import build_problem, make_solver, resolve
-from bilevelbench.core.solver import Solver, require
+from bilevelbench.core.solver import Solver, State, require
+from bilevelbench.core.spec import UNTIMED
 from bilevelbench.measure.audit import replay
 from bilevelbench.measure.budget import Budget
 from bilevelbench.measure.clock import Stopwatch, drain
@@ -34,18 +36,21 @@ from bilevelbench.measure.memory import ProcessPeak, peak
 from bilevelbench.measure.plan import planned
 from bilevelbench.measure.prices import prices
 from bilevelbench.measure.trace import trace, warm_up
+from bilevelbench.store import points
 from bilevelbench.store.journal import Journal
 from bilevelbench.store.schema import Header
 
 from .describe import MOST_ITERATES, describe_problem, describe_solver
 from .job import Job, Order
-from .stage import Stage, Tell, keep_to_memory, machine, refused, silent
+from .names import receive
+from .stage import Stage, Tell, keep_to_memory, machine, refused, silent, timeless
 from .supervise import THROUGH
 
 
 def make_pass(order: Order, tell: Tell) -> None:
     """A task: make a run, or the runs of several seeds in one pass."""
     first = order.jobs[0]
+    receive(first.sent)
     manifest = current()
     settle(first.key.threads, limit_memory=first.key.device == "cpu")
     if first.key.engine == "batched":
@@ -71,6 +76,7 @@ def _own(job: Job) -> list[Path]:
 def audit_pass(order: Order, tell: Tell) -> None:
     """A task: make the start and a window of a run again, and say whether they are the same."""
     (job, *_), key = order.jobs, order.jobs[0].key
+    receive(job.sent)
     settle(key.threads, limit_memory=key.device == "cpu")
     tell(phase="audit")
     assert order.states is not None
@@ -134,12 +140,21 @@ def execute(job: Job, order: Order | None = None, tell: Tell = silent) -> str:
         journal.append(row)
         return row.status
     journal.begin(header)
-    return _measure(job, order, journal, problem, solver, exact, watch, key.iterates and small, intact, tell)
+    keep = partial(_keep, job, header.created)
+    return _measure(job, order, journal, problem, solver, exact, watch, key.iterates and small, intact, tell, keep)
+
+
+def _keep(job: Job, created: str, state: State) -> None:
+    """Write what is to be kept of a run's last state, beside its record; ``created`` says which record that is."""
+    if job.keep:
+        arrays = {name: getattr(state, name).detach().cpu().numpy() for name in job.keep}
+        path = points.beside(job.path.with_name(job.name))
+        points.write(path, arrays, {"digest": job.key.digest, "created": created})
 
 
 def _measure(
     job: Job, order: Order, journal: Journal, problem: Problem, solver: Solver, exact: Problem, watch: Stopwatch,
-    iterates: bool, intact: Intact, tell: Tell,
+    iterates: bool, intact: Intact, tell: Tell, keep: Callable[[State], None],
 ) -> str:  # fmt: skip
     key = job.key
     resident = ProcessPeak()
@@ -157,11 +172,14 @@ def _measure(
     budget = Budget(key.steps, key.seconds, key.calls)
     status = ""
     marks = Marks(order.states) if order.states else None
-    meter = Meter() if key.engine in ("eager", "functional") else None  # the others do not ask at every answer
     judge = Judge(exact, planned(exact, budget))
-    rows = trace(problem, driven, key.seed, budget, judge, watch, iterates, derivatives, meter, marks, intact)
+    asking = ("eager", "functional", "in_process")
+    meter = Meter() if key.engine in asking else None  # the others do not ask at every answer
+    rows = trace(problem, driven, key.seed, budget, judge, watch, iterates, derivatives, meter, marks, intact, keep)
     for row in rows:
-        if row.step == 0:
+        if key.engine in UNTIMED:
+            timeless(row)
+        elif row.step == 0:
             row.first_seconds, row.audit_seconds = first, watch.accounts["audit"]
             row.setup_seconds, row.warmup_seconds = watch.accounts["setup"], watch.accounts["warmup"]
         journal.append(row)

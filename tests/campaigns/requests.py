@@ -16,17 +16,14 @@ import os
 import random
 import shlex
 import signal
-import socket
 import sys
 import tempfile
 import time
 from collections import Counter
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 from bilevelbench.run import child
-from bilevelbench.run.child import Task, Teller
+from tests.forked import Forks
 
 SIBLING = "test_mistyped_requests"
 
@@ -79,44 +76,6 @@ threads = 1
 iterates = true
 engine = "eager"
 """
-
-
-class Here:
-    """Starts a task by a fork of this process, which has imported what it needs; as ``ForkServer`` is used."""
-
-    def __init__(self) -> None:
-        self._running: dict[int, Task] = {}
-
-    def __enter__(self) -> Here:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for process in self._running:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
-
-    def start(self, call: str, argument: Any) -> Task:
-        import pkgutil
-
-        ear, mouth = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        process = os.fork()
-        if process == 0:
-            try:
-                pkgutil.resolve_name(call)(argument, Teller(mouth.send))
-            finally:
-                os._exit(0)
-        mouth.close()
-        task = Task(ear, partial(child._message, ear), partial(os.kill, process, signal.SIGKILL))
-        self._running[process] = task
-        return task
-
-    def wait(self, seconds: float | None = None) -> None:
-        for process in list(self._running):
-            ended, status = os.waitpid(process, os.WNOHANG)
-            if ended:
-                self._running.pop(process).status = status
-                return
-        time.sleep(0.005)
 
 
 def letters(rng: random.Random, text: str) -> str:
@@ -178,11 +137,12 @@ def ask(arguments: list[str], folder: Path, whole: bool) -> tuple[str, str]:
         said = os.open("said", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(said, 1)
         os.dup2(said, 2)
+        sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
         code = 70
         try:
             from bilevelbench.cli import main
 
-            child.processes = Here  # type: ignore[assignment, misc]
+            child.processes = Forks
             sys.argv = ["bilevelbench", *arguments]
             main()
             code = 0

@@ -1,0 +1,226 @@
+"""What runs have shown: tables, leaders, verdict, figures, a report, files for elsewhere. It does without torch."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bilevelbench.core.errors import RequestError
+from bilevelbench.store import frame
+
+from . import arguments, exports
+from .columns import LOOKS, RUNS, TARGETS
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from bilevelbench.report.page import Report
+
+X = {
+    "calls": ("total_calls", "oracle calls"), "seconds": ("seconds", "seconds"), "steps": ("step", "outer steps"),
+    "grads": ("grads", "gradient equivalents"),
+}  # fmt: skip
+FIGURES = ("convergence", "memory", "trajectories")
+
+
+def load(*folders: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> Results:
+    """Read the results in one or more folders, and in the sub-folders of each.
+
+    Results of several machines can be read together: no ratio has seconds of two of them.
+
+    Raises
+    ------
+    RequestError
+        Where a folder is not there, or none holds a result.
+    """
+    given = [one for several in folders for _, one in arguments.named("folders", several)]
+    paths = [arguments.path("folders", one) for one in given or ["results"]]
+    for path in paths:
+        if not path.is_dir():
+            raise RequestError(f"there is no results folder {path}; name the folder that was given to `run` as out")
+    return Results.load(paths)
+
+
+class Results:
+    """Runs that were made, as tables and as what follows from them.
+
+    Attributes
+    ----------
+    runs : pandas.DataFrame
+        A row for each run; ``bilevelbench.api.columns.RUNS`` says what each column is.
+    looks : pandas.DataFrame
+        A row for each look at a run, the first at its start. The columns of ``columns.LOOKS``, then the metrics:
+        ``phi`` = f(x, y*(x)), ``phi_gap`` = phi - phi*, ``gap`` = g(x, y) - min g, ``grad_phi``, the norm of the
+        hypergradient, ``stationarity``, BOME's measure, ``f``, and the problem's own. What a run lacks is NaN.
+    targets : pandas.DataFrame
+        A row for each run and target (``columns.TARGETS``): what it cost to get there first.
+    troubles : list of str
+        A sentence for each file that is foreign or damaged. What is whole of it is in the tables.
+    notes : list of str
+        A sentence for whatever is kept apart because it must not be in one ratio.
+    """
+
+    def __init__(self, data: frame.Results, folders: Sequence[Path]) -> None:
+        self._data, self._folders = data, list(folders)
+        self.troubles, self.notes = data.troubles, data.notes
+
+    @classmethod
+    def load(cls, folders: Sequence[Path], only: Collection[str] | None = None) -> Results:
+        """The runs in folders whose files begin with one of the stems, or all of them."""
+        try:
+            return cls(frame.load(folders, only), folders)
+        except ValueError as error:
+            raise RequestError(str(error)) from None
+
+    @cached_property
+    def runs(self) -> pd.DataFrame:
+        """A row for each run."""
+        return self._data.runs[list(RUNS)].copy()
+
+    @cached_property
+    def looks(self) -> pd.DataFrame:
+        """A row for each look at a run."""
+        looks = self._data.looks
+        return looks[[*LOOKS, *(name for name in looks.columns if name not in LOOKS)]].copy()
+
+    @cached_property
+    def targets(self) -> pd.DataFrame:
+        """A row for each run and target."""
+        from bilevelbench.stats.targets import hits
+
+        return hits(self._data.runs, self._data.looks)[list(TARGETS)]
+
+    def leaders(self) -> pd.DataFrame:
+        """A row for each solver, best first: share of targets reached with its interval, cost ratios, memory, failures.
+
+        The columns are those of ``bilevelbench.stats.compare.leaders``.
+        """
+        from bilevelbench.stats.compare import leaders
+
+        return leaders(self._data.runs, self.targets)
+
+    def verdict(self) -> str:
+        """One paragraph on who reached what, every clause of it backed by rows."""
+        from bilevelbench.report import verdict
+
+        return verdict.of(self._data, self.targets, self.leaders())
+
+    def figure(
+        self, kind: str = "convergence", problem: str | None = None, *, y: str = "phi_gap", x: str | None = None
+    ) -> Figure:
+        """A figure of the report.
+
+        Parameters
+        ----------
+        kind
+            ``convergence`` of a metric on one problem, ``memory`` on all, or ``trajectories`` over level sets, for a
+            problem of two drawn coordinates whose runs kept their ``iterates``.
+        problem
+            As it stands in ``runs``, or its name before the bracket; it may be left out where there is one.
+        y
+            The metric, a column of ``looks``.
+        x
+            ``calls``, ``seconds``, ``steps`` or ``grads``; without it a panel against calls and one against seconds.
+        """
+        from . import pictures
+
+        if kind not in FIGURES:
+            raise self._unknown("kind", kind, FIGURES)
+        if kind == "memory":
+            return pictures.memory(self._data)
+        name = self._problem(problem)
+        if kind == "trajectories":
+            return pictures.trajectories(self._data, name)
+        looks = self._data.looks[self._data.looks["problem"] == name]
+        known = [c for c in looks.columns if c not in LOOKS and looks[c].notna().any()]
+        if y not in known:
+            raise self._unknown("y", y, known)
+        if x is not None and x not in X:
+            raise self._unknown("x", x, X)
+        return pictures.convergence(self._data, name, y, dict([X[x]]) if x else dict([X["calls"], X["seconds"]]))
+
+    def point(self, run: str) -> dict[str, Any]:
+        """The last x, shape (n_x,), and y, shape (n_y,), of a run, as NumPy arrays: what it was told to ``keep``.
+
+        ``run``: as it stands in ``runs``. RequestError where it kept none.
+        """
+        from bilevelbench.store import files, points
+
+        if run not in self._data.records:
+            raise self._unknown("run", run, sorted(self._data.records))
+        record = self._data.records[run]
+        try:
+            arrays, told = points.read(points.beside(record.path))
+        except files.Unreadable as error:
+            raise RequestError(f"run {run} kept no point (its file {error}); run it with keep='x,y'") from None
+        if told.get("created") != (record.header or {}).get("created"):
+            raise RequestError(f"the point beside run {run} is of another run of it; run it again with keep='x,y'")
+        return arrays
+
+    def report(
+        self, out: str | os.PathLike[str] | None = None, tell: Callable[[Report], None] = lambda report: None
+    ) -> Report:
+        """Write the report: ``path``, one page that works offline, with figures as PDF and data as CSV beside it.
+
+        Parameters
+        ----------
+        out
+            The folder; ``report`` in the first folder of the results unless one is named.
+        tell
+            Called with the report when its tables are there, before any figure is drawn.
+        """
+        from bilevelbench.report import page
+
+        folder = self._folders[0] / "report" if out is None else arguments.path("out", out)
+        try:
+            return page.show(self._data, self._folders, folder, tell)
+        except OSError as error:
+            raise exports.unwritten(folder, error) from None
+
+    def to_csv(self, out: str | os.PathLike[str]) -> list[Path]:
+        """Write ``runs.csv``, ``looks.csv``, ``targets.csv`` and ``leaders.csv`` into a folder; their paths."""
+        return exports.csv(self._tables(), arguments.path("out", out))
+
+    def to_parquet(self, out: str | os.PathLike[str]) -> list[Path]:
+        """Write the same four tables as Parquet. It needs pyarrow: ``pip install 'bilevelbench[parquet]'``."""
+        return exports.parquet(self._tables(), arguments.path("out", out))
+
+    def to_latex(self) -> str:
+        """The leader table for a paper, with booktabs' rules."""
+        return exports.latex(self.leaders())
+
+    def _tables(self) -> dict[str, pd.DataFrame]:
+        return {"runs": self.runs, "looks": self.looks, "targets": self.targets, "leaders": self.leaders()}
+
+    def _problem(self, asked: str | None) -> str:
+        """The problem that is meant, as it stands in ``runs``."""
+        known = sorted(self._data.runs["problem"].unique())
+        found = [name for name in known if asked in (None, name)] or [
+            name for name in known if name.partition("(")[0].partition(",")[0] == asked
+        ]
+        if len(found) != 1:
+            raise self._unknown("problem", asked, found or known)
+        return str(found[0])
+
+    @staticmethod
+    def _unknown(argument: str, value: Any, known: Iterable[str]) -> RequestError:
+        names = list(known)
+        near = difflib.get_close_matches(str(value), names, n=3, cutoff=0.5) or names
+        return RequestError(f"{argument}={value!r} is not valid here; choose from {', '.join(map(repr, near))}")
+
+    def __repr__(self) -> str:
+        runs = self._data.runs
+        counts = {name: runs[name].nunique() for name in ("problem", "solver", "seed")}
+        words = ", ".join(f"{n} {name}{'s' if n != 1 else ''}" for name, n in {"run": len(runs), **counts}.items())
+        statuses = ", ".join(f"{n} {status}" for status, n in runs["status"].value_counts().items())
+        return f"<Results: {words}; {statuses}>"
+
+    def _repr_html_(self) -> str:
+        import html
+
+        return f"<p>{html.escape(repr(self)[1:-1])}</p>{self.leaders()._repr_html_()}"  # type: ignore[operator]
