@@ -32,7 +32,7 @@ def once(rng: Draw, kind: Kind = "multi_margin", n: int = 24, noise: float = 0.2
     """
     if n < 2 or not 0 <= noise <= 1:
         raise ValueError("n is at least 2, and noise a share, from 0 to 1")
-    labels = torch.arange(2 * n) % CLASSES
+    labels = rng.permutation(2 * n) % CLASSES
     if kind == "bag":  # a row has words of its class's third of the vocabulary, and any others
         third = WORDS // CLASSES
         own, other = (
@@ -43,7 +43,7 @@ def once(rng: Draw, kind: Kind = "multi_margin", n: int = 24, noise: float = 0.2
         shape = (2 * n, WIDTH) if kind == "multi_margin" else (2 * n, LENGTH, WIDTH)
         centres = 2 * torch.eye(WIDTH, dtype=torch.float64)[labels]
         data = rng.normal(*shape) + (centres if kind == "multi_margin" else centres[:, None])
-    wrong = torch.arange(n) < round(noise * n)
+    wrong = rng.permutation(n) < round(noise * n)
     A, t, B, s = rng.put(data[:n], torch.where(wrong, (labels[:n] + 1) % CLASSES, labels[:n]), data[n:], labels[n:])
     size, losses, scores = MODELS[kind]
 
