@@ -21,7 +21,7 @@ import weakref
 from collections import Counter, defaultdict
 from itertools import count
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -422,7 +422,7 @@ class InAGlobal(Cheat):
 
 @solver("in_the_class")
 class InTheClass(Cheat):
-    known = None
+    known: ClassVar[Any] = None
 
     def trick(self, o, x, y):
         cls = type(self)
@@ -641,7 +641,7 @@ class ExitsInInit(Cheat):
     def init(self, o, x, y):
         raise SystemExit("enough")
 
-    trick = None
+    trick: ClassVar[Any] = None
 
 
 @solver("interrupts_in_init")

@@ -57,6 +57,8 @@ BAD = [
     (["run", "-p", "quadratic", "-s", "bome", "--device", "tpu"], "cpu, cuda"),
     (["run", "-p", "quadratic", "-s", "bome", "--out", "/dev/null/x"], "out /dev/null/x"),
     (["run", "-p", "quadratic", "-s", "nowhere.py"], "no file"),
+    (["run", "-p", "quadratic", "-s", "bome", "--keep", "z"], "keep='z'"),
+    (["run", "-p", "quadratic", "-s", "bome", "--in-process", "--seconds", "1"], "in_process"),
     (["run", "smoke", "-p", "quadratic"], "suite"),
     (["run", "nowhere.toml"], "nowhere.toml"),
     (["run", "--stepz", "3"], "--steps"),

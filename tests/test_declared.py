@@ -15,6 +15,15 @@ class Steps:
         return s
 
 
+class Other(Steps):
+    """Has a knob, and a method that is none."""
+
+    lr: float = 0.5
+
+    def helper(self):
+        return 1
+
+
 def short(self, s):
     return s
 
@@ -50,6 +59,13 @@ def test_a_wrong_solver_is_refused(content, words):
     assert words in str(raised.value)
     assert "\n" not in str(raised.value)
     assert "wrong" not in SOLVERS.entries
+
+
+def test_a_value_in_the_place_of_a_method_is_no_knob_and_in_that_of_a_knob_it_is():
+    solver("right")(type("Right", (Other,), {"__module__": __name__, "helper": None}))
+    SOLVERS.entries.pop("right")
+    with pytest.raises(RequestError, match="the knob lr has no type"):
+        solver("wrong")(type("Wrong", (Other,), {"__module__": __name__, "lr": 0.1}))
 
 
 def test_what_is_no_knob_needs_no_type():
@@ -92,11 +108,16 @@ def several(rng, *knobs: int):
     """Knobs without names."""
 
 
+def unknown(rng, way: "Way" = "a"):  # noqa: F821
+    """A type that is not there."""
+
+
 PROBLEMS_OF = [
     (without, "takes no Draw; write wrong(rng: Draw, ...)"),
     (untyped, "the knob kappa has no type; write kappa: float = 3.0"),
     (bare, "the knob kappa needs a default value"),
     (several, "takes *knobs: int; name each knob"),
+    (unknown, "the type of an argument cannot be read: name 'Way' is not defined"),
 ]
 
 

@@ -1,5 +1,6 @@
 """The Python face: what there is, what it refuses, what it sends to processes, and what its results can do."""
 
+import functools
 import inspect
 import itertools
 import json
@@ -24,11 +25,12 @@ import bilevelbench as bb
 from bilevelbench.api.columns import LOOKS, RUNS, TARGETS
 from bilevelbench.core.registry import PROBLEMS, SOLVERS, solver
 from bilevelbench.core.spec import parse
+from bilevelbench.run import child
 from bilevelbench.run.fingerprint import digest_of
 from bilevelbench.run.names import full, receive
 from bilevelbench.run.send import Sender
 
-from .forked import forked
+from .forked import Forks, forked
 from .results_factory import write_run
 
 pytestmark = pytest.mark.xdist_group("face")  # one process makes what the module's tests share
@@ -50,6 +52,24 @@ def test_importing_loads_nothing_but_python_s_own(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
     loaded = {name.partition(".")[0] for name in done.stdout.split()}
     assert loaded <= {"bilevelbench", *sys.stdlib_module_names}
+
+
+def test_results_are_read_and_drawn_without_torch(tmp_path):
+    """On a laptop that has none."""
+    write_run(tmp_path)
+    code = """
+import sys
+class Without:
+    def find_spec(name, path=None, target=None):
+        if name.partition(".")[0] == "torch":
+            raise ImportError(name)
+sys.meta_path.insert(0, Without)
+import bilevelbench as bb
+results = bb.load(sys.argv[1])
+results.leaders(), results.verdict(), results.figure("memory"), results.to_csv(sys.argv[1] + "/csv"), results.to_latex()
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_function_run_is_not_hidden_by_the_sub_package_of_that_name():
@@ -85,6 +105,8 @@ WRONG = [
     (lambda: bb.run("quadratic", "bome", seconds=float("nan")), "seconds=nan"),
     (lambda: bb.run("quadratic", "bome", out=3), "out=3"),
     (lambda: bb.run("quadratic", "bome", jobs=0), "jobs=0"),
+    (lambda: bb.run("quadratic", "bome", keep="z"), "keep='z'"),
+    (lambda: bb.run("quadratic", "bome", keep=3), "keep=3"),
     (lambda: bb.run("quadratic", "bome", timeout="long"), "timeout='long'"),
     (lambda: bb.run("quadratic", "bome", engine="eagre"), "eager"),
     (lambda: bb.run("quadratic", "bome", device=0), "device=0"),
@@ -121,11 +143,11 @@ def test_what_is_wrong_is_one_sentence_of_one_type(call, words, tmp_path, monkey
 # -- definitions: what they are, not where they stand
 
 
-def function(source, file="cell.py", above=0):
+def function(source, file="cell.py", above=0, name="made"):
     """A function of ``__main__``, as a cell of a notebook makes it."""
     module = types.ModuleType("__main__")
     exec(compile("\n" * above + source, file, "exec"), module.__dict__)
-    return module.made
+    return getattr(module, name)
 
 
 @given(st.integers(0, 9), st.integers(0, 9), st.integers(0, 50))
@@ -174,6 +196,16 @@ def test_a_class_of_a_notebook_keeps_its_digest_until_it_is_edited():
     assert digests[0] == digests[1] != digests[2]
 
 
+def test_a_class_that_knows_its_line_has_a_digest_without_it():
+    def at(line, **content):
+        module = types.ModuleType("__main__")
+        cls = type("Cell", (), {"__module__": "__main__", "__firstlineno__": line, **content})
+        module.Cell = cls
+        return cls
+
+    assert digest_of(at(1, K=1)) == digest_of(at(2, K=1)) != digest_of(at(1, K=2))
+
+
 def described(sent, texts):
     receive(sent)
     return [full(kind, text) for kind, text in texts]
@@ -192,6 +224,18 @@ def test_a_definition_is_found_by_its_name_and_names_its_file(tmp_path):
     assert not named[0].file.exists(), "it is gone with the command"
 
 
+def test_types_that_a_cell_s_function_names_are_known_elsewhere():
+    """Though nothing but an annotation, a text under this import, speaks of them."""
+    made = function(
+        "from __future__ import annotations\nfrom typing import Literal\nfrom bilevelbench import Draw, Problem\n"
+        "def made(rng: Draw, way: Literal['a', 'b'] = 'a') -> Problem:\n    return None\n"
+    )
+    with Sender() as sender:
+        text = sender.problem(functools.partial(made, way="b"))
+        (named,) = forked(described, sender.sent, [("problem", text)])
+    assert named.spec == "made(way='b')"
+
+
 def test_what_comes_with_us_is_sent_by_name_and_is_the_command_line_s():
     from bilevelbench.problems.quadratic import quadratic
     from bilevelbench.solvers.bome import BOME
@@ -200,6 +244,16 @@ def test_what_comes_with_us_is_sent_by_name_and_is_the_command_line_s():
         texts = sender.solver(BOME(lr=0.05)), sender.solver(BOME), sender.problem(quadratic)
         assert not sender.sent
     assert texts == ("bome(lr=0.05)", "bome", "quadratic")
+
+
+def test_an_object_of_a_loose_file_is_named_by_its_file(tmp_path):
+    file = tmp_path / "loose.py"
+    file.write_text(CELL.format(0.1).replace("made", "loose"))
+    with Sender() as sender:
+        text = sender.solver(type(bb.make_solver(str(file)))(way="b"))
+        assert not sender.sent
+    SOLVERS.entries.pop("loose")
+    assert text == f"{file}:loose(way='b')"
 
 
 def test_a_name_that_is_taken_is_refused():
@@ -240,11 +294,38 @@ def test_an_interrupt_in_process_is_no_error_of_the_solver_s(tmp_path):
 # -- runs in processes of their own, from a script
 
 
+EVADER = """
+from bilevelbench import Point, solver
+KEPT = {}
+
+@solver("evader")
+class Evader:
+    def step(self, o, s):
+        if "y" not in KEPT:
+            y = s.y
+            for _ in range(20):
+                y = y - 0.1 * o.dg_y(s.x, y)
+            KEPT["y"] = y
+        return Point(s.x - 0.01 * o.df_x(s.x, s.y), KEPT["y"])
+"""
+
+
+def test_an_object_that_evades_the_counters_is_found_like_a_file(tmp_path, monkeypatch):
+    """What it did in the warm-up is not there when a window of its run is made again elsewhere."""
+    monkeypatch.setattr(child, "processes", Forks)
+    made = function(EVADER, name="Evader")
+    results = bb.run("quadratic(d=2)", made(), steps=40, out=tmp_path, progress=False)
+    SOLVERS.entries.pop("evader")
+    assert results.runs[["status", "fault"]].to_numpy().tolist() == [["error", "solver"]]
+    assert "made again from the same state" in results.runs["reason"][0]
+    assert not results.troubles
+
+
 SCRIPT = """
 import sys
 import torch
 import bilevelbench as bb
-from bilevelbench.api.compare import prepared
+from bilevelbench.api.prepare import prepared
 from bilevelbench.solvers.bome import BOME
 
 PULL = {pull}
@@ -265,12 +346,9 @@ def pulled(rng: bb.Draw, d: int = 3):
 if __name__ == "__main__":
     torch.ones(300, 300) @ torch.ones(300, 300)  # this process has run operations
     asked = ["quadratic(kappa=10)", pulled], [BOME(lr=0.01), Mine(lr=0.1)]
-    if sys.argv[1] == "own":
-        results = bb.run(pulled, Mine(lr=0.1), steps=4, out="results", progress=False)
-        print(results.runs[["problem", "solver", "status", "reason"]].to_json(orient="records"))
-        sys.exit()
     if sys.argv[1] == "run":
-        results = bb.run(*asked, steps=4, out="results", progress=False)
+        results = bb.run(*asked, steps=4, out="results", keep="x,y", progress=False)
+        assert all(len(results.point(run)["y"]) == n for run, n in results.runs[["run", "n_y"]].itertuples(index=False))
         print(results.runs[["problem", "solver", "status", "reason"]].to_json(orient="records"))
     with prepared(*asked, steps=4, out="results") as comparison:
         print(len(comparison.todo))
@@ -289,13 +367,8 @@ def script(folder, what, pull="2.0", seed="1"):
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_a_script_s_own_objects_run_in_processes(tmp_path):
-    ((run,),) = script(tmp_path, "own")
-    assert run == {"problem": "pulled", "solver": "mine", "status": "done", "reason": ""}
-
-
-@pytest.mark.process(sibling="test_a_script_s_own_objects_run_in_processes")
-def test_an_object_and_its_text_are_one_run_and_an_edit_is_another(tmp_path):
+@pytest.mark.process(sibling="test_the_lines_as_a_script")
+def test_a_script_s_objects_run_in_processes_and_an_edit_is_another_run(tmp_path):
     runs, todo, asked_by_text = script(tmp_path, "run")
     assert [run["status"] for run in runs] == ["done"] * 4, runs
     assert sorted({run["problem"] for run in runs}) == ["pulled", "quadratic(kappa=10)"]
@@ -321,6 +394,9 @@ def test_tables_have_the_columns_that_are_documented(results):
     assert list(results.looks)[: len(LOOKS)] == list(LOOKS)
     assert {"phi_gap", "f"} <= set(results.looks)
     assert list(results.targets) == list(TARGETS)
+    for table in ("runs", "looks", "targets"):
+        said = inspect.getdoc(getattr(bb.Results, table))
+        assert all(f"\n{name}\n    " in said for name in getattr(results, table)), table
     assert len(results.runs) == 5
     assert results.leaders()["solver"].tolist() == ["aid_cg", "bome"]
     assert "quadratic" in results.verdict() or "runs" in results.verdict()

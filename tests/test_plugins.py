@@ -72,11 +72,19 @@ def extra_pull(rng: Draw, d: int = 3) -> Problem:
 """,
     "tests/test_extra.py": """
 import bilevelbench as bb
+from bilevelbench.run.send import Sender
+from bilevelbench_extra.solvers import ExtraDescent
 
 
 def test_our_solver_gets_nearer_on_our_problem():
     solution = bb.solve("extra_pull", "extra_descent", steps=20)
     assert solution.history["f"].iloc[-1] < solution.history["f"].iloc[0]
+
+
+def test_an_object_of_ours_is_its_text():
+    with Sender() as sender:
+        assert sender.solver(ExtraDescent(lr=0.5)) == "extra_descent(lr=0.5)"
+        assert not sender.sent, "another process finds it by its name"
 
 
 def test_our_solver_on_theirs_and_theirs_on_ours():
@@ -123,7 +131,7 @@ def test_a_package_s_own_tests_pass_with_its_wheel(site):
         [*command, str(source / "tests")], capture_output=True, text=True, env=env, cwd=source / "dist"
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "2 passed" in done.stdout
+    assert "3 passed" in done.stdout
 
 
 @pytest.mark.process(sibling="test_a_package_s_own_tests_pass_with_its_wheel")

@@ -103,6 +103,8 @@ def test_layers_of_the_copy(package):
         ("stats/targets.py", "from torch import Tensor", "laptop"),
         ("report/page.py", "from bilevelbench.core.door import total", "laptop"),
         ("report/page.py", "from bilevelbench.cli import main", "layers"),
+        ("api/compare.py", "from bilevelbench.cli import main", "layers"),
+        ("run/worker.py", "from bilevelbench.api import results", "layers"),
         ("newcomer.py", "", "layers"),
     ],
 )

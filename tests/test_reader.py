@@ -127,6 +127,20 @@ def test_a_row_that_says_how_a_run_failed_stays_at_its_step(tmp_path):
     assert "out of order" in rewritten(path, [*lines[:-1], lines[-2], lines[-1]]).troubles[0]
 
 
+@pytest.mark.parametrize("found", ["error", "lost"])
+def test_what_an_audit_finds_is_the_last_word(tmp_path, found):
+    """The driver appends it to a run that had ended well; it is no line out of order."""
+    path = write_run(tmp_path, gaps=(1.0, 0.5), status="done")
+    *_, last, end = lines_of(path)
+    said = json.loads(last) | {"status": found, "reason": "ends elsewhere", "fault": "solver", "metrics": {}}
+    record = rewritten(path, [*lines_of(path)[:-1], json.dumps(said), end])
+    assert (record.status, record.fault, record.troubles) == (found, "solver", [])
+    runs = load(tmp_path).runs
+    assert (runs["status"][0], runs["reason"][0]) == (found, "ends elsewhere")
+    twice = rewritten(path, [*lines_of(path)[:-1], json.dumps(said), end])
+    assert "out of order" in twice.troubles[0], "there is one last word"
+
+
 def test_a_file_that_lost_its_last_line_is_named(tmp_path):
     path = write_run(tmp_path)
     record = rewritten(path, lines_of(path)[:-1])

@@ -259,6 +259,9 @@ def test_a_point_of_another_run_is_not_handed_out(kept, tmp_path):
     points.write(file, arrays, told | {"created": "earlier"})
     with pytest.raises(bb.RequestError, match="another run"):
         kept.point(run)
+    file.write_bytes(b"mine")
+    with pytest.raises(bb.RequestError, match="no file of points"):
+        kept.point(run)
     file.unlink()
     with pytest.raises(bb.RequestError, match="kept no point"):
         kept.point(run)

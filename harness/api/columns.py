@@ -69,3 +69,20 @@ TARGETS = {
     "grads": "the same in gradient equivalents",
     "seconds": "seconds at that look",
 }
+
+METRICS = {
+    "phi": "Phi(x) = f(x, y*(x)), y* solved anew in float64",
+    "phi_gap": "phi less the least value of Phi, where that is known",
+    "gap": "g(x, y) - min g(x, .)",
+    "grad_phi": "norm of the true hypergradient, where it can be had",
+    "stationarity": "BOME's measure |grad f + lambda grad q|^2 + q",
+    "f": "f(x, y), which alone says nothing",
+    "lower_residual": "|grad_y g| at the y* that was found, where it was sought",
+    "violation": "the largest violation of the constraints",
+}
+
+
+def described(words: str, *tables: dict[str, str]) -> str:
+    """A docstring that says what the columns of a table are."""
+    lines = [f"{name}\n    {text}" for table in tables for name, text in table.items()]
+    return "\n\n".join([words, "Columns\n-------\n" + "\n".join(lines)])

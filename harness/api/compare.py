@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import sys
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from . import arguments
-from .results import Results
+from .prepare import prepared
 
 if TYPE_CHECKING:
-    from bilevelbench.run.job import Job, Sent
-    from bilevelbench.run.suite import Suite
+    from bilevelbench.core.problem import Problem
+
+    from .results import Results
+
+    ProblemLike = str | Problem | Callable[..., Problem]
 
 
 def run(
-    problems: Any = None,
-    solvers: Any = None,
+    problems: ProblemLike | Iterable[ProblemLike] | Mapping[str, ProblemLike] | None = None,
+    solvers: str | type | Iterable[Any] | Any = None,
     *,
     suite: str | None = None,
     seeds: int | str | Iterable[int] | None = None,
@@ -75,7 +75,8 @@ def run(
     here
         Results of another machine do not stand in for those of this one.
     in_process
-        Make the runs in this process, untimed, and again whenever they are asked for: what they read is not known.
+        Make the runs in this process, one after the other: untimed, under no time limit, and anew whenever they are
+        asked for, since what they read is not known.
     progress
         Show a bar (in a notebook, too), or lines where nobody watches.
 
@@ -113,109 +114,3 @@ def run(
     ) as comparison:
         comparison.make(arguments.flag("progress", progress))
     return comparison.results()
-
-
-class Comparison:
-    """Runs that were asked for: ``jobs``, of which ``todo`` have to be made, under ``suite``."""
-
-    def __init__(self, suite: Suite, jobs: list[Job], out: Path, maker: Any) -> None:
-        from bilevelbench.run.plan import unfinished
-
-        self.suite, self.jobs, self.out, self.done = suite, jobs, out, 0
-        self.todo, self._maker = unfinished(jobs), maker
-
-    def make(self, progress: bool = True) -> None:
-        """Make what has to be made. Interrupted, ``done`` says how many runs were finished; they are on disk."""
-        from bilevelbench.progress import shown
-
-        with shown(len(self.todo), progress) as bar:
-            try:
-                self._maker.make(self.out, self.todo, bar)
-            finally:
-                self.done = bar.done
-
-    @property
-    def stems(self) -> set[str]:
-        """What the names of the files of these runs begin with."""
-        return {job.key.stem for job in self.jobs}
-
-    def good(self) -> bool:
-        """Whether all runs ended well, or could not be made here through nobody's fault."""
-        from bilevelbench.store.schema import GOOD
-
-        records = [job.record() for job in self.jobs]
-        return all(record.status in GOOD and record.fault != "problem" for record in records)
-
-    def results(self) -> Results:
-        """What there is of these runs."""
-        return Results.load([self.out], self.stems)
-
-
-@contextlib.contextmanager
-def prepared(
-    problems: Any, solvers: Any, *, suite: Any = None, out: Any = "results", command: str = "", jobs: Any = 1,
-    timeout: Any = 600.0, patience: Any = 600.0, here: Any = False, keep: Any = (), **options: Any,
-) -> Iterator[Comparison]:  # fmt: skip
-    """A comparison that is ready to be made: everything that can be known to be wrong has been said.
-
-    The options are those of ``run``, and ``batch_seeds``.
-    """
-    from bilevelbench.run.drive import make_folder
-    from bilevelbench.run.plan import expand
-    from bilevelbench.run.request import requested
-
-    folder, options = arguments.path("out", out), arguments.options(options)
-    limit, wait = arguments.positive("timeout", timeout), arguments.positive("patience", patience) or 600.0
-    workers, own = arguments.whole("jobs", jobs) or 1, arguments.flag("here", here)
-    suite = arguments.word("suite", suite, "smoke")
-    inside = options["in_process"] or options["engine"] == "in_process"
-    with _texts(problems, solvers, inside) as (asked, with_, sent), _makers(inside, wait, workers, sent) as maker:
-        chosen = requested(suite, asked, with_, maker.solvers, **options)
-        maker.device = chosen.blocks[0].device
-        said = command or _said(suite, asked, with_, options)
-        plan = expand(chosen, folder, said, limit, own, maker, maker.place, sent, arguments.kept(keep))
-        make_folder(folder)
-        yield Comparison(chosen, plan, folder, maker)
-
-
-@contextlib.contextmanager
-def _texts(problems: Any, solvers: Any, inside: bool) -> Iterator[tuple[list[str], list[str], Sent]]:
-    """The texts for problems and solvers, and the definitions of what they name and this process alone knows."""
-    asked, with_ = arguments.named("problems", problems), arguments.named("solvers", solvers)
-    plain = all(isinstance(one, str) and not name for name, one in (*asked, *with_))
-    if plain and not inside and "bilevelbench.core.registry" not in sys.modules:  # nothing can be defined here
-        yield [one for _, one in asked], [one for _, one in with_], ()
-        return
-    from bilevelbench.run.send import Sender  # needs torch
-
-    with Sender(inside) as sender:
-        texts = [sender.problem(one, name) for name, one in asked], [sender.solver(one) for _, one in with_]
-        yield *texts, sender.sent
-
-
-@contextlib.contextmanager
-def _makers(inside: bool, patience: float, workers: int, sent: Sent) -> Iterator[Any]:
-    """Who looks names up, says what the machine is, and makes the runs: processes, or this one."""
-    if inside:
-        from bilevelbench.run.inside import Inside
-
-        yield Inside()
-        return
-    from bilevelbench.run.child import processes
-    from bilevelbench.run.drive import Driver
-    from bilevelbench.run.elsewhere import Elsewhere
-
-    class Processes(Elsewhere):
-        def make(self, out: Path, todo: list[Job], bar: Any) -> None:
-            told = bar.started, bar.finished, patience, bar.phase
-            Driver(out, started, self.environment, workers, *told).run(todo)
-
-    with processes() as started:
-        yield Processes(started, patience, sent)
-
-
-def _said(suite: str | None, problems: list[str], solvers: list[str], options: Mapping[str, Any]) -> str:
-    """The call, for the record, as somebody would write it again."""
-    parts = [repr(given) for given in (problems, solvers) if given]
-    named = {"suite": suite, **options}
-    return f"bilevelbench.run({', '.join([*parts, *(f'{k}={v!r}' for k, v in named.items() if v)])})"

@@ -13,7 +13,7 @@ from bilevelbench.core.errors import RequestError
 from bilevelbench.store import frame
 
 from . import arguments, exports
-from .columns import LOOKS, RUNS, TARGETS
+from .columns import LOOKS, METRICS, RUNS, TARGETS, described
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,11 +52,10 @@ class Results:
     Attributes
     ----------
     runs : pandas.DataFrame
-        A row for each run; ``bilevelbench.api.columns.RUNS`` says what each column is.
+        A row for each run; ``bilevelbench.api.columns.RUNS`` says what each column is, and so does ``help``.
     looks : pandas.DataFrame
-        A row for each look at a run, the first at its start. The columns of ``columns.LOOKS``, then the metrics:
-        ``phi`` = f(x, y*(x)), ``phi_gap`` = phi - phi*, ``gap`` = g(x, y) - min g, ``grad_phi``, the norm of the
-        hypergradient, ``stationarity``, BOME's measure, ``f``, and the problem's own. What a run lacks is NaN.
+        A row for each look at a run, the first at its start. The columns of ``columns.LOOKS``, then the metrics, those
+        of ``columns.METRICS`` and the problem's own. What a run lacks is NaN.
     targets : pandas.DataFrame
         A row for each run and target (``columns.TARGETS``): what it cost to get there first.
     troubles : list of str
@@ -82,11 +81,15 @@ class Results:
         """A row for each run."""
         return self._data.runs[list(RUNS)].copy()
 
+    runs.__doc__ = described("A row for each run.", RUNS)
+
     @cached_property
     def looks(self) -> pd.DataFrame:
         """A row for each look at a run."""
         looks = self._data.looks
         return looks[[*LOOKS, *(name for name in looks.columns if name not in LOOKS)]].copy()
+
+    looks.__doc__ = described("A row for each look at a run; the problem's own metrics come last.", LOOKS, METRICS)
 
     @cached_property
     def targets(self) -> pd.DataFrame:
@@ -94,6 +97,8 @@ class Results:
         from bilevelbench.stats.targets import hits
 
         return hits(self._data.runs, self._data.looks)[list(TARGETS)]
+
+    targets.__doc__ = described("A row for each run and target.", TARGETS)
 
     def leaders(self) -> pd.DataFrame:
         """A row for each solver, best first: share of targets reached with its interval, cost ratios, memory, failures.
@@ -154,6 +159,8 @@ class Results:
         if run not in self._data.records:
             raise self._unknown("run", run, sorted(self._data.records))
         record = self._data.records[run]
+        if record.status != "done":
+            raise RequestError(f"run {run} ended as {record.status}; runs that are done keep a point")
         try:
             arrays, told = points.read(points.beside(record.path))
         except files.Unreadable as error:

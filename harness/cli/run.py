@@ -13,7 +13,7 @@ from ..core.errors import RequestError
 from .report import written
 
 if TYPE_CHECKING:
-    from ..api.compare import Comparison
+    from ..api.prepare import Comparison
 
 
 class Number(click.ParamType):
@@ -77,7 +77,7 @@ def run(suite: str | None, problems: tuple[str, ...], solvers: tuple[str, ...], 
     With -s alone the solvers join a suite's own; with -p alone every solver runs with its defaults. Runs that are
     already finished in --out are not made again: an interrupted command is resumed by repeating it.
     """
-    from ..api.compare import prepared
+    from ..api.prepare import prepared
 
     command = "bilevelbench " + shlex.join(sys.argv[1:])
     with prepared(problems, solvers, suite=suite, out=out, command=command, **options) as comparison:

@@ -42,7 +42,8 @@ def check_solver(name: str, cls: type) -> None:
         raise RequestError(f"the solver {name!r}: the type of a knob cannot be read: {error}") from None
     cls.__annotations__ = types
     for knob, value in vars(cls).items():
-        if knob not in types and knob not in KNOWN and not knob.startswith("_") and _is_value(value):
+        known = knob in types or knob in KNOWN or knob.startswith("_")
+        if not known and _is_value(value) and not _replaces_a_method(cls, knob):
             raise RequestError(
                 f"the solver {name!r}: the knob {knob} has no type; "
                 f"write {knob}: {type(value).__name__} = {value!r:.40}"
@@ -56,7 +57,10 @@ def check_solver(name: str, cls: type) -> None:
 
 
 def check_problem(name: str, build: Callable[..., Any]) -> None:
-    """Refuse a function without a first argument for the ``Draw``, or with a knob that has no type or no value."""
+    """Refuse a function without a first argument for the ``Draw``, or with a knob that has no type or no value.
+
+    Its annotations become types, as those of a class.
+    """
     place = _place(build)
     rng, *knobs = [*inspect.signature(build).parameters.values()] or [NOTHING]
     if rng.kind not in (rng.POSITIONAL_ONLY, rng.POSITIONAL_OR_KEYWORD):
@@ -72,6 +76,10 @@ def check_problem(name: str, build: Callable[..., Any]) -> None:
                 f"{place}the problem {name!r}: the knob {knob.name} has no type; "
                 f"write {knob.name}: {kind} = {knob.default!r:.40}"
             )
+    try:
+        build.__annotations__ = typing.get_type_hints(build)
+    except Exception as error:
+        raise RequestError(f"{place}the problem {name!r}: the type of an argument cannot be read: {error}") from None
 
 
 def said(cls: type) -> frozenset[str]:
@@ -96,6 +104,12 @@ def _check_way(owner: str, function: Any, method: str, parameters: tuple[str, ..
 def _place(function: Any) -> str:
     code = getattr(inspect.unwrap(function), "__code__", None)
     return f"{code.co_filename}, line {code.co_firstlineno}: " if code else ""
+
+
+def _replaces_a_method(cls: type, name: str) -> bool:
+    """Whether a base has something of this name that is no knob."""
+    bases = [base for base in cls.__mro__[1:] if name in vars(base)]
+    return bool(bases) and not any(name in inspect.get_annotations(base) for base in bases)
 
 
 def _is_constant(kind: Any) -> bool:

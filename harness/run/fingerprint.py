@@ -14,6 +14,8 @@ from torch import Tensor
 
 # What cloudpickle calls a class of ``__main__``, so that it is one class where it comes twice: a random uuid4.
 TRACKER = re.compile(rb"[0-9a-f]{12}4[0-9a-f]{3}[89ab][0-9a-f]{15}")
+# From Python 3.13 on a class has them: where it stands, and names in the order of a set.
+PLACES = {"__firstlineno__", "__static_attributes__"}
 
 
 def digest_of(made: Any) -> str:
@@ -39,6 +41,8 @@ class _Digester(cloudpickle.Pickler):  # type: ignore[misc]
         """What stands for a part; None where it is pickled as usual."""
         if type(part) in (set, frozenset):
             return "set", sorted(map(self.of, part))
+        if type(part) is dict and PLACES & part.keys():
+            return "class", {name: value for name, value in part.items() if name not in PLACES}
         if isinstance(part, types.CodeType):
             numbers = part.co_argcount, part.co_posonlyargcount, part.co_kwonlyargcount, part.co_flags
             names = part.co_name, part.co_names, part.co_varnames, part.co_freevars, part.co_cellvars

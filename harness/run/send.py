@@ -45,17 +45,15 @@ class Sender:
 
     def __enter__(self) -> Sender:
         self._folder = tempfile.TemporaryDirectory(prefix="bilevelbench-")
-        self._registered = {registry.kind: dict(registry.entries) for registry in (SOLVERS, PROBLEMS)}
+        self._before = {registry.kind: dict(registry.entries) for registry in (SOLVERS, PROBLEMS)}
         return self
 
     def __exit__(self, *_: object) -> None:
         self._folder.cleanup()
-        if self._here:
-            for registry in (SOLVERS, PROBLEMS):
-                before = self._registered[registry.kind]
-                for name in [name for kind, name in self._sent if kind == registry.kind]:
-                    registry.entries.pop(name)
-                    registry.entries |= {name: before[name]} if name in before else {}
+        for kind, name in self._sent if self._here else ():
+            entries, before = (SOLVERS if kind == "solver" else PROBLEMS).entries, self._before[kind]
+            entries.pop(name, None)
+            entries |= {name: before[name]} if name in before else {}
 
     @property
     def sent(self) -> Sent:
@@ -75,8 +73,8 @@ class Sender:
         name: str = cls.name  # type: ignore[attr-defined]
         knobs = {field.name: (field.default, getattr(given, field.name)) for field in dataclasses.fields(cls)}
         asked = {knob: value for knob, (default, value) in knobs.items() if value != default}
-        self._send(SOLVERS, Entry(name, cls, inspect.getdoc(cls) or "", declared.file_of(cls)))
-        return str(Spec(name, {} if isinstance(given, type) else asked))
+        entry = Entry(name, cls, inspect.getdoc(cls) or "", declared.file_of(cls))
+        return self._named(SOLVERS, entry, {} if isinstance(given, type) else asked)
 
     def problem(self, given: Any, name: str = "") -> str:
         """The text for a problem: a text, a function that builds it, partial or not, or a ``Problem``."""
@@ -104,7 +102,13 @@ class Sender:
             raise RequestError("problems: a lambda has no name; write {'name': lambda rng: ...}")
         if known is None:
             declared.check_problem(entry.name, given)
-        self._send(PROBLEMS, entry)
+        return self._named(PROBLEMS, entry, knobs)
+
+    def _named(self, registry: Registry, entry: Entry, knobs: dict[str, Any]) -> str:
+        """The text for an entry with some of its knobs."""
+        if _by_file(entry):
+            return str(Spec(entry.name, knobs, str(entry.file)))
+        self._send(registry, entry)
         return str(Spec(entry.name, knobs))
 
     def _text(self, registry: Registry, text: str) -> str:
@@ -163,13 +167,11 @@ def _by_file(entry: Entry) -> bool:
 
 
 def _by_name(registry: Registry, entry: Entry) -> bool:
-    """Whether another process finds it by its name: it comes with us, or with an installed package."""
-    module = entry.make.__module__
-    points = importlib.metadata.entry_points(group=f"bilevelbench.{registry.kind}s")
-    packages = {point.module.partition(".")[0] for point in points}
+    """Whether another process finds it by its name: it comes with us, or in a module that an entry point names."""
     known = registry.entries.get(entry.name)
-    ours = module.startswith("bilevelbench.") or module.partition(".")[0] in packages
-    return ours and known is not None and known.make is entry.make
+    points = importlib.metadata.entry_points(group=f"bilevelbench.{registry.kind}s")
+    places = ("bilevelbench.", *(f"{point.module}." for point in points))
+    return f"{entry.make.__module__}.".startswith(places) and known is not None and known.make is entry.make
 
 
 def _check_built(made: Problem) -> None:

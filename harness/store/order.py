@@ -9,6 +9,7 @@ from .schema import RUNNING
 
 MOST_WEIGHED = 1000  # rows of a damaged file of which the longest chain in order is sought
 USUAL = (RUNNING, "done")
+AUDITED, FOUND = ("done", "diverged", "timeout"), ("error", "lost")  # statuses that are audited, and what that may find
 
 Rows = list[dict[str, Any]]
 
@@ -42,8 +43,11 @@ def in_order(rows: Rows) -> bool:
 def follows(row: dict[str, Any], before: dict[str, Any]) -> bool:
     """Whether a row can come after another: steps rise, seconds and counts do not fall, nothing comes after the end.
 
-    The row that says how a run failed may stay at the step of the look before.
+    The row that says how a run failed may stay at the step of the look before. What an audit found wrong is the last
+    word on a run that had ended otherwise.
     """
+    if before["status"] in AUDITED and row["status"] in FOUND:
+        return bool(row["step"] == before["step"]) and not row.get("metrics")
     if before["status"] != RUNNING or row["step"] < before["step"]:
         return False
     if row["step"] == before["step"] and row["status"] in USUAL:
