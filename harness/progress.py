@@ -15,10 +15,15 @@ if TYPE_CHECKING:
     from .run.job import Job
 
 
-class Progress:
-    """Told of each run as it begins and ends (``started``, ``finished``); ``done`` counts the ended ones.
+JUDGE = "judge"  # the phase
+QUIET = 30.0  # seconds of judging after which a line says so
 
-    This one says nothing; those below do. A context manager: leaving it takes a bar away.
+
+class Progress:
+    """Told of each run as it begins and ends (``started``, ``finished``) and of what it is at (``phase``).
+
+    ``done`` counts the ended ones. This one says nothing; those below do. A context manager: leaving it takes a bar
+    away.
     """
 
     def __init__(self, total: int) -> None:
@@ -34,6 +39,9 @@ class Progress:
     def started(self, job: Job) -> None:
         """A run begins."""
 
+    def phase(self, job: Job, phase: str) -> None:
+        """What a run is at, now and then."""
+
     def finished(self, job: Job, status: str) -> None:
         """A run has ended."""
         self.done += 1
@@ -45,7 +53,20 @@ class Progress:
 
 
 class Lines(Progress):
-    """A line for each run that has ended."""
+    """A line for each run that has ended, and for one that has been judged for a while."""
+
+    def __init__(self, total: int) -> None:
+        super().__init__(total)
+        self._judging: dict[str, float] = {}
+
+    def phase(self, job: Job, phase: str) -> None:
+        """What a run is at: judging that takes long is said."""
+        name, now = _name(job), time.monotonic()
+        if phase != JUDGE:
+            self._judging.pop(name, None)
+        elif now - self._judging.setdefault(name, now) >= QUIET:
+            self._judging[name] = now
+            print(f"[{self.done}/{self.total}] {name}: judging", file=sys.stderr, flush=True)
 
     def finished(self, job: Job, status: str) -> None:
         """A run has ended."""
@@ -76,6 +97,11 @@ class Terminal(Progress):
         """A run begins."""
         self._bar.update(self._task, description=f"{_name(job)}"[:70])
 
+    def phase(self, job: Job, phase: str) -> None:
+        """What a run is at: judging is shown."""
+        words = " (judging)" if phase == JUDGE else ""
+        self._bar.update(self._task, description=f"{_name(job)[: 70 - len(words)]}{words}")
+
     def finished(self, job: Job, status: str) -> None:
         """A run has ended."""
         super().finished(job, status)
@@ -92,10 +118,18 @@ class Notebook(Progress):
         super().__init__(total)
         self._troubles: list[str] = []
         self._cell: Any = None
+        self._said = ""
 
     def started(self, job: Job) -> None:
         """A run begins."""
         self._show(_name(job))
+
+    def phase(self, job: Job, phase: str) -> None:
+        """What a run is at: judging is shown."""
+        words = _name(job) + " (judging)" * (phase == JUDGE)
+        if words != self._said:
+            self._said = words
+            self._show(words)
 
     def finished(self, job: Job, status: str) -> None:
         """A run has ended."""

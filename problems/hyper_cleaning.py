@@ -98,7 +98,7 @@ def hyper_cleaning(
         references=functools.partial(_references, rng, (data, model, noise, protocol), how, parts, network, y0, x0),
         project_x=box(0.0, 1.0) if how.weight == "clip" else None,
         flags=frozenset(convex.get(model, {"nonconvex", "nonsmooth"})),
-        selection="" if how.decay or model != "linear" else "any: the one that L-BFGS reaches from the solver's y",
+        selection="" if how.decay or model != "linear" else "any: the one that descent reaches from the solver's y",
     )
 
 

@@ -30,7 +30,7 @@ CASES = [("quadratic(d=4)", ""), (BATCHED, "(batch=8)"), ("box_quadratic", ""), 
 
 def timed(problem, solver, folder, steps=14, engine=derive):
     run = trace(
-        problem, solver, 3, Budget(steps=steps), lambda x, y: {"phi": 0.0}, Stopwatch(lambda: None), False, engine,
+        problem, solver, 3, Budget(steps=steps), lambda *look: {"phi": 0.0}, Stopwatch(lambda: None), False, engine,
         meter=Meter(), marks=Marks(folder),
     )  # fmt: skip
     *_, last = run

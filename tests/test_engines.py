@@ -157,7 +157,7 @@ def test_all_rows_are_no_input_of_a_graph():
 def test_batched_seeds_are_asked_for_all_rows_together():
     draws = [Draw(seed) for seed in (0, 1)]
     problems = [build_problem("finite_sum_quadratic(n=12,m=10,d=3,d_x=2)", rng) for rng in draws]
-    judges = [lambda x, y: {}] * 2
+    judges = [lambda x, y, *look: {}] * 2
     looks = trace_together(problems, [rng.data for rng in draws], Mixed(), [0, 1], Budget(steps=3), judges, True)
     for i, row in enumerate(list(looks)[-1]):
         oracle, state = Oracle(problems[i], i), Point(problems[i].x0, problems[i].y0)
@@ -295,7 +295,7 @@ def test_data_that_were_not_put_are_found():
 
     problems = [made(c) for c in hidden]
     rows = list(trace_together(
-        problems, [rng.data for rng in draws], small("itd"), [0, 1], Budget(steps=3), [lambda x, y: {}] * 2, False
+        problems, [rng.data for rng in draws], small("itd"), [0, 1], Budget(steps=3), [lambda *look: {}] * 2, False
     ))  # fmt: skip
     assert [row.status for row in rows[-1]] == ["unsupported"] * 2
     assert "did not put" in rows[-1][0].reason

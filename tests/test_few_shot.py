@@ -144,7 +144,7 @@ def test_the_hypergradient_of_heads_is_the_difference_of_phi():
     direction = Draw(7).normal(problem.x0.numel())
     direction /= direction.norm()
     judge(problem.x0, problem.y0)
-    y = judge._last
+    (y,) = judge._last
     H = torch.stack([o.d2g_yy(problem.x0, y, e) for e in torch.eye(y.numel()).double()])
     fx, fy = o.df(problem.x0, y)
     exact = float((fx - o.d2g_xy(problem.x0, y, torch.linalg.solve(H, fy))) @ direction)

@@ -77,10 +77,10 @@ def test_on_a_fake_device_every_second_is_booked_where_it_belongs(tmp_path, monk
         return dataclasses.replace(problem, g=fake.after(problem.g, 1.0, later=True))
 
     class Judge:
-        def __init__(self, problem):
+        def __init__(self, problem, plan):
             pass
 
-        def __call__(self, x, y):
+        def __call__(self, x, y, step, last):
             fake.now += 60.0
             fake.queue += 40.0  # the judge's kernels, too, are done later
             return {"phi": 0.0}
@@ -131,9 +131,9 @@ def test_on_an_asynchronous_device_the_parts_are_the_wall_time_of_the_run(tmp_pa
             return dataclasses.replace(problem, g=slow)
 
         class SlowJudge(judge):
-            def __call__(self, x, y):
+            def __call__(self, x, y, *look):
                 time.sleep(judged)
-                return super().__call__(x, y)
+                return super().__call__(x, y, *look)
 
         monkeypatch.setattr(worker, "build_problem", build)
         monkeypatch.setattr(worker, "Judge", SlowJudge)

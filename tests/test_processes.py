@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from bilevelbench.core.errors import RequestError
 from bilevelbench.run import supervise
 from bilevelbench.run.child import ForkServer, Interpreters
+from bilevelbench.run.elsewhere import Elsewhere
 from bilevelbench.run.supervise import Watch
+from tests.forked import Forks
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a fork server is Linux's")
 PATIENCE = 300  # seconds: the machine may be busy
@@ -312,3 +315,30 @@ def test_judging_has_a_limit_of_its_own_and_is_not_the_solver_s_fault(monkeypatc
     watch.end_late()
     task.status = int(signal.SIGKILL)
     assert watch.end() == ("timeout", "stopped after the time limit of 100 s while it was judged", "problem")
+
+
+class Fragile(Forks):
+    """Forks whose first tasks are killed by somebody."""
+
+    def __init__(self, killed):
+        super().__init__()
+        self.killed = killed
+
+    def start(self, call, argument):
+        task = super().start(call, argument)
+        if self.killed:
+            self.killed -= 1
+            task.kill()
+        return task
+
+
+def test_a_name_is_what_it_is_whoever_is_killed_while_it_is_looked_up():
+    """The key of a run depends on it: a run under another key is made again, and counted twice."""
+    with Forks() as calm:
+        named = Elsewhere(calm)("solver", "bome(lr=0.02)", 0)
+    with Fragile(2) as processes:
+        assert Elsewhere(processes)("solver", "bome(lr=0.02)", 0) == named
+    with Fragile(2) as processes:
+        assert Elsewhere(processes).environment["cores"] > 0
+    with Fragile(3) as processes, pytest.raises(RequestError, match="was killed, 3 times"):
+        _ = Elsewhere(processes).environment

@@ -39,7 +39,7 @@ def honest():
     return build_problem("quadratic(d=4)", Draw(0)), make_solver("first_order")
 
 
-def judge(x, y):
+def judge(x, y, *look):
     time.sleep(0.01)  # long enough for a timer
     return {"phi": 0.0}
 
@@ -128,7 +128,7 @@ def test_a_problem_may_have_threads(tmp_path):
 # -- whose fault it was
 
 
-def run_of(problem, solver, judge=lambda x, y: {"phi": 0.0}, **held):
+def run_of(problem, solver, judge=lambda x, y, *look: {"phi": 0.0}, **held):
     *_, last = trace(problem, solver, 0, Budget(steps=3), judge, Stopwatch(lambda: None), False, meter=Meter(), **held)
     return last
 
@@ -175,6 +175,8 @@ def test_the_clock_tells_of_phases_while_nobody_is_timed():
 
     problem, solver = honest()
     watch = Stopwatch(lambda: None, wall=lambda: now, cpu=lambda: now, tell=tell)
-    rows = list(trace(problem, solver, 0, Budget(steps=2), lambda x, y: {"phi": 0.0}, watch, False, meter=Meter()))
+    rows = list(
+        trace(problem, solver, 0, Budget(steps=2), lambda x, y, *look: {"phi": 0.0}, watch, False, meter=Meter())
+    )
     assert told == ["init", "overhead", "judge", "overhead", *["steps", "overhead", "judge", "overhead"] * 2]
     assert [row.seconds for row in rows] == [0.0, 0.0, 0.0]

@@ -80,8 +80,10 @@ def test_a_tuning_that_was_interrupted_goes_on(threads, tmp_path, monkeypatch):
 
 def test_the_last_two_iterates_are_those_of_a_run():
     problem, solver = build_problem("quadratic(d=3)", Draw(0)), make_solver("itd(lr=0.1,T=3)")
-    *_, row = trace(problem, solver, 0, Budget(calls=100), lambda x, y: {}, Stopwatch(lambda: None), True)
-    *_, after = trace(problem, solver, 0, Budget(steps=row.step + 1), lambda x, y: {}, Stopwatch(lambda: None), True)
+    *_, row = trace(problem, solver, 0, Budget(calls=100), lambda x, y, *look: {}, Stopwatch(lambda: None), True)
+    *_, after = trace(
+        problem, solver, 0, Budget(steps=row.step + 1), lambda x, y, *look: {}, Stopwatch(lambda: None), True
+    )
     assert [x.tolist() for x, _ in tune.last_two(problem, solver, 0, 100)] == [row.x, after.x]
 
 

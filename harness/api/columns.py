@@ -56,6 +56,7 @@ LOOKS = {
     "seconds": "wall seconds of the solver's so far",
     "cpu_seconds": "CPU seconds of the solver's so far",
     "status": "running, or the final status",
+    "unjudged": "why figures are missing that could not be judged; else empty",
 }
 
 TARGETS = {

@@ -32,7 +32,7 @@ class Comparison:
 
         with shown(len(self.todo), progress) as bar:
             try:
-                self._maker.make(self.out, self.todo, bar.started, bar.finished)
+                self._maker.make(self.out, self.todo, bar)
             finally:
                 self.done = bar.done
 
@@ -110,8 +110,9 @@ def _makers(inside: bool, patience: float, workers: int, sent: Sent) -> Iterator
     from bilevelbench.run.elsewhere import Elsewhere
 
     class Processes(Elsewhere):
-        def make(self, out: Path, todo: list[Job], begun: Any, ended: Any) -> None:
-            Driver(out, started, self.environment, workers, begun, ended, patience).run(todo)
+        def make(self, out: Path, todo: list[Job], bar: Any) -> None:
+            told = bar.started, bar.finished, patience, bar.phase
+            Driver(out, started, self.environment, workers, *told).run(todo)
 
     with processes() as started:
         yield Processes(started, patience, sent)

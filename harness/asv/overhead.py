@@ -46,7 +46,7 @@ def bare_loop(problem: Problem, solver: Solver, steps: int) -> float:
 def harness(problem: Problem, solver: Solver, steps: int) -> float:
     """CPU seconds that the harness records for the same steps."""
     watch = Stopwatch(lambda: None)
-    list(trace(problem, solver, 0, Budget(steps=steps), lambda x, y: {"phi": 0.0}, watch, False))
+    list(trace(problem, solver, 0, Budget(steps=steps), lambda x, y, step, last: {"phi": 0.0}, watch, False))
     return watch.cpu_seconds
 
 

@@ -14,6 +14,7 @@ from bilevelbench.core.spec import parse, suggest
 from .certificates import certificate_holds
 from .enumerate import minibatches_are_unbiased
 from .found import calls_per_step, made_of, memory, order_is_as_measured, summary
+from .judging import phi_is_judged
 from .optima import CHECKS as OPTIMUM_CHECKS
 from .portrait import curvature_fits_the_flags, portrait
 from .problems import CHECKS as NUMBER_CHECKS
@@ -25,7 +26,11 @@ Check = Callable[[str], Any]  # target -> None, or words on what was found; rais
 
 # What all else needs: where it fails nothing more is asked.
 FIRST: dict[str, Check] = {"f and g are functions of torch": f_and_g_are_functions_of_torch}
-ANSWER_CHECKS: dict[str, Check] = {**OPTIMUM_CHECKS, "curvature fits the flags": curvature_fits_the_flags}
+ANSWER_CHECKS: dict[str, Check] = {
+    **OPTIMUM_CHECKS,
+    "curvature fits the flags": curvature_fits_the_flags,
+    "phi is judged": phi_is_judged,
+}
 PROBLEM_CHECKS: dict[str, Check] = {**FIRST, **NUMBER_CHECKS, **ANSWER_CHECKS}
 
 # What a solver says of itself, held against what it does.

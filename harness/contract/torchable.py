@@ -48,8 +48,14 @@ def f_and_g_are_functions_of_torch(target: str) -> str:
         _differentiates(name, getattr(problem, name), problem)
         _takes_rows(name, getattr(problem, name), problem)
     once = " and ".join(name for name in ("f", "g") if _once(name, getattr(problem, name), problem))
-    said = f"{problem.x0.numel()} upper and {problem.y0.numel()} lower variables"
-    return f"{said}; {once} differentiable once" if once else said
+    said, flagged = f"{problem.x0.numel()} upper and {problem.y0.numel()} lower variables", "once" in problem.flags
+    if flagged and not once:
+        raise AssertionError("it is flagged once, but torch has second derivatives of f and g; take the flag away")
+    if not once:
+        return said
+    return f"{said}; {once} differentiable once" + (
+        "" if flagged else ", which is no fault: order 1 alone runs, and the flag `once` tells readers"
+    )
 
 
 def _answers(name: str, function: Callable[..., Any], problem: Problem) -> None:

@@ -24,8 +24,12 @@ FLAGS = {
     "boundary": "the solution lies on a bound of x or y",
     "discontinuous": "Phi jumps",
     "kinked": "y*(x) has kinks, where bounds or constraints become active, and so may Phi",
+    "once": "torch has no second derivative of f or g: first-order solvers alone run",
     "nonsmooth": "f or g has kinks: their derivatives by torch are subgradients there",
 }
+LOCAL = (
+    "local: the minimiser that descent reaches from the solver's y, or from the last one found where g is less there"
+)
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,8 @@ class Problem:
         y*(x) in argmin {g(x, y): h_g(x, y) <= 0}; it needs ``y_star``. h_f is the upper level's, on (x, y*(x)).
     project_xy: Euclidean projection of (x, y) on {X times Y: h_g(x, y) <= 0}, where it is cheap.
     flags: what is known of the structure; the keys of ``FLAGS``.
+    phi_at: at which looks Phi is judged where y* is solved for: "every look", or "doublings", the start, each time the
+        steps have doubled, and the end. Left out: every look where g is flagged strongly convex, doublings elsewhere.
     seeded: whether the seed changes anything (data, noise, split or start).
     modules: ``(x, y) -> (upper, lower)``, the state dicts of two modules whose parameters x and y are.
     notes: what a reader of its results has to know, a sentence each ("dropout is off: ..."). Header, ``check`` and
@@ -105,6 +111,7 @@ class Problem:
     flags: frozenset[str] = field(default_factory=frozenset)
     picture: Picture | None = None
     selection: str = ""
+    phi_at: Literal["", "every look", "doublings"] = ""
     seeded: bool = True
     modules: Callable[[Tensor, Tensor], tuple[dict[str, Any], dict[str, Any]]] | None = None
     notes: tuple[str, ...] = ()
@@ -117,6 +124,8 @@ class Problem:
         object.__setattr__(self, "notes", (self.notes,) if isinstance(self.notes, str) else tuple(self.notes))
         if unknown := self.flags - set(FLAGS):
             raise ValueError(f"unknown flags {sorted(unknown)}; the known ones are {sorted(FLAGS)}")
+        if self.phi_at not in ("", "every look", "doublings"):
+            raise ValueError(f"phi_at={self.phi_at!r} is not valid; it is 'every look' or 'doublings'")
         if self.h_g is not None and self.y_star is None:
             raise ValueError("a problem with lower-level constraints h_g needs y_star")
         if self.phi_star is not None and not self.phi_star_source:
@@ -137,9 +146,9 @@ class Problem:
     @property
     def chosen(self) -> str:
         """Which y*(x) the metrics mean and how it is found, where argmin g(x, .) may have more than one point."""
-        if self.selection or self.y_star is not None or "nonconvex" not in self.flags:
+        if self.selection or self.y_star is not None or {"strongly_convex", "convex"} & self.flags:
             return self.selection
-        return "local: the minimiser that L-BFGS reaches from the solver's y"
+        return LOCAL
 
 
 def box(low: float, high: float) -> Callable[[Tensor], Tensor]:

@@ -39,7 +39,7 @@ def failed(last: Row, error: BaseException, fault: str = "solver") -> Row:
 
     ``fault``: whose code was running. An exception that knows better has a ``fault`` of its own.
     """
-    row = Row(**{**vars(last), "metrics": {}, "x": None, "y": None, "memory": None})
+    row = Row(**{**vars(last), "metrics": {}, "unjudged": "", "x": None, "y": None, "memory": None})
     if isinstance(error, AtLook):
         row, error = error.row, error.error
     row.status, row.reason = status_of(error), _reason(error)

@@ -5,155 +5,197 @@ The problem is built once more in float64 for this, so float32 runs are judged i
 
 from __future__ import annotations
 
-import contextlib
 import math
 
-import numpy as np
 import torch
-from scipy.optimize import minimize
-from scipy.sparse.linalg import LinearOperator, cg
 from torch import Tensor
 
 from bilevelbench.core import derive
-from bilevelbench.core.errors import Unsupported
 from bilevelbench.core.problem import Problem
 
-LOWER_TOLERANCE = 1e-9  # of |grad_y g| at the re-solved lower level, relative to max(1, |grad_y g(x0, y0)|)
+from .gap import gap
+from .guards import second_derivatives
+from .inverse import SMALL
+from .level import Level, Spent
+from .lower import STALLED, Found, solve
+from .plan import Plan
+
 FEASIBLE = 1e-8  # violation of the upper level's constraints, up to which Phi counts as it is
-SINGULAR = 1e-6  # |grad q| over 1 + |grad f|, below which BOME's measure has no direction to go by
-LINEAR_TOLERANCE = 1e-8  # relative residual of the linear system behind the true hypergradient
+AT_Y_STAR = 1e-6  # |y - y*| over |y*|, below which BOME's measure has no direction to go by
+LINEAR_TOLERANCE = 1e-10  # relative residual of the linear system behind the true hypergradient
+DIGITS = 1e-4  # relative error up to which a figure is shown: reports have four digits
+ZERO = 1e-8  # of its two terms: a hypergradient known to that is shown, however small it is
+SAME = 1e-12  # relative: Phi and Phi* this close are one number
+DIFFERENCES = 1e-8  # relative error of a product that differences of gradients give
 
 
 class Judge:
     """Metrics of a point (x, y).
 
     phi: f(x, y*(x)) with y* re-solved. phi_gap: phi - phi_star. gap: g(x, y) - g(x, y*(x)). grad_phi: norm of the true
-    hypergradient, for a closed form or a strongly convex lower level that has second derivatives. stationarity: BOME's
-    measure |grad f + lambda* grad q|^2 + q. f: f(x, y). lower_residual: |grad_y g| at the re-solved lower level where
-    it is solved numerically (by L-BFGS from the better of y and the last solution, then Newton steps). Then the
-    problem's own. Points outside the bounds are judged at their projection.
+    hypergradient, for a closed form or a minimiser with positive curvature. stationarity: BOME's measure
+    |grad f + lambda* grad q|^2 + q. f: f(x, y). Then the problem's own. Points outside the bounds are judged at their
+    projection.
+
+    Where y* has no closed form: lower_error, an upper estimate of |y - y*| at the re-solved lower level, and what it
+    and the linear solve do to the figures, phi_error and grad_phi_error. A figure that may be off in the digits that
+    are shown is left out, and ``unjudged`` says why.
 
     violation: the largest violation of the lower level's constraints at (x, y) or the upper level's at (x, y*(x)).
     Where the upper level's are violated Phi may lie below phi_star: phi_gap is then at least their violation. BOME's
     measure knows no constraints of the lower level, and is left out where there are some.
     """
 
-    def __init__(self, problem: Problem) -> None:
-        self.problem = problem
-        self._last: Tensor | None = None  # solutions at the last look: the next ones are near
+    def __init__(self, problem: Problem, plan: Plan | None = None) -> None:
+        self.problem, self.plan = problem, plan or Plan()
+        self.unjudged = ""
+        self._last_due, self._judged, self._asked = -1, 0, 0.0
+        self._last: tuple[Tensor, ...] = ()  # the solution at the last look: the next one is near
+        self._settled = False  # whether that is a minimiser
         self._last_q: Tensor | None = None
-        start = derive.grad_y(problem.g, problem.x0, problem.y0)
-        self._tolerance = LOWER_TOLERANCE * max(1.0, float(start.norm()))
+        self._scale = 0.0  # the largest |phi| so far: beside it a phi that vanishes is known to rounding
+        self._twice = problem.y_star is not None or second_derivatives(problem) in (
+            "there",
+            "not tried: memory ran out",
+        )
 
-    def __call__(self, x: Tensor, y: Tensor) -> dict[str, float]:
-        p = self.problem
+    def __call__(self, x: Tensor, y: Tensor, step: int = 0, last: bool = True) -> dict[str, float]:
+        """The metrics at ``step``, the last look of a run or not: the plan says which of them are due."""
+        p, self.unjudged = self.problem, ""
         x = _project(p.project_x, x.detach().to(p.x0))
         y = _project(p.project_y, y.detach().to(p.y0))
-        best = p.y_star(x) if p.y_star else self._solve_lower(x, y)
+        metrics: dict[str, float] = {}
+        if self.plan.due(step, self._last_due, last):
+            self._last_due = step
+            metrics = self._closed(x, y) if p.y_star else self._solved(x, y)
+        metrics["f"] = float(derive.value(p.f, x, y))
+        if p.metrics:
+            metrics |= {name: float(value) for name, value in p.metrics(x, y).items()}
+        return metrics
+
+    def _closed(self, x: Tensor, y: Tensor) -> dict[str, float]:
+        p = self.problem
+        assert p.y_star is not None
+        best = p.y_star(x).detach()
         metrics = {"phi": float(derive.value(p.f, x, best))}
+        with torch.enable_grad():
+            leaf = x.detach().requires_grad_()
+            value = p.f(leaf, p.y_star(leaf))
+            slope = torch.autograd.grad(value, leaf)[0] if value.requires_grad else torch.zeros_like(x)
+        metrics["gap"], metrics["grad_phi"] = gap(p.g, x, y, best), float(slope.norm())
+        return self._finished(metrics, x, y, best, 0.0)
+
+    def _solved(self, x: Tensor, y: Tensor) -> dict[str, float]:
+        p = self.problem
+        level = Level(p.g, x, self._twice, self.plan.allowance(self._judged, self._asked), self._bounds())
+        try:
+            return self._re_solved(level, x, y)
+        finally:
+            self._judged, self._asked = self._judged + 1, self._asked + level.asked
+
+    def _re_solved(self, level: Level, x: Tensor, y: Tensor) -> dict[str, float]:
+        p = self.problem
+        start = min((y, *self._last), key=lambda point: _order(derive.value(p.g, x, point)))
+        # near the last minimiser Newton's method stays in its basin
+        found = solve(level, start, bool({"strongly_convex", "convex"} & p.flags) or (self._settled and start is not y))
+        self._settled = not found.why
+        self._last = (found.y,)
+        if found.inverse is None or (found.why and found.why != STALLED):
+            self.unjudged = found.why
+            return {}
+        fx, fy = derive.grad(p.f, x, found.y)
+        phi, near = (float(derive.value(p.f, x, point)) for point in (found.y, _moved(found, level)))
+        metrics = {"phi": phi, "lower_error": found.error}
+        eps = torch.finfo(y.dtype).eps
+        error = float(fy.norm()) * found.error + abs(near - phi) + 4 * eps * abs(phi)
+        metrics["phi_error"] = error
+        if valley := found.inverse.valley(fy) > SMALL * float(fy.norm()):
+            self.unjudged = "g has a valley of minimisers along which f changes, and nothing says which of them is y*"
+        self._scale = max(self._scale, abs(phi))
+        if valley or not error <= max(DIGITS * abs(phi), SAME * self._scale):
+            self.unjudged = self.unjudged or found.why or f"phi = {phi:.6g} may be off by {error:.2g}"
+            return {"lower_error": found.error, "phi_error": error}
+        metrics["gap"] = gap(p.g, x, y, found.y)
+        metrics |= self._hypergradient(level, found, fx, fy)
+        return self._finished(metrics, x, y, found.y, error)
+
+    def _finished(
+        self, metrics: dict[str, float], x: Tensor, y: Tensor, best: Tensor, error: float
+    ) -> dict[str, float]:
+        """With what follows from phi, gap and grad_phi."""
+        p = self.problem
         if p.phi_star is not None:
-            metrics["phi_gap"] = metrics["phi"] - p.phi_star
-        metrics["gap"] = float(derive.value(p.g, x, y)) - float(derive.value(p.g, x, best))
-        grad_phi = self._hypergradient_norm(x, best)
-        if grad_phi is not None:
-            metrics["grad_phi"] = grad_phi
+            off, scale = metrics["phi"] - p.phi_star, max(abs(metrics["phi"]), abs(p.phi_star))
+            if error <= max(DIGITS * abs(off), SAME * scale):
+                metrics["phi_gap"] = off
+            else:
+                self.unjudged = f"phi - phi* = {off:.3g} may be off by {error:.2g}"
         if p.h_g is None:
-            metrics["stationarity"] = self._stationarity(x, y, best, metrics["gap"], grad_phi)
+            metrics["stationarity"] = self._stationarity(x, y, best, metrics["gap"], metrics.get("grad_phi"))
         if p.h_g is not None or p.h_f is not None:
             upper, lower = _violation(p.h_f, x, best), _violation(p.h_g, x, y)
             metrics["violation"] = max(upper, lower)
             if upper > FEASIBLE and "phi_gap" in metrics:
                 metrics["phi_gap"] = max(metrics["phi_gap"], upper)
-        metrics["f"] = float(derive.value(p.f, x, y))
-        if p.y_star is None:
-            metrics["lower_residual"] = float(derive.grad_y(p.g, x, best).norm())
-        if p.metrics:
-            metrics |= {name: float(value) for name, value in p.metrics(x, y).items()}
-        return metrics
+        first = ("phi", "phi_gap", "gap", "grad_phi", "stationarity", "violation")
+        return {name: metrics[name] for name in (*first, *metrics) if name in metrics}
 
-    def _solve_lower(self, x: Tensor, y: Tensor) -> Tensor:
-        g, start = self.problem.g, y
-        if "strongly_convex" in self.problem.flags and self._last is not None:  # any start leads to the one minimiser
-            start = min((y, self._last), key=lambda point: float(derive.value(g, x, point)))
-
-        def fun(vector: np.ndarray) -> tuple[float, np.ndarray]:
-            point = torch.from_numpy(vector).to(y)
-            return float(derive.value(g, x, point)), _numpy(derive.grad_y(g, x, point))
-
-        options = {"gtol": self._tolerance / math.sqrt(y.numel()), "ftol": 0.0, "maxcor": 20, "maxiter": 2000}
-        found = minimize(fun, _numpy(start), jac=True, method="L-BFGS-B", bounds=self._bounds(y), options=options)
-        self._last = torch.from_numpy(found.x).to(y)
-        if "strongly_convex" in self.problem.flags and self.problem.project_y is None:
-            self._last = self._polish(x, self._last)
-        return self._last
-
-    def _bounds(self, y: Tensor) -> list[tuple[float, float]] | None:
-        if self.problem.project_y is None:
-            return None
-        low, high = (self.problem.project_y(torch.full_like(y, sign * math.inf)) for sign in (-1, 1))
-        return list(zip(low.tolist(), high.tolist(), strict=True))
-
-    def _polish(self, x: Tensor, y: Tensor) -> Tensor:
-        """Newton steps: L-BFGS alone stops short of the tolerance when the last digits of g no longer change."""
-        with contextlib.suppress(Unsupported):  # without second derivatives it is left at that
-            for _ in range(3):
-                residual = derive.grad_y(self.problem.g, x, y)
-                if float(residual.norm()) <= self._tolerance:
-                    break
-                y = y - self._inverse_hessian(x, y, residual, 1e-4)[0]
-        return y
-
-    def _inverse_hessian(
-        self, x: Tensor, y: Tensor, v: Tensor, tolerance: float, near: Tensor | None = None
-    ) -> tuple[Tensor, bool]:
-        """(H^-1 v, converged) by conjugate gradients with the lower Hessian at (x, y), from ``near`` or zero."""
-
-        def product(vector: np.ndarray) -> np.ndarray:
-            _, hessian = derive.second(self.problem.g, x, y, torch.from_numpy(vector).to(y), wrt="y")
-            assert hessian is not None
-            return _numpy(hessian)
-
-        n = y.numel()
-        operator = LinearOperator((n, n), matvec=product, dtype=np.float64)
-        guess = None if near is None else _numpy(near)
-        solution, failed = cg(operator, _numpy(v), x0=guess, rtol=tolerance, atol=0.0, maxiter=5000)
-        return torch.from_numpy(solution).to(y), not failed
-
-    def _hypergradient_norm(self, x: Tensor, best: Tensor) -> float | None:
+    def _bounds(self) -> tuple[Tensor, Tensor] | None:
         p = self.problem
-        if p.y_star is not None:
-            with torch.enable_grad():
-                leaf = x.detach().requires_grad_()
-                value = p.f(leaf, p.y_star(leaf))
-                if not value.requires_grad:
-                    return 0.0
-                return float(torch.autograd.grad(value, leaf)[0].norm())
-        if "strongly_convex" not in p.flags:
+        if p.project_y is None:
             return None
-        fx, fy = derive.grad(p.f, x, best)
+        return p.project_y(torch.full_like(p.y0, -math.inf)), p.project_y(torch.full_like(p.y0, math.inf))
+
+    def _hypergradient(self, level: Level, found: Found, fx: Tensor, fy: Tensor) -> dict[str, float]:
+        """grad_phi and grad_phi_error, or nothing where the linear system behind them could not be solved."""
+        inverse = found.inverse
+        assert inverse is not None
         try:
-            q, converged = self._inverse_hessian(x, best, fy, LINEAR_TOLERANCE, self._last_q)
-            self._last_q = q
-            if not converged:
-                return None
-            cross, _ = derive.second(p.g, x, best, q, wrt="x")
-        except Unsupported:  # there are no second derivatives
-            return None
-        assert cross is not None
-        return float((fx - cross).norm())
+            q = inverse(fy, LINEAR_TOLERANCE, self._last_q)
+            cross = level.cross(found.y, q.vector)
+            moved = inverse(derive.grad_y(self.problem.f, level.x, _moved(found, level)), LINEAR_TOLERANCE, q.vector)
+        except Spent:
+            self.unjudged = f"grad_phi: the {level.allowance:g} gradients of this look are spent"
+            return {}
+        value, size = float((fx - cross).norm()), float(cross.norm())
+        scale = float(found.y.norm()) or found.error or 1.0
+        # the answer's own error; what y's does to q by f_y, to the cross product and to f_x, as if all went like 1 / y
+        relative = q.off / (float(q.vector.norm()) or 1.0)
+        error = size * (relative + 10 * found.error / scale) + 10 * float(fx.norm()) * found.error / scale
+        error += size * float((moved.vector - q.vector).norm()) / (float(q.vector.norm()) or 1.0)
+        error += (0 if self._twice else DIFFERENCES) * size
+        self._last_q = q.vector
+        if not q.convex or not error <= max(DIGITS * value, ZERO * (size + float(fx.norm()))):
+            self.unjudged = f"|grad Phi| = {value:.3g} may be off by {error:.2g}"
+            return {"grad_phi_error": error}
+        return {"grad_phi": value, "grad_phi_error": error}
 
     def _stationarity(self, x: Tensor, y: Tensor, best: Tensor, gap: float, grad_phi: float | None) -> float:
         """BOME's K(x, y). At y = y*(x) grad q vanishes and lambda* is 0/0: so near it, |grad Phi|^2 + q instead."""
         p = self.problem
+        if float((y - best).norm()) <= AT_Y_STAR * float(best.norm()):
+            return math.nan if grad_phi is None else grad_phi**2 + gap
         fx, fy = derive.grad(p.f, x, y)
         gx, gy = derive.grad(p.g, x, y)
         grad_f = torch.cat([fx, fy])
         grad_q = torch.cat([gx - derive.grad_x(p.g, x, best), gy])
-        square = float(grad_q @ grad_q)
-        if math.sqrt(square) <= SINGULAR * (1 + float(grad_f.norm())):
+        size = float(grad_q.norm())
+        if not size:
             return math.nan if grad_phi is None else grad_phi**2 + gap
-        multiplier = max(0.0, -float(grad_f @ grad_q) / square)
-        return float((grad_f + multiplier * grad_q).square().sum()) + gap
+        unit = grad_q / size  # squares of tiny gradients would vanish
+        along = max(0.0, -float(grad_f @ unit))
+        return float((grad_f + along * unit).square().sum()) + gap
+
+
+def _moved(found: Found, level: Level) -> Tensor:
+    """A point as far from the one that was found as that may be from y*, in the direction of the last gradient."""
+    size = float(found.slope.norm())
+    return level.inside(found.y - found.error / size * found.slope) if size else found.y
+
+
+def _order(value: Tensor) -> float:
+    number = float(value)
+    return math.inf if math.isnan(number) else number
 
 
 def _violation(h: derive.Function | None, x: Tensor, y: Tensor) -> float:
@@ -162,7 +204,3 @@ def _violation(h: derive.Function | None, x: Tensor, y: Tensor) -> float:
 
 def _project(projection: object, point: Tensor) -> Tensor:
     return projection(point) if callable(projection) else point
-
-
-def _numpy(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().to("cpu", torch.float64).numpy()

@@ -28,7 +28,7 @@ from .intact import Intact
 from .marks import Marks, pack
 from .seal import CHANGED, Seal
 
-Judgement = Callable[[Tensor, Tensor], dict[str, float]]
+Judgement = Callable[[Tensor, Tensor, int, bool], dict[str, float]]  # of x, y at a step, the last one or not
 
 
 def trace(
@@ -51,7 +51,7 @@ def trace(
         yield broken(Foul(f"the solver {intact.changed() or CHANGED}"))
         return
     run = _Run(problem, solver, seed, derivatives, meter, marks, intact, watch)
-    row = run.first(judge, iterates)
+    row = run.first(judge, iterates, budget)
     schedule, ended_by = looks(), ""
     while row.status not in FINAL:
         init = run.init
@@ -62,7 +62,7 @@ def trace(
             break
         yield row
         look = min(next(schedule), run.step + budget.room(run.step, watch.seconds, row.total_calls, init))
-        row = run.until(look, row, judge, iterates)
+        row = run.until(look, row, judge, iterates, budget)
     yield row
 
 
@@ -84,7 +84,7 @@ class _Run:
         self._kept = start, stretch, watch.turn, intact.untouched, self._seal.look
         self.state: Any = None
 
-    def first(self, judge: Judgement, iterates: bool) -> Row:
+    def first(self, judge: Judgement, iterates: bool, budget: Budget) -> Row:
         """The row of the solver's start."""
         row = Row(0)
         try:
@@ -98,20 +98,27 @@ class _Run:
             if self._marks:
                 self._marks.write(0, 0, (), state, ({}, self._tally.shot()))
             self.state = state
-            row = judged(0, state, self._problem, self._tally, judge, self._watch, iterates)
-            self.init = self._watch.seconds, row.total_calls
+            self.init = self._watch.seconds, self._calls()
+            row = judged(0, state, self._problem, self._tally, judge, self._watch, iterates, self._ends(budget))
         except BaseException as error:
             row = failed(row, error)
         return row
 
-    def until(self, look: int, row: Row, judge: Judgement, iterates: bool) -> Row:
+    def until(self, look: int, row: Row, judge: Judgement, iterates: bool, budget: Budget) -> Row:
         """The row of the next look; ``row`` is that of the last."""
         try:
             self._seal.between()
             self._go(look)
-            return judged(look, self.state, self._problem, self._tally, judge, self._watch, iterates)
+            last = self._ends(budget)
+            return judged(look, self.state, self._problem, self._tally, judge, self._watch, iterates, last)
         except BaseException as error:
             return failed(row, error)
+
+    def _calls(self) -> int:
+        return total(meters.calls(self._tally.read()))
+
+    def _ends(self, budget: Budget) -> bool:
+        return bool(budget.spent(self.step, self._watch.seconds, self._calls(), self.init))
 
     def _go(self, look: int) -> None:
         solver, oracle, shot, state = self._solver, self._oracle, self._tally.shot, self.state
@@ -133,8 +140,9 @@ class _Run:
 
 
 def judged(
-    step: int, state: State, problem: Problem, tally: Tally, judge: Judgement, watch: Stopwatch, iterates: bool
-) -> Row:
+    step: int, state: State, problem: Problem, tally: Tally, judge: Judgement, watch: Stopwatch, iterates: bool,
+    last: bool,
+) -> Row:  # fmt: skip
     """The row of a look, or ``AtLook`` with what went wrong."""
     counts = tally.read()
     calls, rows = meters.calls(counts), meters.rows(counts)
@@ -143,8 +151,8 @@ def judged(
     try:
         _check(state, problem)
         with watch.account(JUDGE):
-            metrics = _judgement(judge, state)
-        row.metrics = dict(metrics)
+            metrics = _judgement(judge, state, step, last)
+        row.metrics, row.unjudged = dict(metrics), getattr(judge, "unjudged", "")
         if not all(torch.isfinite(torch.tensor(metrics[name])) for name in ("phi", "f") if name in metrics):
             raise Diverged("Phi or f is not finite")
     except BaseException as error:
@@ -157,9 +165,9 @@ def judged(
     return row
 
 
-def _judgement(judge: Judgement, state: State) -> dict[str, float]:
+def _judgement(judge: Judgement, state: State, step: int, last: bool) -> dict[str, float]:
     try:
-        return judge(state.x, state.y)
+        return judge(state.x, state.y, step, last)
     except BaseException as error:
         if not hasattr(error, "fault"):
             error.fault = "problem"  # type: ignore[attr-defined]

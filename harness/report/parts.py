@@ -21,9 +21,10 @@ from . import figures, sheet, style, tables
 from . import pictures as pictured
 
 METRICS = ("phi_gap", "phi", "grad_phi", "gap", "stationarity", "f")  # then the problem's own
+ERRORS = ("lower_residual", "lower_error", "phi_error", "grad_phi_error")  # in the data beside the figure, not drawn
 UNSAID = {
     "about": "", "n_x": 0, "n_y": 0, "n_f": 1, "n_g": 1, "flags": [], "phi_star": None, "phi_star_source": "",
-    "selection": "", "seeded": True, "guards": {}, "better": {}, "bar": {},
+    "selection": "", "judged": "", "seeded": True, "guards": {}, "better": {}, "bar": {},
 }  # fmt: skip
 MOST_METRICS = 10  # of a problem that are shown; the page has as many tabs
 MOST_SLUG = 60  # characters
@@ -103,7 +104,7 @@ def problem(atelier: Atelier, name: str) -> dict[str, Any]:
     final = atelier.final
     return {
         "name": name, "slug": slug, "about": about, "figures": shown, "lines": lines, "arrows": arrows,
-        "left_out": left_out, "bar": about["bar"].get("lines", []),
+        "left_out": left_out, "unjudged": _unjudged(looks), "bar": about["bar"].get("lines", []),
         "final": tables.final(runs, final[final["problem"] == name], metrics, atelier.palette),
     }  # fmt: skip
 
@@ -111,10 +112,18 @@ def problem(atelier: Atelier, name: str) -> dict[str, Any]:
 def _metrics(looks: pd.DataFrame) -> tuple[list[str], int]:
     """The metrics that are shown, the judge's first, and how many more there are."""
     known = [metric for metric in METRICS if metric in looks and looks[metric].notna().any()]
-    fixed = {"run", "problem", "solver", "seed", "grads", "passes", *LOOK, *METRICS, "lower_residual"}
+    fixed = {"run", "problem", "solver", "seed", "grads", "passes", *LOOK, *METRICS, *ERRORS, "unjudged"}
     own = [column for column in looks.columns if column not in fixed and looks[column].notna().any()]
     metrics = known + own
     return metrics[:MOST_METRICS], max(0, len(metrics) - MOST_METRICS)
+
+
+def _unjudged(looks: pd.DataFrame) -> str:
+    """How many looks lack figures because they could not be judged, and why most of them do."""
+    reasons = looks["unjudged"][looks["unjudged"] != ""].astype(str)
+    if not len(reasons):
+        return ""
+    return f"{len(reasons)} of {len(looks)} looks lack figures that could not be judged ({reasons.mode().iloc[0]})."
 
 
 def median_lines(headers: list[dict[str, Any]]) -> dict[str, dict[str, float]]:

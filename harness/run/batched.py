@@ -33,6 +33,7 @@ from bilevelbench.measure.failure import failed
 from bilevelbench.measure.guards import guard
 from bilevelbench.measure.judge import Judge
 from bilevelbench.measure.marks import Marks
+from bilevelbench.measure.plan import planned
 from bilevelbench.measure.trace import Judgement, judged
 from bilevelbench.store.journal import Journal
 from bilevelbench.store.schema import FINAL, Header, Row
@@ -165,7 +166,8 @@ def trace_together(
                 continue
             try:
                 point = Point(state.x[i], state.y[i])
-                last[i] = judged(step, point, problem, o._tally, judges[i], watch, iterates)
+                ends = bool(ended_by)
+                last[i] = judged(step, point, problem, o._tally, judges[i], watch, iterates, ends)
                 if ended_by:
                     last[i].status, last[i].ended_by = "done", ended_by
             except BaseException as error:
@@ -220,6 +222,7 @@ def execute_together(jobs: Sequence[Job], order: Order | None = None, tell: Tell
             iterates = key.iterates and problem.x0.numel() + problem.y0.numel() <= MOST_ITERATES
             stage("references")
             header.problem = describe_problem(job.problem, exact, iterates)
+            header.problem["judged"] = planned(exact, Budget(key.steps, key.seconds, key.calls)).words
             stage("guards")
             require(solver, problem)
             build = partial(build_problem, job.problem)
@@ -236,7 +239,7 @@ def execute_together(jobs: Sequence[Job], order: Order | None = None, tell: Tell
     assert solver is not None
     problems, exacts, data = zip(*made, strict=True)
     budget = Budget(key.steps, None, key.calls)
-    judges = [Judge(exact) for exact in exacts]
+    judges = [Judge(exact, planned(exact, budget)) for exact in exacts]
     seeds = [job.key.seed for job in jobs]
     marks = Marks(order.states) if order.states else None
     every = trace_together(problems, data, solver, seeds, budget, judges, iterates, stage, marks, order.audited)

@@ -38,6 +38,7 @@ MAKE, AUDIT = "bilevelbench.run.worker:make_pass", "bilevelbench.run.worker:audi
 
 TRIES = 3  # of a run that is lost
 AGAIN = 1.0  # seconds between two looks at what other commands are making
+LOOK = 30.0  # seconds between two looks at runs that say nothing
 
 
 def make_folder(out: Path) -> None:
@@ -60,16 +61,18 @@ def make_folder(out: Path) -> None:
 class Driver:
     """Makes runs, ``workers`` processes at a time, into a folder that other commands may be writing to as well.
 
-    ``started`` and ``finished`` are told as runs begin and end. One process at a time is the default elsewhere,
-    because runs are timed. ``patience``: seconds for each phase that is not the solver's.
+    ``started`` and ``finished`` are told as runs begin and end, ``phase`` now and then what a run is at. One process at
+    a time is the default elsewhere, because runs are timed. ``patience``: seconds for each phase that is not the
+    solver's.
     """
 
     def __init__(
         self, out: Path, processes: ForkServer | Interpreters, environment: dict[str, Any], workers: int,
         started: Callable[[Job], None], finished: Finished, patience: float = supervise.OTHERS,
+        phase: Callable[[Job, str], None] = lambda job, phase: None,
     ) -> None:  # fmt: skip
         self._out, self._processes, self._environment, self._workers = out, processes, environment, workers
-        self._started, self._finished, self._patience = started, finished, patience
+        self._started, self._finished, self._patience, self._phase = started, finished, patience, phase
         self._prices: dict[tuple[Any, ...], dict[str, list[float]]] = {}
         self._running: list[Pass] = []
         self._elsewhere: list[Pass] = []  # what other commands are making
@@ -147,7 +150,7 @@ class Driver:
     def _listen(self) -> None:
         """Hear what the processes say, until one has ended or has to be ended, or some time has passed."""
         watches = [made.watch for made in self._running if made.watch]
-        patience = min([AGAIN if self._elsewhere else 60.0, *(watch.deadline - time.monotonic() for watch in watches)])
+        patience = min([AGAIN if self._elsewhere else LOOK, *(watch.deadline - time.monotonic() for watch in watches)])
         self._processes.wait(max(0.0, patience))
         for made in list(self._running):
             assert made.watch is not None
@@ -157,6 +160,7 @@ class Driver:
                 self._running.remove(made)
                 self._ended(made, made.watch.end())
             else:
+                self._phase(made.jobs[0], made.watch.phase)
                 made.watch.end_late()
 
     def _ended(self, made: Pass, end: supervise.End | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import time
 import warnings
 from pathlib import Path
@@ -13,7 +14,9 @@ from bilevelbench.core.spec import parse
 
 from .child import ForkServer, Interpreters
 from .job import Named, Sent
+from .supervise import OUTSIDE
 
+TRIES = 3  # of a process that is killed from outside
 PATIENCE = 60.0  # seconds for looking up a name or trying to build a problem; what takes longer is left to its run
 
 
@@ -37,7 +40,10 @@ class Elsewhere:
     @functools.cached_property
     def environment(self) -> dict[str, Any]:
         """What the machine is."""
-        return dict(self._run("describe_machine", self.device)["environment"])
+        said = self._run("describe_machine", self.device)
+        if "environment" not in said:
+            raise RequestError(f"what this machine is could not be asked: the process was killed, {TRIES} times")
+        return dict(said["environment"])
 
     def place(self) -> str:
         """Of this machine, see ``store.files.place``."""
@@ -63,20 +69,13 @@ class Elsewhere:
     def _run(self, call: str, argument: Any) -> dict[str, Any]:
         """Everything that a process said. A request that it refused is refused here.
 
-        Its time runs from its first word: before that the server, which imports nothing foreign, may have to start.
+        A process that was killed from outside, or with its server, is started again: what it would have said is in the
+        key of a run, and no accident may change that.
         """
-        task, said = self._processes.start(f"bilevelbench.run.names:{call}", argument), dict[str, Any]()
-        end = float("inf")
-        while task.status is None:
-            self._processes.wait(min(60.0, max(0.1, end - time.monotonic())))
-            for message in task.heard():
-                said |= message
-                end = min(end, time.monotonic() + self._patience)
-            if time.monotonic() >= end:
-                task.kill()
-        for message in task.heard():
-            said |= message
-        task.close()
+        for _ in range(TRIES):
+            said, killed = self._once(call, argument)
+            if not killed:
+                break
         for module, sentence in said.get("broken", {}).items():
             if module not in self._warned:
                 self._warned.add(module)
@@ -84,3 +83,23 @@ class Elsewhere:
         if "refused" in said:
             raise RequestError(said["refused"])
         return said
+
+    def _once(self, call: str, argument: Any) -> tuple[dict[str, Any], bool]:
+        """Everything that one process said, and whether it was killed, by others than us.
+
+        Its time runs from its first word: before that the server, which imports nothing foreign, may have to start.
+        """
+        task, said = self._processes.start(f"bilevelbench.run.names:{call}", argument), dict[str, Any]()
+        end, late = float("inf"), False
+        while task.status is None:
+            self._processes.wait(min(60.0, max(0.1, end - time.monotonic())))
+            for message in task.heard():
+                said |= message
+                end = min(end, time.monotonic() + self._patience)
+            if time.monotonic() >= end:
+                late = True
+                task.kill()
+        for message in task.heard():
+            said |= message
+        task.close()
+        return said, not late and os.WIFSIGNALED(task.status) and os.WTERMSIG(task.status) in OUTSIDE

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import torch
 
@@ -41,10 +42,8 @@ class Inside:
         """What a text names."""
         return look_up(kind, text, seed)
 
-    def make(
-        self, out: Path, jobs: list[Job], started: Callable[[Job], None], finished: Callable[[Job, str], None]
-    ) -> None:
-        """Make runs, one after the other. What another command is making is left to it."""
+    def make(self, out: Path, jobs: list[Job], bar: Any) -> None:
+        """Make runs, one after the other; ``bar`` is told. What another command is making is left to it."""
         threads = torch.get_num_threads()
         try:
             with Claims(out) as claims, _interrupts() as interrupted:
@@ -52,7 +51,7 @@ class Inside:
                     claim = claims.take(job.key.stem)
                     if claim is None:
                         continue
-                    started(job)
+                    bar.started(job)
                     part = replace(job, path=claim.part(job.name))
                     status = execute(part, Order([part]))
                     if interrupted:  # which the run took for an error of the solver's
@@ -62,7 +61,7 @@ class Inside:
                         journal.end(End(after=moment()))
                     claim.publish(job.name, job.replaced())
                     claim.release()
-                    finished(job, status)
+                    bar.finished(job, status)
         finally:
             torch.set_num_threads(threads)
 

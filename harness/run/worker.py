@@ -34,6 +34,7 @@ from bilevelbench.measure.judge import Judge
 from bilevelbench.measure.manifest import current
 from bilevelbench.measure.marks import Marks
 from bilevelbench.measure.memory import ProcessPeak, peak
+from bilevelbench.measure.plan import planned
 from bilevelbench.measure.prices import prices
 from bilevelbench.measure.trace import trace, warm_up
 from bilevelbench.store import points
@@ -123,6 +124,7 @@ def execute(job: Job, order: Order | None = None, tell: Tell = silent) -> str:
         small = problem.x0.numel() + problem.y0.numel() <= MOST_ITERATES
         stage("references")
         header.problem = describe_problem(job.problem, exact, key.iterates and small)
+        header.problem["judged"] = planned(exact, Budget(key.steps, key.seconds, key.calls)).words
         header.problem["data_bytes"] = sum({t.data_ptr(): t.numel() * t.element_size() for t in rng.data}.values())
         stage("guards")
         require(solver, problem)
@@ -173,11 +175,10 @@ def _measure(
     budget = Budget(key.steps, key.seconds, key.calls)
     status = ""
     marks = Marks(order.states) if order.states else None
+    judge = Judge(exact, planned(exact, budget))
     asking = ("eager", "functional", "in_process")
     meter = Meter() if key.engine in asking else None  # the others do not ask at every answer
-    rows = trace(
-        problem, driven, key.seed, budget, Judge(exact), watch, iterates, derivatives, meter, marks, intact, keep
-    )
+    rows = trace(problem, driven, key.seed, budget, judge, watch, iterates, derivatives, meter, marks, intact, keep)
     for row in rows:
         if key.engine in UNTIMED:
             timeless(row)

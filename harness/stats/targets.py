@@ -14,7 +14,7 @@ import pandas as pd
 from bilevelbench.store.schema import FAILED
 
 DECADES = {"phi_gap": (1, 2, 3, 4, 6, 8), "grad_phi": (1, 2, 3), "distance": (1, 2, 3, 4, 6, 8)}
-REACHED = 1e-12  # a measure that starts below has nothing left to reach
+REACHED = 1e-12  # of its own scale: a measure that starts below has nothing left to reach
 
 
 def not_run(runs: pd.DataFrame) -> pd.Series:
@@ -26,9 +26,12 @@ def not_run(runs: pd.DataFrame) -> pd.Series:
 
 def measure_of(looks: pd.DataFrame) -> str:
     """The metric that a problem's targets are set on: phi_gap, else grad_phi, else distance, else '' (no targets)."""
+    first = looks.sort_values("step").groupby("run").first()
     for name in DECADES:
-        if name in looks and (looks.sort_values("step").groupby("run")[name].first() > REACHED).any():
-            return name
+        if name in looks:
+            scale = first["phi"].abs().fillna(0) if name == "phi_gap" and "phi" in first else looks[name].max()
+            if (first[name] > REACHED * scale).any():
+                return name
     return ""
 
 

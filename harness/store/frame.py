@@ -25,6 +25,8 @@ from .text import apart, clean, lines, tidy
 class Results(NamedTuple):
     """``runs`` has one row per run, ``looks`` one per look (metrics as columns), both with the column ``run``.
 
+    ``looks.unjudged`` says why figures are missing that could not be judged, and is '' where none is.
+
     ``troubles`` holds a sentence for each file that is foreign or half-written; what is whole of it is in the tables.
     ``superseded`` counts runs left out because the same experiment was made again with later code. ``notes`` holds a
     sentence for whatever was kept apart because it must not be in one ratio. ``records`` keep their first and last row
@@ -52,6 +54,7 @@ TAKEN = {
     "total_calls",
     "passes",
     "status",
+    "unjudged",
 }
 LOOK = ("step", "seconds", "cpu_seconds", "total_calls", "status")
 Columns = dict[str, np.ndarray]
@@ -109,6 +112,7 @@ def _columns(record: Record) -> Columns:
     made: Columns = {name: np.array([row.get(name) for row in rows], float) for name in LOOK if name != "status"}
     made["status"] = np.array([sys.intern(row["status"]) for row in rows], object)
     made["passes"] = np.array([_passes(row) for row in rows], float)
+    made["unjudged"] = np.array([sys.intern(clean(row.get("unjudged", ""))) for row in rows], object)
     for weight in ("calls", "rows", "kept"):
         counts = [row.get(weight) or {} for row in rows]
         made |= {f"{weight}\0{kind}": values for kind, values in _arrays(counts, 0, int).items()}
@@ -158,8 +162,8 @@ def _join(columns: dict[str, Columns], runs: pd.DataFrame) -> pd.DataFrame:
         tables.append(pd.DataFrame({**table, "seed": runs["seed"].to_numpy()[own_places], "place": own_places}))
     first = ["run", *LOOK]
     if not tables:
-        return pd.DataFrame(columns=[*first, "problem", "solver", "seed", "grads"])
-    looks = pd.concat(tables, ignore_index=True).astype({"status": "category"})
+        return pd.DataFrame(columns=[*first, "unjudged", "problem", "solver", "seed", "grads"])
+    looks = pd.concat(tables, ignore_index=True).astype({"status": "category", "unjudged": "category"})
     for name in ("step", "total_calls"):
         looks[name] = looks[name].astype(int)
     order = np.lexsort((looks["step"], looks.pop("place")))  # numbers sort ten times as fast as names

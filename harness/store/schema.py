@@ -107,7 +107,8 @@ class Row:
     passes: those that the calls took: forward, backward and double (backward through a gradient). kept: how many of the
     calls a graph that was kept answered without a forward pass, by kind. Both are absent from older files.
 
-    metrics: None stands for a value that could not be had or is not finite. fault: whose it is that the run did not end
+    metrics: None stands for a value that could not be had or is not finite; figures that could not be judged to the
+    digits that are shown are left out, and unjudged says why. fault: whose it is that the run did not end
     well, of FAULTS. ended_by names the limit that ended the run. judge_seconds, overhead_seconds and, where an engine
     compiles, compile_seconds: outside the solver's clock, since the start. Seconds are None where seeds were run
     together. The row of step 0 has what the solver's ``init`` took and asked, and carries setup_seconds (building
@@ -128,6 +129,7 @@ class Row:
     ended_by: str = ""
     reason: str = ""
     traceback: str = ""
+    unjudged: str = ""
     x: list[float] | None = None
     y: list[float] | None = None
     passes: dict[str, Count] = field(default_factory=dict)

@@ -63,6 +63,7 @@ class Problem(TypedDict, total=False):
     phi_star: Number | None
     phi_star_source: str | None
     selection: str | None
+    judged: str
     seeded: bool
     references: dict[str, dict[str, Number | None]] | None
     better: dict[str, Literal["lower", "higher"]] | None

@@ -23,25 +23,11 @@ from pathlib import Path
 from bilevelbench.store.journal import read_folder
 
 SIBLING = "test_an_interrupted_command_is_resumed_by_repeating_it"
-RUNS = [
-    "run",
-    "-p",
-    "quadratic(d=5)",
-    "-s",
-    "first_order",
-    "-s",
-    "bome",
-    "-s",
-    "soba",
-    "--seeds",
-    "0-1",
-    "--steps",
-    "200",
-]
+RUNS = "run -p quadratic(d=5) -s first_order -s bome -s soba --steps 60"
 
 
 def command(out: Path) -> list[str]:
-    return [sys.executable, "-m", "bilevelbench", *RUNS, "--out", str(out)]
+    return [sys.executable, "-m", "bilevelbench", *RUNS.split(), "--out", str(out)]
 
 
 def rows(out: Path) -> dict[str, object]:

@@ -1,0 +1,93 @@
+"""What is judged at which look, and how much of g that may ask: fixed before a problem's runs, alike for all solvers.
+
+It goes by the problem and by the budget of a run, never by how fast a solver is or how busy the machine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from bilevelbench.core.problem import Problem
+
+from .budget import Budget
+
+EACH = 20_000  # gradients of g that a look may ask where Phi is judged at each: a bound, seldom near
+WORK = 5e7  # that judging a run may take in any case, where a gradient takes n_y times rows of g and
+NODE = 2000  # for each node of g's graph, which small networks consist of
+FEW, MANY = 100, 5000  # gradients: the least and the most that comes to
+A_STEP = 2  # gradients that a step asks at the least, where a run is limited by steps
+UNKNOWN = 2000  # gradients of a run that is limited by seconds alone
+START = 1 / 3  # of them may be spent at the start, the only look that has no solution near
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where Phi, and all that needs y*, is judged; the problem's own figures are judged at every look.
+
+    ``sparse``: at the start, each time the steps have doubled, and at the end; otherwise at every look. ``gradients``:
+    of g, for all looks of a run together where it is sparse, for each otherwise; 0 where y* has a closed form.
+    ``looks``: among how many looks they are shared out; what one leaves the next ones have.
+    """
+
+    sparse: bool = False
+    gradients: int = EACH
+    looks: int = 1
+
+    def due(self, step: int, last_due: int, last: bool) -> bool:
+        """Whether Phi is judged at a look; ``last_due``: the step at which it last was, -1 for never."""
+        return not self.sparse or last or last_due < 0 or step >= max(1, 2 * last_due)
+
+    def allowance(self, judged: int, asked: float) -> float:
+        """Gradients for the next look, ``judged`` looks and ``asked`` gradients into a run."""
+        if not self.sparse:
+            return self.gradients
+        share = START + (1 - START) * min(1.0, judged / max(1, self.looks - 1))
+        return max(0.0, self.gradients * share - asked)
+
+    @property
+    def words(self) -> str:
+        """The plan in a clause, for a header."""
+        if not self.gradients:
+            return "phi at every look, y* in closed form"
+        if not self.sparse:
+            return f"phi at every look, with at most {self.gradients} gradients of g each"
+        return (
+            "phi at the start, each time the steps have doubled, and at the end, with at most "
+            f"{self.gradients} gradients of g together; the problem's own figures at every look"
+        )
+
+
+def planned(problem: Problem, budget: Budget) -> Plan:
+    """The plan of all runs with this budget on a problem.
+
+    Phi is judged sparsely where y* is solved for and need not be the one minimiser, unless ``problem.phi_at`` says
+    else. Then judging asks of g about what a cheap solver asks; where g is small it may ask more.
+    """
+    if problem.y_star is not None:
+        return Plan(gradients=0)
+    sparse = problem.phi_at == "doublings" or (not problem.phi_at and "strongly_convex" not in problem.flags)
+    if not sparse:
+        return Plan()
+    work = problem.y0.numel() * problem.n_g + NODE * _nodes(problem)
+    least = min(MANY, max(FEW, int(WORK / work)))
+    of_steps = A_STEP * budget.steps if budget.steps else UNKNOWN
+    run = min(of_steps, budget.calls) if budget.calls and budget.steps else budget.calls or of_steps
+    looks = (budget.steps or budget.calls or UNKNOWN).bit_length() + 2
+    return Plan(True, max(least, run), looks)
+
+
+def _nodes(problem: Problem) -> int:
+    """How many operations the graph of g's gradient has."""
+    with torch.enable_grad():
+        value = problem.g(problem.x0, problem.y0.detach().requires_grad_())
+    seen: set[Any] = set()
+    waiting = [value.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            waiting += [below for below, _ in node.next_functions]
+    return len(seen)
