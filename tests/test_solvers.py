@@ -3,6 +3,7 @@
 What all solvers keep is in test_contract.py, where they end is in test_certificates.py, single steps in test_steps.py.
 """
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -58,7 +59,7 @@ def test_variants_keep_the_contract(text, check):
 def _sized(text, T, K):
     """The spec with this T and this K, where the solver has them."""
     spec = parse(text)
-    fields = SOLVERS.entries[spec.name].make.__dataclass_fields__
+    fields = {field.name for field in dataclasses.fields(SOLVERS.entries[spec.name].make)}
     knobs = {knob: value for knob, value in (("T", T), ("K", K)) if knob in fields}
     return str(spec._replace(arguments=spec.arguments | knobs))
 
