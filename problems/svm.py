@@ -2,10 +2,12 @@
 
 import numpy as np
 import torch
+from scipy.sparse import csr_matrix
 from torch import Tensor
 from torch.nn.functional import leaky_relu
 
 from bilevelbench import Draw, Problem, box, problem
+from bilevelbench.data.count import seen
 from bilevelbench.data.find import libsvm
 
 BOUND = 10.0  # of the log-penalties
@@ -13,7 +15,7 @@ FEATURES = 10
 
 
 @problem("svm", shows="one inequality per example below: what has no way with constraints cannot take part")
-def svm(rng: Draw, n: int = 150, m: int = 150) -> Problem:
+def svm(rng: Draw, n: int = 150, m: int = 150, clean: bool = False) -> Problem:
     """Soft-margin SVM on breast-cancer_scale (683 x 10), n rows to train, m to validate, the others to test.
 
     x_i in [-10, 10] is the log-penalty of example i, y = (w, b, slacks):  g = 1/2 |w|^2 + 1/2 sum_i exp(x_i) slack_i^2
@@ -23,11 +25,19 @@ def svm(rng: Draw, n: int = 150, m: int = 150) -> Problem:
     slack = 1, as there. At a minimum slack_i = max(0, 1 - t_i (w'a_i + b)), so y* and the projection on the
     constraints are squared-hinge problems in (w, b) alone, solved by Newton's method; y* is differentiable while the
     active rows stay.
+
+    The first feature of these data is the sample's number, no measurement. By the nine others 234 of the 683 rows
+    repeat an earlier one (always with its label), so that many rows outside training have a twin there; ``clean``
+    leaves those out of validation and test.
     """
     matrix, labels = libsvm("breast-cancer_scale")
     if min(n, m) < 2 or n + m > len(labels):
         raise ValueError(f"n and m are at least 2 and at most {len(labels)} together")
     order = rng.permutation(len(labels)).numpy()
+    if clean:
+        order = without_twins(matrix, order, n)
+        if n + m > len(order):
+            raise ValueError(f"m is {m}, and {len(order) - n} rows outside training have no twin in it")
     inputs = torch.from_numpy(matrix.toarray()[order])
     signs = torch.from_numpy(np.where(labels[order] == labels.max(), 1.0, -1.0))  # 4 is malignant
     A, t, B, s, C, u = rng.put(
@@ -79,6 +89,12 @@ def svm(rng: Draw, n: int = 150, m: int = 150) -> Problem:
         project_xy=project,
         flags=frozenset({"convex", "kinked"}),
     )
+
+
+def without_twins(matrix: csr_matrix, order: np.ndarray, n: int) -> np.ndarray:
+    """``order`` without what comes after its first n rows and has the inputs of one of them, the first column apart."""
+    train, rest = order[:n], order[n:]
+    return np.concatenate([train, rest[~seen(matrix[rest, 1:], matrix[train, 1:])]])
 
 
 def hinge(Z: Tensor, weights: Tensor, offsets: Tensor, damping: Tensor, near: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from bilevelbench import RequestError, Unsupported
 from bilevelbench.core.spec import suggest
 
 from . import cache
+from .facts import FACTS
 from .formats import Messages, Resized, read_idx
 from .sources import SOURCES, File
 
@@ -125,9 +126,11 @@ def chosen(name: str) -> list[File]:
 
 
 def listing() -> Iterator[str]:
-    """Sources with their licences, and their files with size and place, line by line."""
+    """Sources with their licences, their files with size and place, and what the data are like, line by line."""
     for name, source in SOURCES.items():
         yield f"{name}  {source.title}; licence: {source.licence}"
+        if name in FACTS:
+            yield f"  {FACTS[name].clauses()}"
         for file in source.files:
             try:
                 path = local(file)
@@ -136,6 +139,8 @@ def listing() -> Iterator[str]:
                 path, where = None, str(reason)
             size = path.stat().st_size if path else file.size
             yield f"  {file.name:26}  {f'{size / 1e6:.2f} MB' if size else '':>9}  {where}"
+            if file.name in FACTS:
+                yield f"    {FACTS[file.name].clauses()}"
 
 
 def verify() -> Iterator[tuple[bool, str]]:
