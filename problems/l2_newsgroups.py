@@ -40,7 +40,8 @@ def l2_newsgroups(
     keeps the words that occur in most messages. ``planted``: 400 and 400 documents of 4 groups over 300 words with
     Zipf's frequencies, a tenth of the words three times as frequent in a group.
 
-    No optimum is known. A word of the validation half that no training document has gets no weight, whatever x.
+    Three training messages repeat another one as bags of words, one test message repeats a training one. No optimum is
+    known. A word of the validation half that no training document has gets no weight, whatever x.
     """
     if features is not None and features < 1:
         raise ValueError("features is at least 1")

@@ -15,7 +15,7 @@ from bilevelbench import Draw, build_problem
 from bilevelbench.cli import cli
 from bilevelbench.data import count, find
 from bilevelbench.data.facts import FACTS
-from bilevelbench.problems import logistic, svm
+from bilevelbench.problems import fair, logistic, svm
 
 needs_libsvm = pytest.mark.skipif(
     not (Path(os.environ.get("BILEVELBENCH_DATA", "nowhere")) / "libsvm").is_dir(), reason="no $BILEVELBENCH_DATA"
@@ -161,3 +161,19 @@ def test_the_clean_split_of_a9a_has_the_validation_rows_that_training_has_not():
     assert (len(labels), len(marks)) == (facts.rows, facts.test_rows - facts.test_seen)
     assert not count.seen(csr_matrix(rest), csr_matrix(rows)).any()
     assert len(logistic._parts(())[3]) == facts.test_rows
+
+
+@needs_libsvm
+@pytest.mark.data
+def test_the_clean_split_of_fair_has_no_training_row_elsewhere():
+    def twins(parts):
+        train, *rest = (csr_matrix(part.inputs) for part in parts)
+        return [int(count.seen(part, train).sum()) for part in rest]
+
+    plain, clean = (fair._a9a(Draw(0), 400, c) for c in (False, True))
+    assert twins(plain) == [6, 305]  # as the problem's page says
+    assert twins(clean) == [0, 0]
+    assert (clean[0].inputs == plain[0].inputs).all()
+    assert (len(clean[1].labels), len(clean[2].labels)) == (400, len(plain[2].labels) - 305)
+    with pytest.raises(ValueError, match="do not occur in training"):
+        fair._a9a(Draw(0), 16000, True)
