@@ -20,6 +20,7 @@ def write_run(
     folder: Path, problem="quadratic", solver="bome", seed=0, gaps=(1.0, 0.05, 1e-5), status="done", reason="",
     traceback="", metric="phi_gap", extra=None, references=None, picture=None, knobs=None, choices=None, order=1,
     price=10, better=None, bar=None, selection="", fault=None, attempts=1, memory=None, digest=None, kind="dg_y",
+    files=(),
 ):  # fmt: skip
     """One run whose looks at steps 0, 1, 2, ... have the given values of a metric. Returns its path.
 
@@ -58,6 +59,6 @@ def write_run(
         row.fault = whose
         journal.append(row)
     if status != "cut off":
-        journal.end(End(attempts))
+        journal.end(End(attempts, dict.fromkeys(files, "sha256:0")))
     journal.close()
     return journal.path

@@ -14,7 +14,7 @@ from scipy.sparse import csr_matrix
 from bilevelbench import Draw, build_problem
 from bilevelbench.cli import cli
 from bilevelbench.data import count, find
-from bilevelbench.data.facts import FACTS
+from bilevelbench.data.facts import FACTS, behind
 from bilevelbench.problems import fair, logistic, svm
 
 needs_libsvm = pytest.mark.skipif(
@@ -84,10 +84,13 @@ def test_every_data_set_of_the_sources_has_its_facts():
     """A file of test rows belongs to the set before it."""
     sets = {n for n in find.SOURCES if n != "libsvm"} | {file.name for file in find.SOURCES["libsvm"].files}
     assert set(FACTS) == sets - {"a9a.t"}
+    paths = [path for source in find.SOURCES.values() for file in source.files for path in file.paths]
+    assert {path for facts in FACTS.values() for path in facts.files} <= set(paths)
+    assert all(facts.files for facts in FACTS.values())
 
 
 def compared(name):
-    assert count.counted(name) == FACTS[name]._replace(note="")
+    assert count.counted(name) == FACTS[name]._replace(note="", files=())
 
 
 @needs_libsvm
@@ -131,6 +134,13 @@ def test_data_list_says_what_each_set_is_like():
         assert f"  {facts.clauses()}\n" in done.output
     for words in ("5528 of 16281 test rows occur in training, 634 only with another label", "4203 are empty"):
         assert words in done.output
+
+
+def test_the_files_that_a_run_read_tell_its_data():
+    assert behind(["/home/x/data/libsvm/a9a", "C:\\data\\20newsgroups\\20news-bydate_py3.pkz"]) == [
+        f"{name}: {FACTS[name].clauses()}" for name in ("a9a", "newsgroups")
+    ]
+    assert behind(["/home/x/a9a", "/home/x/mylibsvm/a9a", "/home/x/libsvm/a9a.t", "~/problem.py"]) == []
 
 
 # -- clean splits

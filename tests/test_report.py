@@ -27,7 +27,7 @@ def results(tmp_path_factory):
     for seed in (0, 1):
         write_run(folder, seed=seed, gaps=(1.0, 0.05, 1e-5 * (seed + 1)))
         write_run(folder, seed=seed, solver="itd", gaps=(1.0, 0.5, 0.01), order=2)
-    write_run(folder, "toy", picture=PICTURE, selection="optimistic: the shortest")
+    write_run(folder, "toy", picture=PICTURE, selection="optimistic: the shortest", files=["/data/libsvm/w8a"])
     write_run(
         folder, "cleaning", metric="phi", gaps=(2.0, 1.0), extra={"accuracy": 0.8, "grad_phi": 0.1},
         references={"validation only": {"phi": 0.5, "accuracy": 0.9}}, better={"accuracy": "higher"},
@@ -60,6 +60,7 @@ def test_the_page_has_every_part(results, tmp_path):
         "accuracy",
         "validation only",
         "y*(x) is optimistic: the shortest",
+        "data of w8a: 49749 rows; 15045 repeat an earlier row",
         "diverged",
         "timeout",
         "oom",
@@ -67,6 +68,7 @@ def test_the_page_has_every_part(results, tmp_path):
         "bilevelbench run",
     ):
         assert words in html
+    assert html.count("data of ") == 1
     assert html.count("<svg") >= 5
     assert report.verdict in html.replace("&#39;", "'")
 

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from bilevelbench.data.facts import behind
 from bilevelbench.store.files import written
 from bilevelbench.store.frame import BYTES, LOOK, Results
 from bilevelbench.store.text import clean
@@ -90,6 +91,7 @@ def problem(atelier: Atelier, name: str) -> dict[str, Any]:
     about = next((header for header in headers if header.get("n_x")), headers[0])
     about = UNSAID | {name: value for name, value in about.items() if value is not None}
     lines = median_lines(headers)
+    read = {path for run in runs["run"] for path in (data.records[run].end or {}).get("manifest") or {}}
     arrows = {metric: tables.arrow(metric, about["better"]) for metric in metrics}
     slug = atelier.slug(name)
     shown = []
@@ -104,7 +106,7 @@ def problem(atelier: Atelier, name: str) -> dict[str, Any]:
     final = atelier.final
     return {
         "name": name, "slug": slug, "about": about, "figures": shown, "lines": lines, "arrows": arrows,
-        "left_out": left_out, "unjudged": _unjudged(looks), "bar": about["bar"].get("lines", []),
+        "left_out": left_out, "unjudged": _unjudged(looks), "data": behind(read), "bar": about["bar"].get("lines", []),
         "final": tables.final(runs, final[final["problem"] == name], metrics, atelier.palette),
     }  # fmt: skip
 
