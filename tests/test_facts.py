@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.linalg import hilbert
 from scipy.sparse import csr_matrix
 
-from bilevelbench import Draw, build_problem
+from bilevelbench import Draw, RequestError, build_problem
 from bilevelbench.cli import cli
 from bilevelbench.data import count, find
 from bilevelbench.data.facts import FACTS, behind
@@ -159,7 +159,7 @@ def test_a_clean_svm_has_the_training_rows_of_the_other_and_no_room_for_more_tha
     x, y = plain.x0, plain.y0
     assert (plain.h_g(x, y) == clean.h_g(x, y)).all()
     assert float(plain.f(x, y)) != pytest.approx(float(clean.f(x, y)), rel=1e-9)
-    with pytest.raises(Exception, match="have no twin"):
+    with pytest.raises(RequestError, match="have no twin"):
         build_problem("svm(n=300,m=380,clean=True)", Draw(0))
 
 

@@ -339,10 +339,11 @@ def test_the_best_penalty_of_a9a_by_scikit_learn_and_a_search_of_its_own(clean, 
 
 @needs_a9a
 @pytest.mark.data
-def test_the_best_weights_of_fair_on_a9a_by_scikit_learn_and_differences():
+@pytest.mark.parametrize("clean", [False, True])
+def test_the_best_weights_of_fair_on_a9a_by_scikit_learn_and_differences(clean):
     """The lower level by scikit-learn; above, L-BFGS on finite differences from corners, and points drawn at random."""
-    problem = build("fair(data='a9a')")
-    (A, t, groups), (B, s, other), _ = fair_module._a9a(Draw(0), 400)
+    problem = build(f"fair(data='a9a',clean={clean})")
+    (A, t, groups), (B, s, other), _ = fair_module._a9a(Draw(0), 400, clean)
     cell = 2 * groups + (t > 0)
 
     def phi(x):
