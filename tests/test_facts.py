@@ -59,6 +59,7 @@ def test_the_rank_of_a_sparse_product_is_found_whatever_the_scale_of_its_columns
 def test_a_rank_that_cannot_be_told_is_not_told():
     assert count.rank(csr_matrix(hilbert(14))) is None
     assert count.rank(csr_matrix((3, 4))) == 0
+    assert count.rank(csr_matrix(([0.0, 1.0], ([0, 1], [0, 1])))) == 1  # a zero that is stored
 
 
 def test_rows_are_the_same_to_nine_decimals_and_only_then():

@@ -41,7 +41,8 @@ def rank(matrix: csr_matrix) -> int | None:
     taken away, as long as there are any. Of the rest, columns (or rows, whichever are fewer) are scaled to length
     one, which changes no rank, and the eigenvalues of their Gram matrix that are above its rounding count.
     """
-    rest, peeled = csr_matrix(matrix), 0
+    rest, peeled = csr_matrix(matrix, dtype=np.float64, copy=True), 0
+    rest.eliminate_zeros()  # stored ones would make entries
     while rest.shape[0]:
         single = np.bincount(rest.indices, minlength=rest.shape[1]) == 1
         alone = np.unique(np.repeat(np.arange(rest.shape[0]), np.diff(rest.indptr))[single[rest.indices]])
