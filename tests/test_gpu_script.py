@@ -64,4 +64,4 @@ def test_without_a_gpu_it_is_one_sentence():
         [sys.executable, "-m", "bilevelbench.asv.gpu"], capture_output=True, text=True, check=False, timeout=600
     )
     assert done.returncode == 2
-    assert done.stderr == "error: --device cuda: this machine has no CUDA device; use --device cpu\n"
+    assert done.stderr == "error: device cuda: this machine has no CUDA device; choose cpu\n"

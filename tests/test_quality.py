@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 MAPPED = {"harness": "", "solvers": "solvers", "problems": "problems"}  # folder -> sub-package
 TOP = {
-    "solvers", "problems", "harness", "reports", "tests", "asv.conf.json", "pyproject.toml", "uv.lock",
+    "solvers", "problems", "harness", "reports", "tests", "findings", "asv.conf.json", "pyproject.toml", "uv.lock",
     "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE",
 }  # fmt: skip
 

@@ -233,7 +233,7 @@ def test_what_a_later_version_adds_is_let_be(tmp_path):
     path = write_run(tmp_path)
     head, first, *rest = lines_of(path)
     head = json.dumps(json.loads(head) | {"colour": "blue"})
-    record = rewritten(path, [head, json.dumps(json.loads(first) | {"passes": 3}), *rest])
+    record = rewritten(path, [head, json.dumps(json.loads(first) | {"flavour": 3}), *rest])
     assert not record.troubles
     assert record.header["colour"] == "blue"
 

@@ -57,7 +57,8 @@ def test_first_hits_are_the_first_look_that_meets_a_target(tmp_path):
 
 def test_a_flat_place_above_the_start_and_a_look_that_diverged_reach_nothing():
     runs = pd.DataFrame({"run": ["a", "b"], "problem": "p", "solver": ["s", "t"], "seed": 0, "status": "done"})
-    look = {"step": 0, "total_calls": 0, "grads": 0.0, "seconds": 0.0, "status": "running", "phi": 2.0, "grad_phi": 1.0}
+    look = {"step": 0, "total_calls": 0, "passes": 0, "grads": 0.0, "seconds": 0.0, "status": "running"}
+    look |= {"phi": 2.0, "grad_phi": 1.0}
     end = {**look, "step": 1, "total_calls": 10, "grad_phi": 1e-9}
     far, lost, near = {"phi": 2.1}, {"phi": 1.0, "status": "diverged"}, {"phi": 1.0}
     for changes, share in ((far, 0.0), (lost, 0.0), (near, 1.0)):

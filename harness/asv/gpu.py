@@ -46,7 +46,7 @@ FULL: dict[str, Any] = {
 }  # fmt: skip
 TINY: dict[str, Any] = {
     "agree": ("quadratic(d=3)",), "steps": 2, "rounds": 1, "T": (2, 4), "engines": (("quadratic(d=3)", "bome(T=1)"),),
-    "memory": "quadratic(d=20)",
+    "memory": "quadratic(d=200)",
 }  # fmt: skip
 
 
