@@ -5,6 +5,7 @@ import functools
 import mmap
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -17,7 +18,7 @@ from bilevelbench.core.solver import Point
 from bilevelbench.measure import clock
 from bilevelbench.measure.clock import Stopwatch, self_check
 from bilevelbench.measure.memory import LiveBytes, ProcessPeak, peak
-from bilevelbench.measure.prices import BLOCK, LIMIT, answer, bare, prices, questions
+from bilevelbench.measure.prices import BLOCK, LIMIT, _line, answer, bare, prices, questions
 from bilevelbench.run import worker
 from bilevelbench.run.plan import expand
 from bilevelbench.run.suite import Block, Suite
@@ -243,6 +244,23 @@ def test_rows_have_a_price_of_their_own(ticking):
     call, row = found["dg_y"]
     assert row == pytest.approx(2e-6, rel=1e-9)
     assert call == pytest.approx(0.0005, rel=1e-9)
+
+
+def test_a_row_never_costs_less_than_nothing():
+    """Where noise makes more rows look cheaper, all is the call's."""
+    seconds, row = _line([(1, 0.004), (1000, 0.003)])
+    assert row == 0.0
+    assert seconds > 0
+
+
+def test_where_the_peak_cannot_be_reset_the_process_has_none(monkeypatch):
+    """What the process held before would be shown as the run's."""
+
+    def refuses(self, text):
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "write_text", refuses)
+    assert ProcessPeak().read() == {}
 
 
 def test_measuring_prices_takes_no_longer_than_it_may(ticking, monkeypatch):
