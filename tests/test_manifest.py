@@ -440,20 +440,25 @@ def test_the_repository_of_a_file(tmp_path):
 
 
 def test_an_environment_on_top_of_another_is_installed_too(tmp_path):
-    """As `uv run --with` or `pip install --target` make it; a folder of one's own on the path is not."""
-    for name in ("top", "own"):
+    """As `uv run --with` or `pip install --target` make it; a folder with anything of one's own is not."""
+    for name in ("top", "mixed", "own"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "library.py").write_text("from collections import namedtuple\n")
-    (tmp_path / "top" / "library-1.0.dist-info").mkdir()
+    for name in ("top", "mixed"):
+        info = tmp_path / name / "library-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text("Name: library\nVersion: 1.0\n")
+        (info / "RECORD").write_text("library.py,,\nlibrary-1.0.dist-info/METADATA,,\nlibrary-1.0.dist-info/RECORD,,\n")
+    (tmp_path / "mixed" / "helper.py").touch()  # nobody's: an edit of it must be seen
     code = (
         "import sys\n"
         "from bilevelbench.measure import hook, provenance\n"
         "for path in sys.argv[1:]:\n"
         "    print(provenance.is_foreign(path + '/library.py'), path + '/' in hook.INSTALLED)\n"
     )
-    paths = [str(tmp_path / name) for name in ("top", "own")]
+    paths = [str(tmp_path / name) for name in ("top", "mixed", "own")]
     done = subprocess.run(
         [sys.executable, "-c", code, *paths], env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)}, text=True,
         capture_output=True, check=False,
     )  # fmt: skip
-    assert done.stdout.split() == ["False", "True", "True", "False"], done.stderr
+    assert done.stdout.split() == ["False", "True", "True", "False", "True", "False"], done.stderr

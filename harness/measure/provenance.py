@@ -6,6 +6,7 @@ It is imported before anything foreign is, and does without torch.
 from __future__ import annotations
 
 import functools
+import importlib.metadata
 import importlib.util
 import os
 import site
@@ -52,12 +53,21 @@ def roots() -> tuple[str, ...]:
 
 
 def _holds_distributions(path: str) -> bool:
-    """An environment on top of another one, or what ``pip install --target`` has filled; never where we are."""
+    """An environment on top of another one, or what ``pip install --target`` has filled; never where we are.
+
+    A folder that holds a module of nobody's beside them is somebody's own: an edit there must not go unseen.
+    """
     try:
         names = os.listdir(path) if path and os.path.realpath(path) != os.getcwd() else []
     except OSError:
         return False
-    return any(name.endswith(".dist-info") for name in names)
+    if not any(name.endswith(".dist-info") for name in names):
+        return False
+    if os.path.basename(path.rstrip(os.sep)) in ("site-packages", "dist-packages"):
+        return True
+    known = {file.parts[0] for found in importlib.metadata.distributions(path=[path]) for file in found.files or ()}
+    modules = (name for name in names if name.endswith(".py") or os.path.isdir(os.path.join(path, name)))
+    return all(name in known or name in ("bin", "__pycache__") for name in modules)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -42,20 +42,9 @@ class Results(NamedTuple):
 
 
 TAKEN = {
-    "run",
-    "problem",
-    "solver",
-    "seed",
-    "place",
-    "grads",
-    "step",
-    "seconds",
-    "cpu_seconds",
-    "total_calls",
-    "passes",
-    "status",
-    "unjudged",
-}
+    "run", "problem", "solver", "seed", "place", "grads", "step", "seconds", "cpu_seconds", "total_calls", "passes",
+    "status", "unjudged",
+}  # fmt: skip
 LOOK = ("step", "seconds", "cpu_seconds", "total_calls", "status")
 Columns = dict[str, np.ndarray]
 
@@ -222,14 +211,8 @@ def _run(name: str, record: Record) -> dict[str, Any]:
 
 
 BYTES = (
-    "peak_bytes",
-    "solver_bytes",
-    "problem_bytes",
-    "state_bytes",
-    "process_bytes",
-    "cuda_bytes",
-    "growth_bytes",
-)
+    "peak_bytes", "solver_bytes", "problem_bytes", "state_bytes", "process_bytes", "cuda_bytes", "growth_bytes",
+)  # fmt: skip
 
 
 def machine(environment: dict[str, Any]) -> str:
