@@ -5,6 +5,7 @@ from __future__ import annotations
 RUNS = {
     "run": "digits that name the run, unique within the results",
     "problem": "as asked for, with whatever must not be in one ratio where that is mixed (device, dtype, machine, ...)",
+    "family": "of problems; families weigh alike",
     "solver": "name and non-default choices; what tells settings apart where several share a name",
     "seed": "whole number",
     "status": "done, diverged, error, timeout, oom, unsupported, lost or cut off",

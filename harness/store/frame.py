@@ -189,6 +189,7 @@ def _run(name: str, record: Record) -> dict[str, Any]:
     measured = order(last.get("calls") or {})
     return {
         "run": name, "asked_problem": problem.get("given") or key["problem"],
+        "family": clean(problem.get("family") or problem.get("name") or key["problem"].partition("(")[0]),
         "asked_solver": clean(solver.get("given") or key["solver"]), "spec": key["solver"],
         "name": solver.get("name") or (solver.get("given") or key["solver"]).partition("(")[0],
         "choices": solver.get("choices") or {}, "knobs": solver.get("knobs") or {},
