@@ -23,10 +23,10 @@ def describe_solver(given: str) -> dict[str, Any]:
     choices = {
         k: v for k, v in spec.arguments.items() if v != defaults[k] and isinstance(v, str | bool) and v is not None
     }
-    asked = parse(given).arguments
+    asked, made = parse(given).arguments, entry.make(**spec.arguments)
     return {
         "name": entry.name, "given": given, "asked": asked, "knobs": spec.arguments, "choices": choices,
-        "order": entry.make(**spec.arguments).order, "about": entry.doc.partition("\n")[0],
+        "order": made.order, "family": made.family, "about": entry.doc.partition("\n")[0],
         "repository": repository(entry.file),
     }  # fmt: skip
 
