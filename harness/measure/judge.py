@@ -87,7 +87,7 @@ class Judge:
 
     def _solved(self, x: Tensor, y: Tensor) -> dict[str, float]:
         p = self.problem
-        level = Level(p.g, x, self._twice, self.plan.allowance(self._judged, self._asked), self._bounds())
+        level = Level(p.g, x, self._twice, self.plan.allowance(self._judged, self._asked), p.bounds_y)
         try:
             return self._re_solved(level, x, y)
         finally:
@@ -139,12 +139,6 @@ class Judge:
                 metrics["phi_gap"] = max(metrics["phi_gap"], upper)
         first = ("phi", "phi_gap", "gap", "grad_phi", "stationarity", "violation")
         return {name: metrics[name] for name in (*first, *metrics) if name in metrics}
-
-    def _bounds(self) -> tuple[Tensor, Tensor] | None:
-        p = self.problem
-        if p.project_y is None:
-            return None
-        return p.project_y(torch.full_like(p.y0, -math.inf)), p.project_y(torch.full_like(p.y0, math.inf))
 
     def _hypergradient(self, level: Level, found: Found, fx: Tensor, fy: Tensor) -> dict[str, float]:
         """grad_phi and grad_phi_error, or nothing where the linear system behind them could not be solved."""
