@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 import bilevelbench as bb
 from bilevelbench import Draw, Problem, RequestError, box, build_problem
 from bilevelbench.cli import main
-from bilevelbench.core import derive
 from bilevelbench.core.registry import PROBLEMS
 from bilevelbench.core.resolve import resolve
 from bilevelbench.measure.reference import Phi, Stuck, search
