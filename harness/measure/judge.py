@@ -73,6 +73,10 @@ class Judge:
             metrics |= {name: float(value) for name, value in p.metrics(x, y).items()}
         return metrics
 
+    def resume(self, step: int) -> None:
+        """Go on as if Phi had last been judged at ``step``."""
+        self._last_due = step
+
     def _closed(self, x: Tensor, y: Tensor) -> dict[str, float]:
         p = self.problem
         assert p.y_star is not None

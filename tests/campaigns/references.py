@@ -1,25 +1,29 @@
 """The references that come with the package, searched for anew or for the first time.
 
-    nice -n 10 python -m tests.campaigns.references [SEEDS] [PROBLEM...]
+    OMP_NUM_THREADS=1 nice -n 10 python -m tests.campaigns.references [SEEDS] [PROBLEM...]
 
 SEEDS such as 0-4 (0-9); PROBLEMs, or all of ``BUDGETS``. What the file has already is left, if its problem's version is
 the same and it was searched for with as large a budget; of two searches the better one is kept. The file is written
 after each search, so the command can be ended and repeated. $BILEVELBENCH_DATA is needed for svm.
+OMP_NUM_THREADS=1, because a fork has none of the threads of its parent.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
 from pathlib import Path
 
+import torch
+
 from bilevelbench.api.reference import each
 from bilevelbench.core.registry import PROBLEMS
 from bilevelbench.core.resolve import resolve
+from bilevelbench.run import child
 from bilevelbench.run.suite import parse_seeds
 from bilevelbench.store import references
 from bilevelbench.store.references import Reference
+from tests.forked import Forks
 
 SIBLING = "test_every_problem_of_a_suite_has_a_reference_or_phi_star"
 
@@ -56,7 +60,8 @@ def main() -> None:
     """Search, and write each reference as it is found."""
     words = sys.argv[1:]
     seeds, texts = parse_seeds(words[0] if words else "0-9"), words[1:] or list(BUDGETS)
-    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
+    child.processes = Forks  # type: ignore[assignment,misc]  # of this process: a server for each would take longer
     with tempfile.TemporaryDirectory() as folder:
         for seed in seeds:
             for text in texts:
