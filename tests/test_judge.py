@@ -283,7 +283,7 @@ def test_a_look_beyond_the_plan_is_not_available_and_says_so(monkeypatch):
 
 
 def test_judging_is_shown_after_a_while(capsys, monkeypatch):
-    job = SimpleNamespace(problem="p", solver="s", key=SimpleNamespace(seed=0))
+    job = SimpleNamespace(words="p s seed 0")
     progress, now = Lines(2), [0.0]
     monkeypatch.setattr("bilevelbench.progress.time", SimpleNamespace(monotonic=lambda: now[0]))
     for second, phase in ((0, "judge"), (20, "steps"), (25, "judge"), (50, "judge"), (56, "judge"), (60, "judge")):

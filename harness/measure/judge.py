@@ -73,6 +73,10 @@ class Judge:
             metrics |= {name: float(value) for name, value in p.metrics(x, y).items()}
         return metrics
 
+    def resume(self, step: int) -> None:
+        """Go on as if Phi had last been judged at ``step``."""
+        self._last_due = step
+
     def _closed(self, x: Tensor, y: Tensor) -> dict[str, float]:
         p = self.problem
         assert p.y_star is not None
@@ -87,7 +91,7 @@ class Judge:
 
     def _solved(self, x: Tensor, y: Tensor) -> dict[str, float]:
         p = self.problem
-        level = Level(p.g, x, self._twice, self.plan.allowance(self._judged, self._asked), self._bounds())
+        level = Level(p.g, x, self._twice, self.plan.allowance(self._judged, self._asked), p.bounds_y)
         try:
             return self._re_solved(level, x, y)
         finally:
@@ -139,12 +143,6 @@ class Judge:
                 metrics["phi_gap"] = max(metrics["phi_gap"], upper)
         first = ("phi", "phi_gap", "gap", "grad_phi", "stationarity", "violation")
         return {name: metrics[name] for name in (*first, *metrics) if name in metrics}
-
-    def _bounds(self) -> tuple[Tensor, Tensor] | None:
-        p = self.problem
-        if p.project_y is None:
-            return None
-        return p.project_y(torch.full_like(p.y0, -math.inf)), p.project_y(torch.full_like(p.y0, math.inf))
 
     def _hypergradient(self, level: Level, found: Found, fx: Tensor, fy: Tensor) -> dict[str, float]:
         """grad_phi and grad_phi_error, or nothing where the linear system behind them could not be solved."""
