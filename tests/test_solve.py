@@ -209,6 +209,11 @@ def test_a_judged_history_says_why_figures_are_missing(monkeypatch):
     assert "phi" not in history or math.isnan(history["phi"][0])
 
 
+def test_what_only_a_step_finds_out_is_one_sentence_too():
+    with pytest.raises(bb.RequestError, match="solver: .* torch has no second derivative of multi_margin_loss"):
+        bb.solve("once", "soba", steps=2)
+
+
 def test_a_callback_sees_every_look_and_can_stop():
     seen = []
 

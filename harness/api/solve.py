@@ -99,7 +99,10 @@ def solve(
     for look in _looks(going.step, last, apart):
         if going.solution.status == "diverged":
             break
-        going.on(look)
+        try:
+            going.on(look)
+        except Unsupported as reason:  # what only a step finds out, such as a second derivative that is not there
+            raise RequestError(f"solver: {reason}") from None
         if callback is not None and callback(going.solution):
             going.solution.status = "stopped"
             break

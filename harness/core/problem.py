@@ -85,7 +85,8 @@ class Problem:
     project_xy: Euclidean projection of (x, y) on {X times Y: h_g(x, y) <= 0}, where it is cheap.
     flags: what is known of the structure; the keys of ``FLAGS``.
     phi_at: at which looks Phi is judged where y* is solved for: "every look", or "doublings", the start, each time the
-        steps have doubled, and the end. Left out: every look where g is flagged strongly convex, doublings elsewhere.
+        steps have doubled, and the end. Left out: every look where g is flagged strongly convex, doublings elsewhere,
+        but within fewer gradients of g: Phi is then not available where a re-solve takes more.
     seeded: whether the seed changes anything (data, noise, split or start).
     modules: ``(x, y) -> (upper, lower)``, the state dicts of two modules whose parameters x and y are.
     notes: what a reader of its results has to know, a sentence each ("dropout is off: ..."). Header, ``check`` and

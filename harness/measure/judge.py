@@ -15,9 +15,9 @@ from bilevelbench.core.problem import Problem
 
 from .gap import gap
 from .guards import second_derivatives
-from .inverse import SMALL
+from .inverse import SMALL, Factor
 from .level import Level, Spent
-from .lower import STALLED, Found, solve
+from .lower import STALLED, Found, factored, solve
 from .plan import Plan
 
 FEASIBLE = 1e-8  # violation of the upper level's constraints, up to which Phi counts as it is
@@ -53,6 +53,7 @@ class Judge:
         self._last: tuple[Tensor, ...] = ()  # the solution at the last look: the next one is near
         self._settled = False  # whether that is a minimiser
         self._last_q: Tensor | None = None
+        self._factor: Factor | None = None
         self._scale = 0.0  # the largest |phi| so far: beside it a phi that vanishes is known to rounding
         self._twice = problem.y_star is not None or second_derivatives(problem) in (
             "there",
@@ -101,7 +102,8 @@ class Judge:
         p = self.problem
         start = min((y, *self._last), key=lambda point: _order(derive.value(p.g, x, point)))
         # near the last minimiser Newton's method stays in its basin
-        found = solve(level, start, bool({"strongly_convex", "convex"} & p.flags) or (self._settled and start is not y))
+        settled = self._settled and start is not y
+        found = solve(level, start, bool({"strongly_convex", "convex"} & p.flags) or settled, self._factor)
         self._settled = not found.why
         self._last = (found.y,)
         if found.inverse is None or (found.why and found.why != STALLED):
@@ -121,6 +123,7 @@ class Judge:
             return {"lower_error": found.error, "phi_error": error}
         metrics["gap"] = gap(p.g, x, y, found.y)
         metrics |= self._hypergradient(level, found, fx, fy)
+        self._factor = factored(level, found, self._factor)
         return self._finished(metrics, x, y, found.y, error)
 
     def _finished(

@@ -20,9 +20,10 @@ from bilevelbench.core.errors import RequestError
 from bilevelbench.core.problem import Problem
 
 from .guards import second_derivatives
+from .inverse import Factor
 from .judge import LINEAR_TOLERANCE, Judge
 from .level import Level, Spent
-from .lower import STALLED, solve
+from .lower import STALLED, factored, solve
 
 METHOD = "L-BFGS with exact hypergradients"
 JITTER = (1.0, 0.3, 3.0)  # of further starts, beside the way that the first search went, in turn
@@ -70,6 +71,7 @@ class Phi:
         self.problem, self.most, self._tell = problem, most, tell
         self.spent, self.least = 0.0, math.inf
         self._twice = problem.y_star is not None or second_derivatives(problem) == "there"
+        self._factor: Factor | None = None
         self.convex = bool({"stronglyconvex", "convex"} & problem.flags)
 
     def at(self, x: Tensor, y: Tensor, settled: bool, most: float) -> Answer:
@@ -98,7 +100,7 @@ class Phi:
         p = self.problem
         level = Level(p.g, x, self._twice, most - self.spent, p.bounds_y)
         try:
-            found = solve(level, y, self.convex or settled)
+            found = solve(level, y, self.convex or settled, self._factor)
             if found.why.startswith("the re-solve of the lower level had"):
                 raise Spent
             if found.inverse is None or found.why not in ("", STALLED):
@@ -106,6 +108,7 @@ class Phi:
             fx, fy = derive.grad(p.f, x, found.y)
             q = found.inverse(fy, LINEAR_TOLERANCE)
             slope = fx - level.cross(found.y, q.vector)
+            self._factor = factored(level, found, self._factor)
         except ArithmeticError as error:
             raise Stuck(str(error)) from None
         finally:

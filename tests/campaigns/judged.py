@@ -18,7 +18,6 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-import scipy.linalg
 import torch
 from scipy.optimize import minimize
 from torch import Tensor
@@ -97,6 +96,22 @@ def cross(p: Problem, x: Tensor, y: Tensor, q: Tensor) -> Tensor:
     return torch.autograd.grad(first, a, q, materialize_grads=True)[0]
 
 
+def inverse(p: Problem, H: np.ndarray, v: np.ndarray, free: np.ndarray) -> tuple[np.ndarray, float, float]:
+    """(H^-1 v among the free variables, the least curvature that is none, the largest); flat directions are left out.
+
+    ``ArithmeticError`` where a curvature is negative.
+    """
+    found, values = np.zeros(len(v)), np.ones(1)
+    if free.any():
+        values, vectors = np.linalg.eigh(H[np.ix_(free, free)])
+        bent = values > (1e-8 if "once" in p.flags else 1e-12) * values.max()
+        if values.min() < -1e-7 * values.max():
+            raise ArithmeticError(f"no minimum: curvature {values.min():.1e} beside {values.max():.1e}")
+        parts = (vectors.T @ v[free])[bent] / values[bent]
+        found[free], values = vectors[:, bent] @ parts, values[bent]
+    return found, float(values.min()), float(values.max())
+
+
 def solve(p: Problem, x: Tensor, start: Tensor) -> Solved:
     """The minimiser near ``start``, within bounds, and what follows from it."""
     low, high = p.bounds_y or (None, None)
@@ -117,9 +132,7 @@ def solve(p: Problem, x: Tensor, start: Tensor) -> Solved:
         free = np.ones(len(y), bool) if low is None else ~(
             ((y <= low) & (g > 0)) | ((y >= high) & (g < 0))
         ).numpy()  # fmt: skip
-        step = np.zeros(len(y))
-        if free.any():
-            step[free] = scipy.linalg.solve(H[np.ix_(free, free)], g.numpy()[free], assume_a="sym")
+        step = inverse(p, H, g.numpy(), free)[0]
         off = float(np.linalg.norm(step))
         if off >= last / 2 and last < 1e-6 * float(y.norm() or 1.0):
             break
@@ -132,20 +145,15 @@ def followed(p: Problem, x: Tensor, y: Tensor, off: float, H: np.ndarray, free: 
     a, b = x.detach().requires_grad_(), y.detach().requires_grad_()
     value = p.f(a, b)
     fx, fy = torch.autograd.grad(value, (a, b), materialize_grads=True) if value.requires_grad else (a * 0, b * 0)
-    values = np.linalg.eigvalsh(H[np.ix_(free, free)]) if free.any() else np.ones(1)
-    if values.min() <= 0:
-        raise ArithmeticError(f"no minimum: curvature {values.min():.1e}")
-    q = np.zeros(len(y))
-    if free.any():
-        q[free] = scipy.linalg.solve(H[np.ix_(free, free)], fy.numpy()[free], assume_a="pos")
+    q, least, largest = inverse(p, H, fy.numpy(), free)
     second = cross(p, x, y, torch.from_numpy(q)) if q.any() else torch.zeros_like(x)
     length = float(fy.norm() * y.norm())
-    kappa, largest, phi = values.max() / values.min(), float(values.max()), float(value.detach())
+    kappa, phi = largest / least, float(value.detach())
     error = (1e-8 if "once" in p.flags else 0) + 20 * kappa * EPS + 30 * kappa**0.5 * off / float(y.norm() or 1.0)
-    made_of = float(second.norm()) + float(fx.norm())
+    made_of, floor = float(second.norm()) + float(fx.norm()), 50 * EPS * abs(phi) / float(x.norm() or 1.0)
     return Solved(
         y, off + EPS * float(y.norm()), phi, float(fy.norm()) * 2 * off + 50 * EPS * (abs(phi) + length),
-        float((fx - second).norm()), made_of * error, largest,
+        float((fx - second).norm()), made_of * error + floor, largest,
     )  # fmt: skip
 
 
@@ -187,7 +195,7 @@ def points(problem: str | Problem, solvers: tuple[str, ...]) -> Iterator[tuple[s
 
         try:
             bb.solve(problem, solver, steps=STEPS, every=STEPS // 2, callback=note)
-        except bb.RequestError:
+        except (bb.RequestError, Unsupported):
             continue
         yield from ((solver, step, *seen[step]) for step in (1, STEPS // 2, STEPS) if step in seen)
         made += 1
@@ -218,9 +226,9 @@ def held(name: str, problem: str | Problem, solvers: tuple[str, ...], counts: Co
         if p.h_g is not None or (NONE & p.flags and p.y_star is not None):
             counts["closed form of a choice: no other answer here"] += 1
             continue
-        unique = bool({"strongly_convex"} & p.flags) or p.y_star is not None
+        start = judge._last[0] if p.y_star is None else p.y_star(x).detach()
         try:
-            own = solve(p, x, p.y0 if unique else judge._last[0])
+            own = solve(p, x, p.y0 if "strongly_convex" in p.flags else start)
         except (ArithmeticError, np.linalg.LinAlgError, ValueError) as error:
             counts["re-solve failed"] += 1
             print(f"  re-solve failed: {name}, {solver} step {step}: {error}", flush=True)
