@@ -210,7 +210,7 @@ def test_a_judged_history_says_why_figures_are_missing(monkeypatch):
 
 
 def test_what_only_a_step_finds_out_is_one_sentence_too():
-    with pytest.raises(bb.RequestError, match="solver: .* torch has no second derivative of multi_margin_loss"):
+    with pytest.raises(bb.RequestError, match=r"solver: .* torch has no second derivative of multi_margin_loss"):
         bb.solve("once", "soba", steps=2)
 
 
