@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from bilevelbench import Moments, Oracle, Outer, solver
+from bilevelbench import Axis, Moments, Oracle, Outer, solver
 
 
 class State(NamedTuple):
@@ -34,6 +34,7 @@ class BOME(Outer):
     eps: float = 0.0
     persistent: bool = False
 
+    space = {"lr_y": Axis(1.0, curvature=1, unset=True)}
     family = "first order"
     calls = "T dg_y, dg, dg_x, df, 2*(phi=='gap') g"
     memory = "1"

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from bilevelbench import Moments, Oracle, Outer, solver
+from bilevelbench import Axis, Moments, Oracle, Outer, solver
 
 
 class State(NamedTuple):
@@ -30,8 +30,9 @@ class F2SA2(Outer):
     T: int = 10  # K: inner steps on each of them
     lam: float = 100.0  # 1/nu
 
-    at_least = {"lam": 1e-12}  # noqa: RUF012
+    at_least = {"lam": 1e-12}
 
+    space = {"lam": Axis(100.0, 10.0)}
     family = "first order"
     calls = "2*T dg_y, 2*T df_y, 2 df_x, 2 dg_x"
     memory = "1"

@@ -33,7 +33,7 @@ class FdeHBO(Outer):
     delta: float = 1e-3  # delta_eps: half the length of a difference, in units of v
     radius: float = 1e3  # r_v: bound of |v|
 
-    at_least = {"delta": 1e-12}  # noqa: RUF012
+    at_least = {"delta": 1e-12}
 
     family = "first order"
     calls = "3 dg_y, 2 dg_x, df"

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bilevelbench import Moments, Oracle, Outer, solver
+from bilevelbench import Axis, Moments, Oracle, Outer, solver
 
 
 class State(NamedTuple):
@@ -46,6 +46,7 @@ class Penalty(Outer):
     c_lam: float = 0.9
     multipliers: bool = True  # nu; False keeps it at zero
 
+    space = {"lr_inner": Axis(0.3, curvature=2)}  # y descends on gamma/2 |dg/dy|^2
     family = "first order"
     order = 2
     handles = ("h_f",)

@@ -17,6 +17,7 @@ from .hold import check, gate
 from .list import list_
 from .report import report
 from .run import run
+from .tune import tune
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -28,7 +29,7 @@ def cli() -> None:
     """
 
 
-for command in (run, report, list_, check, gate, data):
+for command in (run, tune, report, list_, check, gate, data):
     cli.add_command(command)
 
 
