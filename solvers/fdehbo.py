@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bilevelbench import Moments, Oracle, Outer, solver
+from bilevelbench import Axis, Moments, Oracle, Outer, solver
 
 
 class State(NamedTuple):
@@ -35,6 +35,7 @@ class FdeHBO(Outer):
 
     at_least = {"delta": 1e-12}
 
+    space = {"lr_inner": Axis(1.0, curvature=1)}
     family = "first order"
     calls = "3 dg_y, 2 dg_x, df"
     memory = "1"

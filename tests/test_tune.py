@@ -144,7 +144,7 @@ def test_failed_configurations_score_nothing_and_the_better_step_more():
 
 def test_a_solver_says_where_it_is_tuned_and_what_is_given_is_kept():
     axes = {name: rest for name, *rest in survey("quadratic(d=3)", "bome(T=3)", 0)["axes"]}
-    assert list(axes) == ["lr", "lr_y", "lr_inner"]
+    assert list(axes) == ["lr", "lr_y"]
     assert axes["lr_y"][-1], "leaving it out is tried, too"
     assert survey("simplex_projection", "bome", 0)["unsupported"]
     still = survey("quadratic(d=3)", "lower_only", 0)

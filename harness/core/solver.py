@@ -106,10 +106,10 @@ def check_attributes(solver: Any) -> None:
     for knob, axis in solver.space.items():
         if knob not in fields:
             raise RequestError(f"the solver {solver.name!r}: space has {knob!r}; {suggest(str(knob), fields)}")
-        if axis is not None and not (isinstance(axis, Axis) and axis.start > 0 and axis.ratio > 1):
+        if axis is not None and not (isinstance(axis, Axis) and axis.start > 0 and axis.ratio >= 1):
             raise RequestError(
                 f"the solver {solver.name!r}: space[{knob!r}] = {axis!r} is not valid; it takes an Axis, such as "
-                "Axis(10.0), whose start is above 0 and whose ratio is above 1, or None"
+                "Axis(10.0), whose start is above 0 and whose ratio is 1 or more, or None"
             )
 
 

@@ -172,9 +172,10 @@ def survey(problem: str, solver: str, seed: int) -> dict[str, Any]:
             continue
         whole = known[name][0] is int
         start = axis.start / curvature**axis.curvature
-        axes.append((name, float(f"{start:.3g}"), axis.ratio, whole, float(low.get(name, int(whole))), axis.unset))
-    if made_solver.certificate == "still":  # no step of it is better than another
-        fixed, axes = {name: round(start) if whole else start for name, start, _, whole, *_ in axes}, []
+        if axis.ratio > 1 and made_solver.certificate != "still":  # of that no setting is better than another
+            axes.append((name, float(f"{start:.3g}"), axis.ratio, whole, float(low.get(name, int(whole))), axis.unset))
+        else:
+            fixed[name] = round(start) if whole else float(f"{start:.3g}")
     return {"axes": axes, "fixed": fixed, "unsupported": "", "code": code}
 
 
