@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import threading
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait as wait_for
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,7 +53,7 @@ class Scores:
             process.terminate()
 
     def _open(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(self._jobs, mp_context=get_context("spawn"))
+        return ProcessPoolExecutor(self._jobs, mp_context=get_context("spawn"), initializer=_follow)
 
     def _read(self, path: Path) -> None:
         try:
@@ -136,6 +139,14 @@ class Scores:
                     self.keep(task, alone.submit(_called, self._asked(task)).result())
                 except BrokenProcessPool:
                     self.keep(task, CRASHED)
+
+
+def _follow() -> None:
+    """In a process of its own: end with the process that started it, however that ends."""
+    parent = parent_process()
+    if parent is not None:
+        ends = lambda: (wait_for([parent.sentinel]), os._exit(1))  # noqa: E731
+        threading.Thread(target=ends, daemon=True).start()
 
 
 def _called(asked: tuple[str, Sent, tuple[Any, ...]]) -> Any:
