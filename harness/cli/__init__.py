@@ -15,6 +15,7 @@ from ..core.errors import PluginWarning, RequestError
 from .data import data
 from .hold import check, gate
 from .list import list_
+from .reference import reference
 from .report import report
 from .run import run
 from .tune import tune
@@ -29,7 +30,7 @@ def cli() -> None:
     """
 
 
-for command in (run, tune, report, list_, check, gate, data):
+for command in (run, tune, report, reference, list_, check, gate, data):
     cli.add_command(command)
 
 

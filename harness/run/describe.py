@@ -23,10 +23,10 @@ def describe_solver(given: str, tuned: bool | str = False) -> dict[str, Any]:
     choices = {
         k: v for k, v in spec.arguments.items() if v != defaults[k] and isinstance(v, str | bool) and v is not None
     }
-    asked = parse(given).arguments
+    asked, made = parse(given).arguments, entry.make(**spec.arguments)
     return {
         "name": entry.name, "given": given, "asked": asked, "knobs": spec.arguments, "choices": choices,
-        "order": entry.make(**spec.arguments).order, "about": entry.doc.partition("\n")[0],
+        "order": made.order, "family": made.family, "about": entry.doc.partition("\n")[0],
         "repository": repository(entry.file), "tuned": tuned,
     }  # fmt: skip
 
@@ -40,6 +40,7 @@ def describe_problem(given: str, problem: Problem, iterates: bool) -> dict[str, 
         "about": entry.doc.partition("\n")[0],
         "n_x": problem.x0.numel(), "n_y": problem.y0.numel(), "n_f": problem.n_f, "n_g": problem.n_g,
         "flags": sorted(problem.flags), "phi_star": problem.phi_star, "phi_star_source": problem.phi_star_source,
+        "constraints": [kind for kind in ("h_f", "h_g") if getattr(problem, kind) is not None],
         "selection": problem.chosen, "seeded": problem.seeded,
         "references": {k: dict(v) for k, v in references.items()},
         "better": dict(problem.better), "target": dict(problem.target),

@@ -57,6 +57,11 @@ class Job:
     tuned: bool | str = False
 
     @property
+    def words(self) -> str:
+        """The run, for a person."""
+        return f"{self.problem} {self.solver} seed {self.key.seed}"
+
+    @property
     def name(self) -> str:
         """What the finished file is called."""
         return final_name(self.key, self.place)

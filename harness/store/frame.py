@@ -16,9 +16,11 @@ import numpy as np
 import pandas as pd
 
 from . import files
+from .aims import aims
 from .journal import Record, read, shown
 from .labels import growing, label
 from .prices import price
+from .references import Known
 from .text import apart, clean, lines, tidy
 
 
@@ -72,6 +74,8 @@ def load(folders: Path | Sequence[Path], only: Collection[str] | None = None) ->
         said = f"{where} hold{'s' if len(places) == 1 else ''} no bilevelbench result"
         raise ValueError(f"{said}: {troubles[0]}" if troubles else f"{said}; make some with `bilevelbench run`")
     runs, notes = label(pd.DataFrame([_run(name, record) for name, record in whole.items()]))
+    known, faulty = Known.below(places)
+    runs["reference"], runs["reference_how"] = zip(*map(known.of, map(_header, whole.values())), strict=True)
     for record in whole.values():
         record.header = tidy(record.header)
     runs["floor_seconds"], runs["grads"] = float("nan"), float("nan")
@@ -79,7 +83,9 @@ def load(folders: Path | Sequence[Path], only: Collection[str] | None = None) ->
     price(runs, own, whole)
     runs = runs.sort_values(["problem", "solver", "seed", "run"], ignore_index=True)
     looks = _join(own, runs.set_index("run"))
-    return Results(runs, looks, whole, troubles, len(complete) - len(whole), notes + growing(runs) + _clock(whole))
+    return Results(
+        runs, looks, whole, troubles + faulty, len(complete) - len(whole), notes + growing(runs) + _clock(whole)
+    )
 
 
 @contextmanager
@@ -187,13 +193,16 @@ def _run(name: str, record: Record) -> dict[str, Any]:
     memory, digest = record.end.get("memory") or first.get("memory") or {}, problem.get("digest") or {}
     threads, environment = key["threads"], header.get("environment", {})
     measured = order(last.get("calls") or {})
+    phi_star = problem.get("phi_star")
     return {
         "run": name, "asked_problem": problem.get("given") or key["problem"],
         "family": clean(problem.get("family") or problem.get("name") or key["problem"].partition("(")[0]),
         "asked_solver": clean(solver.get("given") or key["solver"]), "spec": key["solver"],
+        "seeded": problem.get("seeded", True), "phi_star": float("nan") if phi_star is None else phi_star,
+        "aims": aims(problem),
         "name": solver.get("name") or (solver.get("given") or key["solver"]).partition("(")[0],
         "choices": solver.get("choices") or {}, "knobs": solver.get("knobs") or {},
-        "order": solver.get("order") if measured is None else measured,
+        "kind": clean(solver.get("family") or ""), "order": solver.get("order") if measured is None else measured,
         "seed": key["seed"], "device": clean(key["device"]), "dtype": clean(key["dtype"]), "threads": threads,
         "engine": clean(key.get("engine", "")), "machine": machine(environment),
         "version": f"version {key.get('problem_version')}", "on": f"{threads} thread{'s' if threads != 1 else ''}",
