@@ -210,7 +210,7 @@ def _run(name: str, record: Record) -> dict[str, Any]:
         "numbers": tuple(digest.get("numbers") or ()),
         "status": record.status, "fault": record.fault, "attempts": record.end.get("attempts"),
         "reason": clean(last.get("reason", "")), "traceback": lines(last.get("traceback", "")),
-        "budget": ", ".join(f"{key[unit]} {unit}" for unit in ("steps", "seconds", "calls") if key.get(unit)),
+        "budget": ", ".join(f"{key[unit]} {unit}" for unit in ("steps", "seconds", "calls", "rows") if key.get(unit)),
         "ended_by": last.get("ended_by", ""), "steps": last.get("step"), "seconds": last.get("seconds"),
         "cpu_seconds": last.get("cpu_seconds"), "calls": last.get("total_calls"),
         **{name: memory.get(name) for name in BYTES}, "n_x": problem.get("n_x"), "n_y": problem.get("n_y"),
