@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 
 from bilevelbench.data.facts import behind
 from bilevelbench.store.files import written
-from bilevelbench.store.frame import BYTES, LOOK, Results
+from bilevelbench.store.frame import LOOK, Results
+from bilevelbench.store.summary import BYTES
 from bilevelbench.store.text import clean
 
 from . import figures, sheet, style, tables

@@ -18,7 +18,7 @@ from .bars import against_references, controls, useful
 from .words import both, count, either, some, times, title
 
 SUBJECT = "bome"
-AXES = {"calls": "calls", "grads": "gradient equivalents", "seconds": "seconds"}
+AXES = {"grads": "gradient equivalents", "seconds": "seconds"}
 
 
 class Verdict(NamedTuple):
@@ -102,7 +102,7 @@ def _leader(found: Comparison) -> str:
     if len(calls.lead) < 2:
         who = both(calls.among) if calls.among else "anybody"
         return f"There is nobody to compare {who} with: no other solver took part in half of what weighs."
-    parts = [_won(found, calls) if calls.winner else _open(calls)]
+    parts = [_won(found, calls) if calls.winner else _open(calls, found.fields["calls"].unit)]
     others = {axis: found.standings[axis] for axis in ("grads", "seconds") if axis in found.standings}
     for axis, other in others.items():
         if other.winner == calls.winner and (calls.winner or set(other.among) == set(calls.among)):
@@ -118,19 +118,19 @@ def _won(found: Comparison, calls: Standing) -> str:
     rivals = [s for s in calls.lead if s != winner]
     ratio, second = min((field.ratio(winner, s), s) for s in rivals)
     return (
-        f"The winner is {winner}: {second}, the next, pays {times(*ratio)} its calls for the same targets, and "
+        f"The winner is {winner}: {second}, the next, pays {times(*ratio)} its {field.unit} for the same targets, and "
         f"{winner} keeps the lead in {calls.lead[winner]:.0%} of the resamples of families, problems and instances."
     )
 
 
-def _open(calls: Standing) -> str:
+def _open(calls: Standing, unit: str) -> str:
     text = f"No winner among {some(calls.among, 'solver')}"
     if calls.instances < LEAST:
         return f"{text}: {count(calls.instances, 'instance')} cannot tell, it takes {LEAST}."
     best = max(calls.lead.values())
     return (
-        f"{text}: nobody is cheaper than all others, in calls and by more than a tenth, in {SURE:.0%} of the resamples "
-        f"of families, problems and instances (at most {best:.0%})."
+        f"{text}: nobody is cheaper than all others, in {unit} and by more than a tenth, in {SURE:.0%} of the "
+        f"resamples of families, problems and instances (at most {best:.0%})."
     )
 
 
@@ -161,7 +161,7 @@ def _subject(found: Comparison, one: str) -> str:
     if field is not None and len(field.solvers) > 1:
         ratio = field.against_field(one)
         if np.isfinite(ratio[0]):
-            text += f"; the field pays {times(*ratio)} its calls"
+            text += f"; the field pays {times(*ratio)} its {field.unit}"
     return text + "."
 
 
@@ -180,7 +180,7 @@ def _duels(found: Comparison, hit: pd.DataFrame, one: str) -> str:
     rest = table[~table["solver"].isin([*won["solver"], *lost["solver"]])]
     if len(rest):
         parts.append(f"undecided against {some(rest['solver'].tolist(), 'rival')}")
-    return f"In calls, on these problems, {title(one)} is {'; '.join(parts)}."
+    return f"In {found.fields['calls'].unit}, on these problems, {title(one)} is {'; '.join(parts)}."
 
 
 def _by(row: Mapping[Hashable, Any]) -> str:
@@ -207,7 +207,7 @@ def _families(found: Comparison, one: str) -> str:
         name = behind.index[0]
         parts.append(
             f"{'i' if first else 'I'}t is behind somebody on {where}, most on {name}, where {against[name]} pays "
-            f"1/{np.exp(-behind.iloc[0]):.2g} of its calls"
+            f"1/{np.exp(-behind.iloc[0]):.2g} of its {field.unit}"
         )
     return "; ".join(parts) + "." if parts else ""
 
