@@ -11,7 +11,7 @@ from rich.console import Console
 
 from bilevelbench.api import results as api
 from bilevelbench.core.errors import RequestError
-from bilevelbench.report import figures, sheet
+from bilevelbench.report import figures, overall, sheet
 from bilevelbench.report.page import write
 from bilevelbench.report.terminal import show
 from bilevelbench.report.words import some
@@ -273,3 +273,26 @@ def test_a_control_that_does_as_well_is_said(tmp_path):
             path.write_text(path.read_text().replace('"order":1', '"order":1,"family":"control"', 1))
     said = api.load(tmp_path).verdict()
     assert "A control is as cheap as any method in 1 problem: random_search on quadratic." in said
+
+
+def test_tuned_beside_untuned_is_said(tmp_path):
+    for solver, tuned in (("bome", "true"), ("itd", '"edge"'), ("mine", "false")):
+        path = write_run(tmp_path, solver=solver)
+        path.write_text(path.read_text().replace('"order":1', f'"order":1,"tuned":{tuned}', 1))
+    said = api.load(tmp_path).verdict()
+    assert "mine was not tuned here, the others were (`run --tune` tunes alike)." in said
+    assert "1 choice of tuning lies at the edge of what was tried." in said
+
+
+def test_what_hangs_on_the_step_is_drawn_from_the_scores_of_tuning(tmp_path, monkeypatch):
+    steps = [
+        {"lr": 0.1 * 2**k, "share": share, "score": 0.1, "cost": 1.0, "instances": 3, "chosen": k == 0}
+        for k, share in ((-1, 0.2), (0, 0.9), (1, 0.0))
+    ]
+    line = {"problem": "quadratic", "asked": "bome", "steps": steps}
+    monkeypatch.setattr(overall, "_scores", lambda suite: [line])
+    write_run(tmp_path)
+    page = write(tmp_path, tmp_path / "out").path.read_text()
+    assert "Most targets: bome with half the step" in page
+    assert (tmp_path / "out" / "data" / "steps.csv").read_text().count("\n") == 4
+    assert (tmp_path / "out" / "figures" / "steps.pdf").exists()

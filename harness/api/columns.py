@@ -8,6 +8,7 @@ RUNS = {
     "family": "of problems; families weigh alike",
     "solver": "name and non-default choices; what tells settings apart where several share a name",
     "kind": "of solver: unrolled, implicit, first order, derivative free or control",
+    "tuned": "whether its knobs were tuned on this problem: True, False, or edge: at the end of what was tried",
     "seed": "whole number",
     "status": "done, diverged, error, timeout, oom, unsupported, lost or cut off",
     "fault": "whose it was that the run did not end well: solver, problem, machine or harness; else empty",

@@ -12,9 +12,9 @@ from bilevelbench.stats.compare import Comparison, Hanging, duels, families, sta
 from bilevelbench.stats.paired import LEAST, MARGIN, SURE, Standing
 from bilevelbench.stats.targets import not_run
 from bilevelbench.store.frame import Results
-from bilevelbench.store.schema import FAILED
 
 from .bars import against_references, controls, useful
+from .caveats import failures, judge, tuning
 from .words import both, count, either, some, times, title
 
 SUBJECT = "bome"
@@ -73,10 +73,11 @@ def paragraph(
             "subject": _subject(found, subject),
             "duels": _duels(found, hit, subject),
             "families": _families(found, subject),
-            "failures": _failures(runs),
+            "failures": failures(runs),
             "bars": useful(references),
             "controls": controls(runs, found),
-            "judge": _judge(hit, hanging),
+            "judge": judge(hit, hanging),
+            "tuning": tuning(runs),
         },
     )
 
@@ -210,38 +211,3 @@ def _families(found: Comparison, one: str) -> str:
             f"1/{np.exp(-behind.iloc[0]):.2g} of its {field.unit}"
         )
     return "; ".join(parts) + "." if parts else ""
-
-
-def _failures(runs: pd.DataFrame) -> str:
-    refused = (runs["status"] == "unsupported") & (runs["fault"] != "")
-    failed = runs[runs["status"].isin(FAILED) | refused]
-    if not len(failed):
-        return "No run failed."
-    excused = not_run(failed)
-    parts = []
-    if not excused.all():
-        own = failed[~excused]
-        parts.append(f"{count(len(own), 'run')} of {len(runs)} failed ({_kinds(own)}); they count as unsolved.")
-    if excused.any():
-        others = failed[excused]
-        counts = "it counts" if len(others) == 1 else "they count"
-        parts.append(
-            f"{count(len(others), 'run')} ended through no solver's fault ({_kinds(others)}); {counts} for none."
-        )
-    return " ".join(parts)
-
-
-def _kinds(runs: pd.DataFrame) -> str:
-    return both([f"{n} {kind}" for kind, n in runs["status"].value_counts().sort_index().items()])
-
-
-def _judge(hit: pd.DataFrame, hanging: Hanging) -> str:
-    """What hangs on looks that could not be judged."""
-    blind = int(hit["unjudged"].sum()) if len(hit) else 0
-    if not blind:
-        return ""
-    said = [name or "nobody" for words, name in hanging.otherwise if words.startswith("with all that could not")]
-    effect = f"were they held, {said[0]} would win" if said else "were they all held, the winner would be the same"
-    hang = "hangs" if blind == 1 else "hang"
-    what = f"{count(blind, 'target')} of {len(hit)} {hang} on looks that could not be judged and"
-    return f"{what} {'counts' if blind == 1 else 'count'} as not held; {effect}."

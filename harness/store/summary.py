@@ -26,6 +26,7 @@ def row(name: str, record: Record) -> dict[str, Any]:
         "aims": aims(problem),
         "name": solver.get("name") or (solver.get("given") or key["solver"]).partition("(")[0],
         "choices": solver.get("choices") or {}, "knobs": solver.get("knobs") or {},
+        "tuned": solver.get("tuned"),
         "kind": clean(solver.get("family") or ""), "order": solver.get("order") if measured is None else measured,
         "seed": key["seed"], "device": clean(key["device"]), "dtype": clean(key["dtype"]), "threads": threads,
         "engine": clean(key.get("engine", "")), "machine": machine(environment),
