@@ -18,7 +18,7 @@ from bilevelbench.core.space import Axis
 from bilevelbench.core.spec import parse
 from bilevelbench.run import scores as kept
 from bilevelbench.run import tune
-from bilevelbench.run.choices import suite_text
+from bilevelbench.run.choices import Found, suite_text
 from bilevelbench.run.grid import Part, Plan, read_grid
 from bilevelbench.run.lattice import Grid, Lattice
 from bilevelbench.run.score import aims, cost, outcome, survey
@@ -232,7 +232,10 @@ def test_solvers_that_join_are_tuned_as_the_suite_s_own(inside, tmp_path):
     assert all(block.solvers[0] == "bome" and "itd(lr=" in block.solvers[1] for block in made.blocks)
     assert all(block.is_tuned(solver) for block in made.blocks for solver in block.solvers)
     untuned = tune.replace(suite, blocks=tuple(tune.replace(block, tuned={}) for block in suite.blocks))
-    found = tune.with_tuned(untuned, ["itd"], make).blocks[0]
+    chosen = Found("itd(lr=1.0)", (), 16, 0.5, 0.0)
+    found = tune.with_tuned(
+        untuned, ["itd"], lambda plan: {(i, p.problems[0], "itd"): chosen for i, p in enumerate(plan.parts)}
+    ).blocks[0]
     assert found.is_tuned("bome") is False
 
 
@@ -307,8 +310,8 @@ def test_a_suite_is_what_its_grid_leads_to(name):
     plan = read_grid(SUITES / "grids" / f"{name}.toml")
     parts = [(part, problem) for part in plan.parts for problem in part.problems]
     assert tomllib.loads(content)["about"] == suite.about
-    assert len(parts) == len(suite.blocks)
-    for (part, problem), block in zip(parts, suite.blocks, strict=True):
+    own = suite.blocks[sum(len(load_suite(part).blocks) for part in plan.include) :]
+    for (part, problem), block in zip(parts, own, strict=True):
         assert block.problems == (problem, *part.also)
         assert block.tuned
         assert not {*plan.seeds} & {*block.seeds}

@@ -49,7 +49,8 @@ def suite_text(plan: Plan, found: Chosen, command: str) -> str:
     """The suite as a TOML file: a block for each problem, with how it was tuned."""
     cpu = sum(one.cpu for one in found.values())
     lines = [f"# Made by: {command}", f"# The runs of this tuning took {cpu / 3600:.2f} CPU hours."]
-    lines += [f"about = {json.dumps(plan.about)}", ""] if plan.about else [""]
+    lines += [f"about = {json.dumps(plan.about)}"] if plan.about else []
+    lines += [f"include = {_toml(list(plan.include))}", ""] if plan.include else [""]
     for block in blocks(plan, found):
         lines += [f"# {line}" for line in block.pop("note", "").splitlines()]
         lines += ["[[block]]", f"problems = {_toml(block.pop('problems'))}", "solvers = ["]

@@ -14,6 +14,9 @@ from .suite import check_keys, parse_seeds
 
 CONFIGS, CALLS, SEEDS = 24, 2000, "1000-1002"
 SUITE = {"seeds": "0-4"}  # what a suite's block has beside its problems and solvers, unless a grid says else
+TOP: dict[str, tuple[type, ...]] = {
+    "about": (str,), "include": (list,), "seeds": (str,), "configs": (int,), "solvers": (list,), "block": (list,),
+}  # fmt: skip
 KEYS: dict[str, tuple[type, ...]] = {
     "problems": (list,), "also": (list,), "solvers": (list,), "without": (list,), "calls": (int,), "rows": (int,),
     "suite": (dict,), "note": (str,),
@@ -37,12 +40,13 @@ class Part:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is tuned: parts, on how many configurations and on which seeds."""
+    """What is tuned: parts, on how many configurations and on which seeds. include: suites that the suite includes."""
 
     parts: tuple[Part, ...]
     configs: int = CONFIGS
     seeds: tuple[int, ...] = parse_seeds(SEEDS)
     about: str = ""
+    include: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.configs < LEAST:
@@ -62,8 +66,7 @@ def read_grid(path: Path) -> Plan:
         raise RequestError(f"the grid {path} cannot be read ({error.strerror})") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RequestError(f"{path} is not valid TOML: {error}") from None
-    known = {"about": (str,), "seeds": (str,), "configs": (int,), "solvers": (list,), "block": (list,)}
-    check_keys(content, known, str(path))
+    check_keys(content, TOP, str(path))
     every, parts = content.get("solvers", []), []
     for block in content.get("block", []):
         check_keys(block, KEYS, str(path))
@@ -79,4 +82,5 @@ def read_grid(path: Path) -> Plan:
     if not parts:
         raise RequestError(f"{path} has no [[block]]; a grid is a list of blocks of problems, solvers and a budget")
     seeds = parse_seeds(content.get("seeds", SEEDS))
-    return Plan(tuple(parts), content.get("configs", CONFIGS), seeds, content.get("about", ""))
+    about, include = content.get("about", ""), tuple(content.get("include", []))
+    return Plan(tuple(parts), content.get("configs", CONFIGS), seeds, about, include)

@@ -67,6 +67,8 @@ def search(lattice: Lattice, configs: int, seeds: Sequence[int]) -> Search:
         if not beyond or len(tried) >= configs + MORE:
             break
         yield from ask([beyond[0][1]], first)
+    if tried.worth(top := tried.ranked()[0], [first]) > tried.worth(best, [first]) and not tried.centred_at_best():
+        beyond += tried.beyond(top)  # it was on its way there
     edges = dict.fromkeys(lattice.axes[axis].name for axis, _ in beyond)
     return Choice(best, tried.worth(best, seeds), tuple(edges), len(tried), scores)
 
