@@ -172,6 +172,8 @@ def _duels(found: Comparison, hit: pd.DataFrame, one: str) -> str:
     if not len(table):
         return ""
     sure = table["low"].notna()
+    if not sure.any():
+        return "There are too few instances for intervals of single duels."
     won, lost = table[sure & (table["low"] > 1)], table[sure & (table["high"] < 1)]
     parts = []
     if len(won):

@@ -1,10 +1,10 @@
 """Solvers compared on the same instances: ratios of cost, how sure they are, and who leads.
 
 What a solver pays on an instance is the geometric mean of its costs over the targets, where one that it does not hold
-costs ten times the budget (the most that any solver spent there). Calls are what is counted; where rows of data are the
-budget, rows. Families of problems weigh alike, problems within a
-family, instances within a problem, targets within an instance. Two solvers are compared on the instances that both
-took. The lead is who is cheaper than everybody by more than a tenth; anything less is a tie.
+costs ten times the budget (the most that any solver spent there). A target that nobody holds tells nothing and is left
+out. Calls are what is counted; where rows of data are the budget, rows. Families of problems weigh alike, problems
+within a family, instances within a problem, targets within an instance. Two solvers are compared on the instances that
+both took. The lead is who is cheaper than everybody by more than a tenth; anything less is a tie.
 
 *Intervals* are for other instances of the same problems: Student's, of the weighted mean over
 problems (Satterthwaite's degrees of freedom). A problem on which the seed changes nothing adds no variance; one that
@@ -105,6 +105,7 @@ class Field:
 
     def __init__(self, hit: pd.DataFrame, runs: pd.DataFrame, by: str, families: Mapping[str, float] | None = None):
         hit, runs, self.unit = _in_unit(hit.dropna(subset=[by]), runs, by)
+        hit = hit[np.isfinite(hit.groupby(["problem", "seed", "target"])[by].transform("min"))]
         self.of, self.by = instances(hit, runs, families), by
         self.solvers = sorted(hit["solver"].unique())
         keys = ["problem", "seed"]
