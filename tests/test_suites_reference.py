@@ -30,7 +30,7 @@ def test_the_reference_has_families_enough_and_none_outweighs():
     assert {"quadratics", "bome_toys", "nonconvex", "constrained", "weighting"} <= set(found)
 
 
-@pytest.mark.parametrize("text", [text for block in load_suite("reference").blocks for text in block.problems])
+@pytest.mark.parametrize("text", sorted({text for block in load_suite("reference").blocks for text in block.problems}))
 def test_every_problem_of_the_reference_has_five_instances(text):
     (block, *_) = [block for block in load_suite("reference").blocks if text in block.problems]
     assert len(block.seeds) >= 5
