@@ -83,7 +83,7 @@ NAMES = [name for name in SOLVERS.names() if SOLVERS.entries[name].make.__module
 
 @pytest.mark.parametrize("name", [name for name in NAMES if "batch" in knobs(SOLVERS.entries[name])])
 def test_every_stochastic_solver_of_ours_is_unbiased(name):
-    """Over all minibatches and random lengths of a step from the start, nothing sampled, but for ratios of estimates."""
+    """Over all minibatches and random lengths of a step from the start, nothing sampled; ratios are not."""
     assert bool(SOLVERS.entries[name].make.biased) == (name in RATIOS)
     assert "all minibatches" in minibatches_are_unbiased(name)
 
