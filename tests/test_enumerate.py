@@ -77,13 +77,14 @@ def test_soba_s_three_directions_are_unbiased_at_any_state(batch):
         torch.testing.assert_close(found, getattr(whole, part), rtol=1e-12, atol=1e-13)
 
 
+RATIOS = {"bsg1"}  # whose paper divides by a square of the minibatch that it multiplies
 NAMES = [name for name in SOLVERS.names() if SOLVERS.entries[name].make.__module__.startswith("bilevelbench.solvers.")]
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if "batch" in knobs(SOLVERS.entries[name])])
 def test_every_stochastic_solver_of_ours_is_unbiased(name):
-    """Over all minibatches and random lengths of a step from the start, nothing sampled."""
-    assert not SOLVERS.entries[name].make.biased
+    """Over all minibatches and random lengths of a step from the start, nothing sampled; ratios are not."""
+    assert bool(SOLVERS.entries[name].make.biased) == (name in RATIOS)
     assert "all minibatches" in minibatches_are_unbiased(name)
 
 
@@ -104,4 +105,4 @@ def test_check_finds_a_biased_step(name, passes, words):
 
 def test_what_draws_no_minibatches_is_not_asked():
     with pytest.raises(Unsupported, match="no knob batch"):
-        minibatches_are_unbiased("bome")
+        minibatches_are_unbiased("itd")

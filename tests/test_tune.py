@@ -28,7 +28,7 @@ from bilevelbench.run.suite import SUITES, load_suite
 from .test_cli import here
 
 STEP, T = Grid("lr", 1.0, 2.0), Grid("T", 5, 4.0, whole=True, low=1)
-TUNED = ["reference", "default", "stochastic"]
+TUNED = ["reference", "stochastic", "methods"]
 
 
 class Threadless:

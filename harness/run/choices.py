@@ -49,6 +49,11 @@ def suite_text(plan: Plan, found: Chosen, command: str) -> str:
     """The suite as a TOML file: a block for each problem, with how it was tuned."""
     cpu = sum(one.cpu for one in found.values())
     lines = [f"# Made by: {command}", f"# The runs of this tuning took {cpu / 3600:.2f} CPU hours."]
+    if edges := sum(bool(one.edges) for one in found.values()):
+        lines.append(
+            f"# At the edge of what was tried, see `edges`: {edges} choices. All configurations were used up there"
+        )
+        lines.append("# before the neighbours of the knob that is named had been met.")
     lines += [f"about = {json.dumps(plan.about)}"] if plan.about else []
     lines += [f"include = {_toml(list(plan.include))}", ""] if plan.include else [""]
     for block in blocks(plan, found):
