@@ -5,7 +5,10 @@ from __future__ import annotations
 RUNS = {
     "run": "digits that name the run, unique within the results",
     "problem": "as asked for, with whatever must not be in one ratio where that is mixed (device, dtype, machine, ...)",
+    "family": "of problems; families weigh alike",
     "solver": "name and non-default choices; what tells settings apart where several share a name",
+    "kind": "of solver: unrolled, implicit, first order, derivative free or control",
+    "tuned": "whether its knobs were tuned on this problem: True, False, or edge: at the end of what was tried",
     "seed": "whole number",
     "status": "done, diverged, error, timeout, oom, unsupported, lost or cut off",
     "fault": "whose it was that the run did not end well: solver, problem, machine or harness; else empty",
@@ -14,6 +17,8 @@ RUNS = {
     "ended_by": "the limit that ended the run: steps, seconds or calls",
     "steps": "outer steps made",
     "calls": "oracle calls; each value, gradient and second-order product is one",
+    "rows": "rows of data behind them",
+    "unit": "what is paired in comparisons: calls, or rows where these are the budget",
     "grads": "the same in gradient equivalents: calls times their measured prices, over that of a gradient",
     "seconds": "wall seconds of the solver's own steps and init; missing where runs are untimed",
     "cpu_seconds": "their CPU seconds",
@@ -64,14 +69,18 @@ LOOKS = {
 TARGETS = {
     "run": "as in runs",
     "problem": "as in runs",
+    "family": "as in runs",
     "solver": "as in runs",
     "seed": "as in runs",
-    "measure": "the metric that the target is set on: phi_gap, grad_phi or distance",
-    "decade": "the target is 10^-decade of the metric's start",
-    "calls": "oracle calls at the first look that meets it; infinity where none does",
+    "measure": "the metric that the target is set on: phi_gap, phi (over the best value kept), distance, or one's own",
+    "target": "phi_gap 1e-3: 10^-3 of the metric's start; accuracy bar: better than the line to be beaten",
+    "calls": "oracle calls at the first look from which on it is held; infinity where it is not",
+    "rows": "rows of data behind the calls",
     "passes": "passes that they took",
     "grads": "the same in gradient equivalents",
     "seconds": "seconds at that look",
+    "passed": "some look met it, and it was not held",
+    "unjudged": "the answer hangs on a look that could not be judged",
 }
 
 METRICS = {
