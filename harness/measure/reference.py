@@ -195,10 +195,11 @@ def _descend(phi: Phi, begin: Answer, most: float) -> tuple[Answer, bool]:
 
 
 def _unit(begin: Answer) -> float:
-    """A length of x to begin with: its own, or that of a step along which Phi would fall to 0. A power of 2, by which x
-    is scaled without rounding: what lies on a bound stays there."""
+    """A length of x to begin with: its own, or that of a step along which Phi would fall to 0, if that is shorter. A
+    power of 2, by which x is scaled without rounding: what lies on a bound stays there."""
     size, slope = float(begin.x.norm()), float(begin.slope.norm())
-    return 2.0 ** round(math.log2(size or (abs(begin.phi) / slope if slope else 0.0) or 1.0))
+    lengths = [size, abs(begin.phi) / slope if slope else 0.0]
+    return 2.0 ** round(math.log2(min((length for length in lengths if length), default=1.0)))
 
 
 def _lbfgs(phi: Phi, begin: Answer, unit: float, most: float) -> tuple[Answer, bool]:
