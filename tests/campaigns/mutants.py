@@ -41,7 +41,8 @@ ROOMS = ("measure", "run", "store", "stats")
 NAMES = ("stats", "comparable", "labels", "store", "claims", "reader", "manifest", "measuring", "steps", "guards",
          "sealed", "audit", "suites", "tune", "run", "engines", "processes", "faults", "report", "bad_solvers", "judge",
          "outer", "once", "facts", "face", "by_hand", "declared", "own_problem", "solve", "plugins", "modules",
-         "rounding", "problem_contract", "reference")  # fmt: skip
+         "rounding", "problem_contract", "reference", "budget", "order", "files", "text", "heartbeat", "journal", "frame",
+         "schema", "points", "sights")  # fmt: skip
 MOST = 40.0  # CPU seconds of tests for one fault
 
 
