@@ -44,7 +44,7 @@ NAMES = (
     "once", "facts", "face", "by_hand", "declared", "own_problem", "solve", "plugins", "modules", "rounding",
     "problem_contract", "reference", "budget", "order", "files", "text", "heartbeat", "journal", "frame", "schema",
     "points", "sights", "level", "inverse", "lower", "drive", "elsewhere", "failure", "hook", "job", "plan", "prices",
-    "request", "stamps", "supervise",
+    "request", "stamps", "supervise", "guarding", "figures", "replay", "looks",
 )  # fmt: skip
 MOST = 30.0  # CPU seconds of tests for one fault
 
