@@ -1,0 +1,297 @@
+"""Tasks and their names: messages, ends, and what is said of solvers; forks and interpreters alike."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import warnings
+
+import pytest
+import torch
+
+from bilevelbench.core.errors import RequestError
+from bilevelbench.core.registry import SOLVERS
+from bilevelbench.measure import clock
+from bilevelbench.run import child, names, server, tune
+from bilevelbench.run.child import ForkServer, Interpreters, Task, Teller, _message, processes
+from bilevelbench.run.plan import expand
+from bilevelbench.run.suite import Block, Suite
+from tests.forked import forked
+
+
+def test_a_task_s_messages_are_heard_as_they_are():
+    said = [b'{"a": 1}', b"[1]", b"no json", b'{"b": 2}', None, b'{"c": 3}', b""]
+    task = Task(None, lambda: said.pop(0), lambda: None)
+    assert list(task.heard()) == [{"a": 1}, {"b": 2}]
+    assert not task.mute
+    assert list(task.heard()) == [{"c": 3}]
+    assert task.mute
+
+
+def test_whoever_speaks_to_nobody_goes_on():
+    sent = []
+    Teller(sent.append)(phase="steps", n=1)
+    assert json.loads(sent[0]) == {"phase": "steps", "n": 1}
+
+    def fails(message):
+        raise BrokenPipeError
+
+    Teller(fails)(phase="steps")
+
+
+def test_a_socket_is_asked_without_waiting():
+    ear, mouth = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    assert _message(ear) is None
+    mouth.send(b"x")
+    assert _message(ear) == b"x"
+    mouth.close()
+    assert _message(ear) == b""
+    ear.close()
+
+
+class Process:
+    """A server that has ended, or does not end when its door is closed."""
+
+    def __init__(self, ends=True):
+        self.ends, self.killed, self.waited = ends, 0, []
+
+    def poll(self):
+        return 0
+
+    def wait(self, timeout=None):
+        self.waited.append(timeout)
+        if not self.ends and not self.killed:
+            raise subprocess.TimeoutExpired("server", timeout)
+
+    def kill(self):
+        self.killed += 1
+
+
+@pytest.mark.parametrize(("ends", "killed", "waited"), [(True, 0, [10]), (False, 1, [10, None])])
+def test_a_server_that_does_not_end_is_killed(ends, killed, waited):
+    made = ForkServer()
+    made._door, made._process = socket.socket(), Process(ends)
+    process = made._process
+    made.__exit__()
+    assert (process.killed, process.waited) == (killed, waited)
+    ForkServer().__exit__()  # none was ever needed
+
+
+def test_tasks_of_a_server_that_is_gone_were_killed_and_a_new_one_is_started(monkeypatch):
+    made = ForkServer()
+    here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    made._door, made._process = here, Process()
+    lost = Task(here, lambda: None, lambda: None)
+    made._tasks = {1: lost}
+    opened = []
+    monkeypatch.setattr(made, "_open", lambda: opened.append(1) or setattr(made, "_door", there))
+    task = made.start("a:b", 1)
+    assert lost.status == signal.SIGKILL
+    assert (opened, made._tasks, task.status) == ([1], {1: task}, None)
+    task.close()
+    there.close()
+
+
+def test_without_a_server_there_is_nothing_to_wait_for(monkeypatch):
+    slept = []
+    monkeypatch.setattr(child.time, "sleep", slept.append)
+    ForkServer().wait(0.25)
+    ForkServer().wait()
+    assert slept == [0.25, 0.0]
+
+
+def test_ends_are_those_that_the_server_tells():
+    made = ForkServer()
+    here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    made._door, made._process = here, Process()
+    ear, mouth = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    first, second = (Task(ear, lambda: None, lambda: None) for _ in range(2))
+    made._tasks = {1: first, 2: second}
+    for number, status in ((2, 7), (9, 1)):
+        there.send(json.dumps([number, status]).encode())
+    made.wait(0.0)
+    assert (first.status, second.status, made._tasks) == (None, 7, {1: first})
+    there.close()
+    made.wait(0.0)
+    assert (first.status, made._process, made._tasks) == (signal.SIGKILL, None, {})
+    mouth.close()
+    ear.close()
+
+
+def test_what_still_runs_is_ended():
+    class Running:
+        killed = joined = 0
+
+        def kill(self):
+            self.killed += 1
+
+        def join(self):
+            self.joined += 1
+
+    made, running = Interpreters(), Running()
+    made._running = [(running, None)]
+    made.__exit__()
+    assert (running.killed, running.joined) == (1, 1)
+    assert all(os.environ[name] == "1" for name in child.THREADS)
+    assert isinstance(processes(), ForkServer if sys.platform == "linux" else Interpreters)
+
+
+def test_a_task_of_an_orphaned_server_is_not_begun():
+    def orphan():
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            server.lone(os.getppid() + 1)
+            os.write(writer, b"went on")
+            os._exit(0)
+        os.close(writer)
+        status = os.waitpid(pid, 0)[1]
+        return os.read(reader, 10).decode(), os.waitstatus_to_exitcode(status)
+
+    assert forked(orphan) == ("", 1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="children are listed in /proc")
+def test_children_are_listed_and_ended():
+    def run():
+        pid = os.fork()
+        if pid == 0:
+            signal.pause()
+        listed = server._children() == [pid]
+        server._end_all([pid, 2**22 + 1])
+        return listed, os.WTERMSIG(os.waitpid(pid, 0)[1])
+
+    assert forked(run) == (True, signal.SIGKILL)
+    server._end(2**22 + 1)  # gone already
+
+
+def test_solvers_are_named_by_a_task():
+    said = []
+    with warnings.catch_warnings():
+        names.describe_solvers(None, lambda **message: said.append(message))
+    assert said[0] == {"begun": True}
+    assert "bome" in said[1]["solvers"]
+    assert said[1]["broken"] == SOLVERS.broken
+
+
+def test_devices_other_than_the_cpu_are_asked_for_once():
+    asked = []
+
+    def ask(kind, text, seed):
+        asked.append((kind, text, seed))
+        raise RequestError("stop")
+
+    blocks = tuple(Block(("p",), ("s",), steps=1, device=device) for device in ("cpu", "cuda", "cuda"))
+    with pytest.raises(RequestError, match="stop"):
+        expand(Suite("n", "a", blocks), None, ask=ask)
+    assert asked == [("device", "cuda", 0)]
+    with pytest.raises(RequestError, match="there is no device 'tpu'"):
+        expand(Suite("n", "a", (Block(("p",), ("s",), steps=1, device="tpu"),)), None, ask=ask)
+    with pytest.raises(RequestError, match="keep needs runs of their own"):
+        expand(Suite("n", "a", (Block(("p",), ("s",), steps=1, engine="batched"),)), None, ask=ask, keep=("x",))
+
+
+# -- tuning
+
+
+class Pool:
+    def __init__(self, *arguments, **named):
+        pass
+
+    def map(self, work, tasks):
+        return map(work, tasks)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+
+def test_scores_are_computed_once_and_progress_is_told(monkeypatch):
+    now = [10.0]
+    monkeypatch.setattr(tune, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(tune.time, "monotonic", lambda: now[0])
+    asked = []
+    monkeypatch.setattr(tune, "_score", lambda task: asked.append(task) or float(task[2]))
+    tasks = [("p", "s", seed, 1) for seed in range(4)]
+    scores = tune.Scores(None, 1, tasks)
+    now[0] += 30.0
+    assert str(scores) == "0/4"
+    assert scores(tasks[:2]) == [0.0, 1.0]
+    assert str(scores) == "2/4, 4 a minute, 0 min left"
+    now[0] += 90.0
+    assert str(scores) == "2/4, 1 a minute, 2 min left"
+    assert scores(tasks[:3]) == [0.0, 1.0, 2.0]
+    assert asked == tasks[:3]
+    assert scores.missing - scores.made == 1
+
+
+@pytest.mark.parametrize(
+    ("judged", "expected"),
+    [
+        ([{"phi": 1.0}, {"phi": 2.0}], 2.0), ([{"phi": 2.0}, {"phi": 1.0}], 2.0),
+        ([{"phi": 9.0, "phi_gap": 0.5}, {"phi": 9.0, "phi_gap": 0.25}], 0.5), ([{}, {"phi": 1.0}], float("inf")),
+        ([{"phi": float("nan")}, {"phi": 1.0}], float("inf")),
+    ],
+)  # fmt: skip
+def test_a_score_is_the_worse_of_the_last_two(monkeypatch, judged, expected):
+    monkeypatch.setattr(tune, "Judge", lambda made: lambda x, y: judged.pop(0))
+    monkeypatch.setattr(tune, "last_two", lambda *arguments: [(0, 0), (0, 0)])
+    assert tune.final_phi("quadratic(d=3)", "first_order", 0, 10) == expected
+
+
+def test_a_run_that_is_no_number_is_given_up():
+    assert tune.final_phi("quadratic(d=3)", "first_order(lr=1e200)", 0, 10**6) == float("inf")
+
+
+def test_the_command_prints_a_suite(monkeypatch, capsys, tmp_path):
+    grid = tmp_path / "mine.toml"
+    grid.write_text("about = 'a'\nproblem = []")
+    monkeypatch.setattr(tune, "tune", lambda grid, jobs, scores: f"{grid} {jobs} {scores}")
+    monkeypatch.setattr(sys, "argv", ["tune", str(grid)])
+    tune.main()
+    out = capsys.readouterr().out
+    assert out.startswith("# Chosen by: python -m bilevelbench.run.tune mine.toml (see grids/mine.toml")
+    assert out.endswith("{'about': 'a', 'problem': []} 1 None\n")
+    monkeypatch.setattr(sys, "argv", ["tune", str(grid), "--jobs", "3", "--scores", "s"])
+    tune.main()
+    assert capsys.readouterr().out.endswith(" 3 s\n")
+
+
+# -- a device that is not there
+
+
+def test_kernels_are_held_to_what_the_device_says(monkeypatch):
+    now, spun = [0.0], []
+
+    class Event:
+        def __init__(self, enable_timing):
+            assert enable_timing
+
+        def record(self):
+            self.at = now[0]
+
+        def elapsed_time(self, other):
+            return 1e3 * (other.at - self.at)
+
+    def spin(cycles):
+        spun.append(cycles)
+        now[0] += 1.0
+
+    monkeypatch.setattr(torch.cuda, "_sleep", spin, raising=False)
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(clock, "drain", lambda device: lambda: None)
+    watched = clock.Stopwatch
+    monkeypatch.setattr(clock, "Stopwatch", lambda wait: watched(wait, lambda: now[0], lambda: now[0]))
+    monkeypatch.setattr(clock.time, "perf_counter", lambda: now[0])
+    found = clock._kernels("cuda")
+    assert found == {"kernels": 20.0, "kernels_by_events": 20.0, "kernels_launched": 20.0}
+    assert spun == [1000, *[2_000_000] * clock.KERNELS]
+    monkeypatch.setattr(clock, "_timed", lambda work: {"wall": 0.02, "cpu": 0.02 * (work is clock._spin), "held": True})
+    for read, ok in ((0.979, False), (0.981, True)):
+        kernels = {"kernels": read, "kernels_by_events": 1.0}
+        monkeypatch.setattr(clock, "_kernels", lambda device, kernels=kernels: kernels)
+        assert clock.self_check.__wrapped__("cuda")["ok"] is ok
