@@ -47,6 +47,7 @@ class Cell(NamedTuple):
 
 @problem(
     "architecture",
+    family="networks",
     shows="a nonconvex lower level, and a mixed net that is optimised where a discrete one is wanted",
 )
 def architecture(

@@ -23,7 +23,11 @@ Name = Literal[
 TIE = 1e-12  # of g, relative to its range on the candidates, within which lower solutions count as equally good
 
 
-@problem("bolib", shows="global against local lower solutions, ties, jumps and corners: 25 small problems as one group")
+@problem(
+    "bolib",
+    family="bolib",
+    shows="global against local lower solutions, ties, jumps and corners: 25 small problems as one group",
+)
 def bolib(rng: Draw, name: Name = "Mirrlees1999", start: Literal["uniform", "middle"] = "uniform") -> Problem:
     """One problem of BOLIB (Zhou, Zemkoho, Tin: "BOLIB: Bilevel Optimization LIBrary of test problems", 2018).
 

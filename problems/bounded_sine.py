@@ -7,7 +7,11 @@ import torch
 from bilevelbench import Draw, Problem, box, problem
 
 
-@problem("bounded_sine", shows="an active bound of y at the solution, and a basin that depends on the start")
+@problem(
+    "bounded_sine",
+    family="nonconvex",
+    shows="an active bound of y at the solution, and a basin that depends on the start",
+)
 def bounded_sine(rng: Draw, x0: float = 1.0, y0: float = 2.0) -> Problem:
     """The example of IAPTT-GM (Liu, Liu, Zeng, Zhang, NeurIPS 2021), x in [1, 10], y in [-2, 2].
 

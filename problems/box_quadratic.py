@@ -10,7 +10,11 @@ from torch import Tensor
 from bilevelbench import Draw, Problem, box, problem
 
 
-@problem("box_quadratic", shows="active bounds below: implicit methods that ignore them have a wrong hypergradient")
+@problem(
+    "box_quadratic",
+    family="constrained",
+    shows="active bounds below: implicit methods that ignore them have a wrong hypergradient",
+)
 def box_quadratic(rng: Draw, d: int = 4, kappa: float = 10.0, mu: float = 0.1, target: float = 1.5) -> Problem:
     """g = 1/2 y'Ay - x'y on [-1, 1]^d,  f = 1/2 |y - c|^2 + mu/2 |x|^2, eigenvalues of A from 1/kappa to 1.
 

@@ -5,7 +5,7 @@ import torch
 from bilevelbench import Draw, Problem, problem
 
 
-@problem("chain", shows="a chain: with k Hessian products a step is blind beyond coordinate k")
+@problem("chain", family="quadratics", shows="a chain: with k Hessian products a step is blind beyond coordinate k")
 def chain(rng: Draw, d: int = 200, kappa: float = 100.0, mu: float = 0.1) -> Problem:
     """The worst case for methods that see the lower level through products with its Hessian.
 

@@ -57,7 +57,9 @@ class Stream(NamedTuple):
     test: Rows
 
 
-@problem("continual", shows="a nonconvex lower level, and what it forgets when the upper level remembers")
+@problem(
+    "continual", family="networks", shows="a nonconvex lower level, and what it forgets when the upper level remembers"
+)
 def continual(
     rng: Draw,
     data: Literal["digits", "mnist"] = "digits",

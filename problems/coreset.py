@@ -8,7 +8,9 @@ POINTS = ((1.0, 3.0), (3.0, 1.0), (-2.0, 2.0), (-3.0, -2.0))
 TARGET = (3.0, -2.0)
 
 
-@problem("coreset", shows="an infimum at infinity: sublinear tails; never judge by the distance to x*")
+@problem(
+    "coreset", family="bome_toys", shows="an infimum at infinity: sublinear tails; never judge by the distance to x*"
+)
 def coreset(rng: Draw, x0: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0), y0: tuple[float, ...] = (0.0, 3.0)) -> Problem:
     """Weights on four points whose mean comes nearest to a target; the solution lies at infinity.
 

@@ -26,6 +26,7 @@ class Kernel(NamedTuple):
 
 @problem(
     "coreset_kernel",
+    family="weighting",
     shows="a weighting on the simplex by logits: slow where weights vanish; y* is known in closed form",
 )
 def coreset_kernel(rng: Draw, data: Literal["digits", "mnist"] = "digits", ridge: float = 1e-3) -> Problem:

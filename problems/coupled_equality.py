@@ -10,7 +10,11 @@ from torch import Tensor
 from bilevelbench import Draw, Problem, problem
 
 
-@problem("coupled_equality", shows="a coupled equality below: what ignores it, or its multiplier, ends elsewhere")
+@problem(
+    "coupled_equality",
+    family="constrained",
+    shows="a coupled equality below: what ignores it, or its multiplier, ends elsewhere",
+)
 def coupled_equality(rng: Draw, k: int = 100, cubic: bool = False) -> Problem:
     """The "LLC" example of LV-HBA (Yao, Yu, Zeng, Zhang, ICLR 2024), x in R^k, y = (y1, y2) in R^2k.
 

@@ -5,7 +5,7 @@ import torch
 from bilevelbench import Draw, Picture, Problem, problem
 
 
-@problem("darts_toy", shows="first-order bias: without y's answer to x, descent ends at Phi = 1")
+@problem("darts_toy", family="quadratics", shows="first-order bias: without y's answer to x, descent ends at Phi = 1")
 def darts_toy(rng: Draw, x0: float = 2.0, y0: float = -2.0) -> Problem:
     """The analytical example of DARTS (Liu, Simonyan, Yang, ICLR 2019, section 2.3).
 

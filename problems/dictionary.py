@@ -30,7 +30,11 @@ class Penalty(NamedTuple):
     width: float
 
 
-@problem("dictionary", shows="nearly nonsmooth codes, and a Phi that atoms leave unchanged by trading places or signs")
+@problem(
+    "dictionary",
+    family="representation",
+    shows="nearly nonsmooth codes, and a Phi that atoms leave unchanged by trading places or signs",
+)
 def dictionary(
     rng: Draw,
     dimension: int = 10,

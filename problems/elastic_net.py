@@ -17,7 +17,9 @@ GRID = (13, 9)  # of the search for the best penalties, over their logarithms
 
 
 @problem(
-    "elastic_net", shows="a nonsmooth lower level: the Hessian of its smooth part says nothing about the zeros of y*"
+    "elastic_net",
+    family="regularisation",
+    shows="a nonsmooth lower level: the Hessian of its smooth part says nothing about the zeros of y*",
 )
 def elastic_net(
     rng: Draw,

@@ -28,7 +28,7 @@ class Part(NamedTuple):
     groups: np.ndarray
 
 
-@problem("fair", shows="an upper loss that is no finite sum, and weights that end at their bounds")
+@problem("fair", family="weighting", shows="an upper loss that is no finite sum, and weights that end at their bounds")
 def fair(
     rng: Draw,
     data: Literal["synthetic", "a9a"] = "synthetic",

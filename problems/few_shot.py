@@ -23,7 +23,10 @@ JOINT_STEPS = 300
 
 
 @problem(
-    "few_shot", version=VERSION, shows="features above, heads below: a badly conditioned, strongly convex lower level"
+    "few_shot",
+    family="representation",
+    version=VERSION,
+    shows="features above, heads below: a badly conditioned, strongly convex lower level",
 )
 def few_shot(
     rng: Draw,

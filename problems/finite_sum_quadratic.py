@@ -8,7 +8,11 @@ from torch import Tensor
 from bilevelbench import Draw, Problem, problem
 
 
-@problem("finite_sum_quadratic", shows="variance: rows of rank one tell variance-reduced methods from plain ones")
+@problem(
+    "finite_sum_quadratic",
+    family="quadratics",
+    shows="variance: rows of rank one tell variance-reduced methods from plain ones",
+)
 def finite_sum_quadratic(
     rng: Draw, n: int = 1024, m: int = 1024, d: int = 100, d_x: int = 100, mu: float = 0.1, cross: float = 0.1
 ) -> Problem:

@@ -5,7 +5,7 @@ import torch
 from bilevelbench import Draw, Problem, box, problem
 
 
-@problem("flat_lower", shows="linear directions below: y runs to a bound as soon as x leaves 0")
+@problem("flat_lower", family="multi_valued", shows="linear directions below: y runs to a bound as soon as x leaves 0")
 def flat_lower(rng: Draw, d: int = 4, flat: int = 2, bound: float = 10.0) -> Problem:
     """d curved and ``flat`` linear coordinates below, after the BAMM family (Liu, Liu, Yao, Zeng, Zhang, ICML 2023).
 

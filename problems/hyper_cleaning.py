@@ -22,7 +22,12 @@ HIDDEN = {"digits": 32, "mnist": 300}
 TRAINING, BEFOREHAND = 1e-3, 1e-5  # decay and largest gradient of the classifiers that a protocol trains beforehand
 
 
-@problem("hyper_cleaning", version=VERSION, shows="many upper variables, with 'validation only' as the line to beat")
+@problem(
+    "hyper_cleaning",
+    family="weighting",
+    version=VERSION,
+    shows="many upper variables, with 'validation only' as the line to beat",
+)
 def hyper_cleaning(
     rng: Draw,
     data: Literal["digits", "mnist"] = "digits",

@@ -8,6 +8,7 @@ from bilevelbench import Draw, Problem, problem
 
 @problem(
     "hyper_representation",
+    family="representation",
     shows="minimisers of Phi that are not isolated, and the variance of zeroth-order methods",
 )
 def hyper_representation(

@@ -5,7 +5,11 @@ import torch
 from bilevelbench import Draw, Problem, box, problem
 
 
-@problem("jump", shows="a Phi that jumps: hypergradients stop short of the jump, penalties may step across it")
+@problem(
+    "jump",
+    family="multi_valued",
+    shows="a Phi that jumps: hypergradients stop short of the jump, penalties may step across it",
+)
 def jump(rng: Draw, x0: float = 0.5, y0: float = 0.5) -> Problem:
     """x, y in [-1, 1]:  g = -xy,  f = x^2 + y. argmin g = {sign x}, Phi(x) = x^2 + sign(x).
 

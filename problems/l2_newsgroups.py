@@ -24,7 +24,12 @@ GTOL, MAXITER = 1e-6, 1000  # of the gradient in coordinates in which the Hessia
 Parts = tuple[csr_matrix, np.ndarray, csr_matrix, np.ndarray, csr_matrix, np.ndarray]
 
 
-@problem("l2_newsgroups", version=VERSION, shows="scale: every step costs, a lower level is never solved to the end")
+@problem(
+    "l2_newsgroups",
+    family="regularisation",
+    version=VERSION,
+    shows="scale: every step costs, a lower level is never solved to the end",
+)
 def l2_newsgroups(
     rng: Draw, data: Literal["planted", "newsgroups"] = "planted", features: int | None = None
 ) -> Problem:

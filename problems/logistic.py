@@ -21,7 +21,7 @@ POINTS = 97  # of the search for the best one
 A9A = {False: 0.3237081358873, True: 0.3076434390783}
 
 
-@problem("logistic", shows="nothing: the base line on which a speed-up must show")
+@problem("logistic", family="regularisation", shows="nothing: the base line on which a speed-up must show")
 def logistic(
     rng: Draw,
     penalty: Literal["scalar", "per_feature"] = "scalar",

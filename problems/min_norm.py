@@ -5,7 +5,11 @@ import torch
 from bilevelbench import Draw, Problem, problem
 
 
-@problem("min_norm", shows="no choice among lower solutions: what descends g alone keeps what y0 has in its null space")
+@problem(
+    "min_norm",
+    family="multi_valued",
+    shows="no choice among lower solutions: what descends g alone keeps what y0 has in its null space",
+)
 def min_norm(rng: Draw, rows: int = 20, d: int = 50, start: float = 1.0) -> Problem:
     """min 1/2 |y|^2 over y in argmin |Ay - b|^2, A of shape (rows, d): y* = A^+ b.
 

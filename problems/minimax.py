@@ -5,7 +5,11 @@ import torch
 from bilevelbench import Draw, Picture, Problem, box, problem
 
 
-@problem("minimax", shows="a linear lower level on a box: nothing to invert, answers that jump, descent that circles")
+@problem(
+    "minimax",
+    family="bome_toys",
+    shows="a linear lower level on a box: nothing to invert, answers that jump, descent that circles",
+)
 def minimax(rng: Draw, x0: tuple[float, ...] = (4.0,), y0: tuple[float, ...] = (4.0,)) -> Problem:
     """A bilinear game: the lower level is linear, its answer jumps from one bound to the other.
 

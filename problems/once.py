@@ -18,7 +18,7 @@ Kind = Literal["attention", "ctc", "bag", "multi_margin"]
 Rows = Tensor | EllipsisType
 
 
-@problem("once", shows="no second derivative below: methods that need one cannot take part")
+@problem("once", family="once", shows="no second derivative below: methods that need one cannot take part")
 def once(rng: Draw, kind: Kind = "multi_margin", n: int = 24, noise: float = 0.25) -> Problem:
     """Weights for n training rows, a share ``noise`` with wrong labels, and a model that torch differentiates once.
 

@@ -14,6 +14,7 @@ TILT = 1e-4  # weight of y beside A (y - w): enough to tell which coordinates of
 
 @problem(
     "penalty_example",
+    family="penalty_examples",
     shows="a null space in the lower level, an indefinite f: many find x*, only penalties the right y",
 )
 def penalty_example(rng: Draw, example: Literal[1, 2, 3, 4, 5] = 1) -> Problem:

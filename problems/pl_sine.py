@@ -8,7 +8,7 @@ from torch import Tensor
 from bilevelbench import Draw, Problem, problem
 
 
-@problem("pl_sine", shows="several minima of Phi; those of a weak penalty are elsewhere")
+@problem("pl_sine", family="nonconvex", shows="several minima of Phi; those of a weak penalty are elsewhere")
 def pl_sine(rng: Draw, x0: float | None = None, y0: float | None = None) -> Problem:
     """The numerical example of V-PBGD (Shen, Chen, ICML 2023), x in [0, 3], y in R.
 

@@ -30,6 +30,7 @@ class Attack(NamedTuple):
 
 @problem(
     "poisoning",
+    family="poisoning",
     shows="an upper level that maximises a loss: a sign to get wrong, pixels that end at their bounds",
 )
 def poisoning(

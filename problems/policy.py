@@ -23,6 +23,7 @@ class Chain(NamedTuple):
 
 @problem(
     "policy",
+    family="policy",
     shows="conditioning that grows with the horizon, and gradients that vanish where the policy is certain",
 )
 def policy(

@@ -5,7 +5,11 @@ import torch
 from bilevelbench import Draw, Problem, problem
 
 
-@problem("quadratic", shows="ill-conditioning: series need O(kappa) terms, the bias of penalties grows like kappa")
+@problem(
+    "quadratic",
+    family="quadratics",
+    shows="ill-conditioning: series need O(kappa) terms, the bias of penalties grows like kappa",
+)
 def quadratic(rng: Draw, kappa: float = 10.0, d: int = 20, mu: float = 0.1, start: float = 1.0) -> Problem:
     """Both levels quadratic; the lower Hessian has condition number kappa, the hyper-Hessian about kappa squared.
 

@@ -29,7 +29,11 @@ class Split(NamedTuple):
     test: Part
 
 
-@problem("reweighting", shows="ten images that decide for thousands: f falls on when the accuracy has stopped rising")
+@problem(
+    "reweighting",
+    family="weighting",
+    shows="ten images that decide for thousands: f falls on when the accuracy has stopped rising",
+)
 def reweighting(
     rng: Draw,
     data: Literal["digits", "mnist"] = "digits",

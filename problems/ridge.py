@@ -16,6 +16,7 @@ STARTS = 20  # of the search for the best penalties per feature
 
 @problem(
     "ridge",
+    family="regularisation",
     shows="wrong hypergradients (they are known in closed form), and gradients that vanish towards infinity",
 )
 def ridge(

@@ -5,7 +5,7 @@ import torch
 from bilevelbench import Draw, Picture, Problem, problem
 
 
-@problem("saddle", shows="a strict saddle of Phi: deterministic methods do not leave it")
+@problem("saddle", family="quadratics", shows="a strict saddle of Phi: deterministic methods do not leave it")
 def saddle(rng: Draw, nudge: float = 0.0) -> Problem:
     """g = 1/2 |y - x|^2,  f = y1^2/2 - y2^2/2 + y2^4/4, x and y in R^2; Phi(x) = f(x, x).
 

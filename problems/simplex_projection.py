@@ -6,7 +6,9 @@ from torch import Tensor
 from bilevelbench import Draw, Problem, problem
 
 
-@problem("simplex_projection", shows="a simplex below: y* has kinks and directions that x cannot move")
+@problem(
+    "simplex_projection", family="constrained", shows="a simplex below: y* has kinks and directions that x cannot move"
+)
 def simplex_projection(rng: Draw, d: int = 10) -> Problem:
     """g = 1/2 |y - x|^2 on the simplex {y >= 0, 1'y = 1},  f = 1/2 |y - t|^2 with t = e_1 + u, u uniform in [0, 1].
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from bilevelbench import Draw, Problem, problem
 
 
-@problem("sine", shows="lower basins of one depth: a local lower solver stays in that of its start")
+@problem("sine", family="nonconvex", shows="lower basins of one depth: a local lower solver stays in that of its start")
 def sine(
     rng: Draw, m: int = 1, x0: float = 0.0, y0: float = 0.0, a: float = 2.0, c: float = 2.0, constrained: bool = False
 ) -> Problem:

@@ -5,7 +5,11 @@ import torch
 from bilevelbench import Draw, Picture, Problem, box, problem
 
 
-@problem("singleton", shows="a lower solution that is not unique: methods that follow grad_y g alone never find it")
+@problem(
+    "singleton",
+    family="bome_toys",
+    shows="a lower solution that is not unique: methods that follow grad_y g alone never find it",
+)
 def singleton(rng: Draw, x0: tuple[float, ...] = (0.0,), y0: tuple[float, ...] = (0.0, 0.0)) -> Problem:
     """The lower level leaves one coordinate free: methods that follow grad_y g alone never move it.
 

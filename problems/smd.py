@@ -40,7 +40,11 @@ class Parts(NamedTuple):
     d: Tensor
 
 
-@problem("smd", shows="an f that falls below its optimum off the lower solution; ranges, tan and log that must be kept")
+@problem(
+    "smd",
+    family="nonconvex",
+    shows="an f that falls below its optimum off the lower solution; ranges, tan and log that must be kept",
+)
 def smd(
     rng: Draw, number: Literal[1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 12] = 1, p: int = 1, q: int = 2, r: int = 1, s: int = 2
 ) -> Problem:

@@ -14,7 +14,11 @@ BOUND = 10.0  # of the log-penalties
 FEATURES = 10
 
 
-@problem("svm", shows="one inequality per example below: what has no way with constraints cannot take part")
+@problem(
+    "svm",
+    family="constrained",
+    shows="one inequality per example below: what has no way with constraints cannot take part",
+)
 def svm(rng: Draw, n: int = 150, m: int = 150, clean: bool = False) -> Problem:
     """Soft-margin SVM on breast-cancer_scale (683 x 10), n rows to train, m to validate, the others to test.
 

@@ -34,7 +34,7 @@ def changed(path, name="", **fields):
 def ratios(data):
     """Every pair of runs whose costs enter one ratio."""
     hit = targets.hits(data.runs, data.looks)
-    return {frozenset(group["run"]) for _, group in hit.groupby(["problem", "decade"])}
+    return {frozenset(group["run"]) for _, group in hit.groupby(["problem", "target"])}
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_calls_are_weighed_by_their_prices(tmp_path):
     last = data.looks.groupby("solver")["grads"].last()
     assert last.to_dict() == pytest.approx({"bome": 20.0, "itd": 60.0})  # dg_y alone: calls are the unit
     assert data.runs.set_index("solver")["floor_seconds"].to_dict() == pytest.approx({"bome": 2e-4, "itd": 6e-4})
-    table = compare.leaders(data.runs, targets.hits(data.runs, data.looks)).set_index("solver")
+    table = compare.compare(data.runs, targets.hits(data.runs, data.looks)).leaders.set_index("solver")
     assert table.loc["itd", "grads_ratio"] == pytest.approx(3.0)
     # 0.001 s a step over ten, thirty gradients of 1e-5 s
     assert table["over_floor"].to_dict() == pytest.approx({"bome": 10.0, "itd": 10.0 / 3})
@@ -114,7 +114,7 @@ def test_without_prices_there_are_no_gradient_equivalents(tmp_path):
     write_run(tmp_path)
     data = load(tmp_path)
     assert data.looks["grads"].isna().all()
-    table = compare.leaders(data.runs, targets.hits(data.runs, data.looks))
+    table = compare.compare(data.runs, targets.hits(data.runs, data.looks)).leaders
     assert table["grads_ratio"].isna().all()
     assert table["calls_ratio"].notna().all()
 

@@ -24,6 +24,7 @@ from tests.results_factory import write_run
 
 pytestmark = pytest.mark.xdist_group("report")
 CANNOT = "This figure cannot be drawn"
+OVERALL = 2  # profiles by calls and by seconds; without prices and with one solver there are no others
 ODD = [
     "x", "a" * 300, "a" * 299 + "b", "$x_1^2$", "${$", "\\frac{1}{0}", "\\", "a\nb", "a b", "[", "]", "[[x]", "{}", "_",
     "^", "日本語ソルバー", "e\u0301\U0001f600", "\u202eevil", "\x1b[31m", "=cmd()", "-1", "<b>", "&amp;", "%", " ",
@@ -70,7 +71,7 @@ def test_odd_labels_have_a_readable_report(tmp_path):
     assert len(anchors) == len(set(anchors))
     links = re.findall(r'href="((?:figures|data)/[^"]+)"', page)
     assert all((tmp_path / "out" / link).stat().st_size > 0 for link in links)
-    assert len(list((tmp_path / "out" / "data").iterdir())) == 12 + 3, "a file for each problem"
+    assert len(list((tmp_path / "out" / "data").iterdir())) == 12 + 3 + 1 + OVERALL, "a file for each problem"
     for width in (80, 120):
         assert max(map(len, terminal(report, width).splitlines())) <= width
 
@@ -181,7 +182,7 @@ def test_a_figure_that_cannot_be_drawn_is_a_sentence(tmp_path, monkeypatch, brok
     page = report.path.read_text()
     assert told == [report]
     assert page.count(f"{CANNOT} (ValueError: left cannot be &gt;= right).") == 1
-    assert page.count("<svg") == 2, "the others are drawn"
+    assert page.count("<svg") == 2 + OVERALL, "the others are drawn"
     assert "<td>bome" in page or "bome</span>" in page
     links = re.findall(r'href="((?:figures|data)/[^"]+)"', page)
     assert all((tmp_path / "out" / link).exists() for link in links)
@@ -244,7 +245,7 @@ def test_many_metrics_and_metrics_with_names_of_ours(tmp_path):
     assert data.looks["step (metric)"].tolist() == [3.0] * 3
     assert data.looks["two words"].tolist() == [6.0] * 3
     page = write(tmp_path, tmp_path / "out").path.read_text()
-    assert page.count('type="radio"') == parts.MOST_METRICS
+    assert page.count('type="radio"') == parts.MOST_METRICS + OVERALL
     assert "26 more figures of this problem are in the CSV alone" in page
 
 
@@ -256,7 +257,7 @@ def test_cells_that_start_a_formula_are_guarded(tmp_path):
         write_run(tmp_path, label, solver=label, gaps=(1.0, -0.5))
     write(tmp_path, tmp_path / "out")
     sheets = list((tmp_path / "out" / "data").glob("*.csv"))
-    assert len(sheets) == 5 + 3
+    assert len(sheets) == 5 + 3 + 1 + OVERALL
     for sheet in sheets:
         for row in csv.reader(sheet.open()):
             for cell in row:
@@ -291,7 +292,7 @@ def test_a_folder_for_each_machine(tmp_path, apart):
     assert data.runs["run"].nunique() == 4
     assert sorted(set(data.runs["problem"])) == ["quadratic, m1, 2 cores", "quadratic, m2, 2 cores"]
     hit = targets.hits(data.runs, data.looks)
-    for _, group in hit.groupby(["problem", "decade"]):
+    for _, group in hit.groupby(["problem", "target"]):
         assert data.runs.set_index("run").loc[group["run"].unique(), "machine"].nunique() == 1
     assert any("kept apart" in note for note in data.notes)
     assert data.superseded == 0
@@ -380,7 +381,7 @@ def test_what_is_declared_counts_only_where_nothing_was_asked(tmp_path):
     write_run(tmp_path, solver="idle", order=2, gaps=(1.0,), price=0)
     data = load(tmp_path)
     assert data.runs.set_index("solver")["order"].to_dict() == {"liar": 2, "idle": 2}
-    table = compare.leaders(data.runs, targets.hits(data.runs, data.looks))
+    table = compare.compare(data.runs, targets.hits(data.runs, data.looks)).leaders
     classes = {row["solver"]: row["class"] for row in tables.leaders(table, style.Palette({}))}
     assert classes["liar"] == "second order"
 
@@ -421,7 +422,7 @@ def test_only_the_solvers_own_faults_are_charged(tmp_path):
     data = load(tmp_path)
     hit = targets.hits(data.runs, data.looks)
     assert set(hit["seed"]) == {0, 1, 5}
-    (row,) = compare.leaders(data.runs, hit).to_dict("records")
+    (row,) = compare.compare(data.runs, hit).leaders.to_dict("records")
     assert (row["runs"], row["failed"], row["excused"], row["unsupported"]) == (3, 2, 3, 0)
     report = write(tmp_path, tmp_path / "out")
     assert "2 runs of 6 failed (1 error and 1 oom); they count as unsolved." in report.verdict

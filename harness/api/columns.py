@@ -5,7 +5,9 @@ from __future__ import annotations
 RUNS = {
     "run": "digits that name the run, unique within the results",
     "problem": "as asked for, with whatever must not be in one ratio where that is mixed (device, dtype, machine, ...)",
+    "family": "of problems; families weigh alike",
     "solver": "name and non-default choices; what tells settings apart where several share a name",
+    "kind": "of solver: unrolled, implicit, first order, derivative free or control",
     "seed": "whole number",
     "status": "done, diverged, error, timeout, oom, unsupported, lost or cut off",
     "fault": "whose it was that the run did not end well: solver, problem, machine or harness; else empty",
@@ -62,14 +64,17 @@ LOOKS = {
 TARGETS = {
     "run": "as in runs",
     "problem": "as in runs",
+    "family": "as in runs",
     "solver": "as in runs",
     "seed": "as in runs",
-    "measure": "the metric that the target is set on: phi_gap, grad_phi or distance",
-    "decade": "the target is 10^-decade of the metric's start",
-    "calls": "oracle calls at the first look that meets it; infinity where none does",
+    "measure": "the metric that the target is set on: phi_gap, phi (over the best value kept), distance, or one's own",
+    "target": "phi_gap 1e-3: 10^-3 of the metric's start; accuracy bar: better than the line to be beaten",
+    "calls": "oracle calls at the first look from which on it is held; infinity where it is not",
     "passes": "passes that they took",
     "grads": "the same in gradient equivalents",
     "seconds": "seconds at that look",
+    "passed": "some look met it, and it was not held",
+    "unjudged": "the answer hangs on a look that could not be judged",
 }
 
 METRICS = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from bilevelbench.report.page import Report
+    from bilevelbench.report.page import Asked, Report
+    from bilevelbench.stats.compare import Comparison
 
 X = {
     "calls": ("total_calls", "oracle calls"), "seconds": ("seconds", "seconds"), "steps": ("step", "outer steps"),
@@ -100,20 +101,54 @@ class Results:
 
     targets.__doc__ = described("A row for each run and target.", TARGETS)
 
-    def leaders(self) -> pd.DataFrame:
-        """A row for each solver, best first: share of targets reached with its interval, cost ratios, memory, failures.
+    def leaders(self, weights: Mapping[str, float] | None = None) -> pd.DataFrame:
+        """A row for each solver, best first: cost over the first's, share of targets held with its interval, memory,
+        failures.
 
-        The columns are those of ``bilevelbench.stats.compare.leaders``.
+        The columns are those of ``bilevelbench.stats.compare.leaders``. ``weights``: of families, other than 1.
         """
-        from bilevelbench.stats.compare import leaders
+        return self._compared(None, weights).leaders
 
-        return leaders(self._data.runs, self.targets)
+    def duels(self, subject: str | None = None, weights: Mapping[str, float] | None = None) -> pd.DataFrame:
+        """A row for each rival of a solver: ratio of what both paid, with its interval, and how surely.
 
-    def verdict(self) -> str:
-        """One paragraph on who reached what, every clause of it backed by rows."""
+        The columns are those of ``bilevelbench.stats.compare.duels``. ``subject``: as in ``verdict``.
+        """
+        from bilevelbench.report.verdict import subject_of
+        from bilevelbench.stats.compare import duels
+
+        found = self._compared(subject, weights)
+        return duels(found, self.targets, subject_of(self._data.runs, subject))
+
+    def verdict(self, subject: str | None = None, weights: Mapping[str, float] | None = None) -> str:
+        """Who wins, if anybody does, and where the subject stands: sentences of which every clause has rows behind it.
+
+        Parameters
+        ----------
+        subject
+            The solver that it speaks about, as it is called in ``runs``; without it the one that a file of the user's
+            defines, else BOME.
+        weights
+            Weights of families other than 1, by name; 0 leaves a family out.
+        """
         from bilevelbench.report import verdict
 
-        return verdict.of(self._data, self.targets, self.leaders())
+        return str(verdict.of(self._data, self.targets, self._compared(subject, weights), subject))
+
+    def _compared(self, subject: str | None, weights: Mapping[str, float] | None) -> Comparison:
+        from bilevelbench.stats.compare import compare
+
+        return compare(self._data.runs, self.targets, self._asked(subject, weights).weights)
+
+    def _asked(self, subject: str | None, weights: Mapping[str, float] | None) -> Asked:
+        from bilevelbench.report.page import Asked
+
+        asked = Asked(subject, weights or {})
+        try:
+            asked.check(self._data)
+        except ValueError as error:
+            raise RequestError(str(error)) from None
+        return asked
 
     def figure(
         self, kind: str = "convergence", problem: str | None = None, *, y: str = "phi_gap", x: str | None = None
@@ -170,8 +205,9 @@ class Results:
         return arrays
 
     def report(
-        self, out: str | os.PathLike[str] | None = None, tell: Callable[[Report], None] = lambda report: None
-    ) -> Report:
+        self, out: str | os.PathLike[str] | None = None, tell: Callable[[Report], None] = lambda report: None, *,
+        subject: str | None = None, weights: Mapping[str, float] | None = None,
+    ) -> Report:  # fmt: skip
         """Write the report: ``path``, one page that works offline, with figures as PDF and data as CSV beside it.
 
         Parameters
@@ -180,12 +216,15 @@ class Results:
             The folder; ``report`` in the first folder of the results unless one is named.
         tell
             Called with the report when its tables are there, before any figure is drawn.
+        subject, weights
+            As for ``verdict``.
         """
         from bilevelbench.report import page
 
         folder = self._folders[0] / "report" if out is None else arguments.path("out", out)
+        asked = self._asked(subject, weights)
         try:
-            return page.show(self._data, self._folders, folder, tell)
+            return page.show(self._data, self._folders, folder, tell, asked)
         except OSError as error:
             raise exports.unwritten(folder, error) from None
 

@@ -14,16 +14,26 @@ if TYPE_CHECKING:
     from ..api.results import Results
 
 
-def written(results: Results, out: Path | None) -> list[str]:
+def written(
+    results: Results, out: Path | None, subject: str | None = None, weights: dict[str, float] | None = None
+) -> list[str]:
     """Show the table of results, write their report, and say where it is. What could not be read or drawn."""
     from rich.console import Console
 
     from ..report.terminal import show
 
     console = Console(width=None if sys.stdout.isatty() else 120)
-    report = results.report(out, lambda report: show(report, console))
+    report = results.report(out, lambda report: show(report, console), subject=subject, weights=weights)
     click.echo(f"report: {report.path}")
     return report.troubles
+
+
+def _weight(text: str) -> tuple[str, float]:
+    family, _, number = text.partition("=")
+    try:
+        return family, float(number)
+    except ValueError:
+        raise RequestError(f"--weight {text!r} is not valid; it is FAMILY=NUMBER, such as bome_toys=0.5") from None
 
 
 @click.command()
@@ -35,7 +45,14 @@ def written(results: Results, out: Path | None) -> list[str]:
 @click.option(
     "--against", type=click.Path(path_type=Path), metavar="FILE", help="An earlier such file, of the same machine."
 )
-def report(results: tuple[Path, ...], out: Path | None, benchmarks: Path | None, against: Path | None) -> None:
+@click.option("--subject", metavar="SOLVER", help="The solver that the verdict speaks about (your own, else BOME).")
+@click.option(
+    "--weight", multiple=True, metavar="FAMILY=W", help="Weight of a family of problems other than 1; 0 leaves it out."
+)
+def report(
+    results: tuple[Path, ...], out: Path | None, benchmarks: Path | None, against: Path | None, subject: str | None,
+    weight: tuple[str, ...],
+) -> None:  # fmt: skip
     """Write the report of one or more folders of results (`results` if none is named), and print its table; or, with
     --benchmarks, a page of these.
 
@@ -50,7 +67,7 @@ def report(results: tuple[Path, ...], out: Path | None, benchmarks: Path | None,
         return
     from ..api.results import load
 
-    troubles = written(load(*(results or [Path("results")])), out)
+    troubles = written(load(*(results or [Path("results")])), out, subject, dict(map(_weight, weight)))
     for trouble in troubles:
         click.echo(f"error: {trouble}", err=True)
     sys.exit(2 if troubles else 0)

@@ -110,10 +110,12 @@ def constraints_are_differentiable(target: str) -> str:
 
 
 def says_what_it_shows(target: str) -> str:
-    """The failure of solvers that it exposes is in one short clause; required of the problems that come with us."""
+    """The failure of solvers that it exposes is in one short clause, and it names its family; required of the problems
+    that come with us."""
     entry, _ = resolve(PROBLEMS, target)
     ours = entry.make.__module__.startswith("bilevelbench.")
     assert entry.shows or not ours, "nothing says what failure it shows: @problem(name, shows='...')"
+    assert entry.family or not ours, "nothing says which kind of problem it is one of: @problem(name, family='...')"
     assert len(entry.shows) <= 110, f"`shows` is one short clause, not {len(entry.shows)} characters"
     return entry.shows
 

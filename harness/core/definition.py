@@ -20,7 +20,7 @@ from .problem import Problem
 
 
 def read(path: Path) -> tuple[dict[str, Any], Callable[..., Any]]:
-    """What is said of a definition (kind, name, doc, version, shows), and what makes the solver or the problem.
+    """What is said of a definition (kind, name, doc, version, shows, family), and what makes the solver or the problem.
 
     The folders that its maker imports from are searched, too, after this process's own.
     """

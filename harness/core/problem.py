@@ -74,6 +74,7 @@ class Problem:
     phi_star: the least value of Phi(x) = f(x, y*(x)), with ``phi_star_source`` saying how it is known.
     metrics: ``(x, y) -> {name: value}``, the problem's own figures (accuracy, ...).
     better: of those figures that tell how well the upper level does, whether "higher" or "lower" is better for it.
+    target: of the figures in ``better`` those that a run is to reach, and the value: {"accuracy": 0.9}.
     references: ``() -> {line: {name: value}}``, what a solver must be compared with, each solved to convergence.
     bar: the reference lines that a solver must beat to have shown anything.
     project_x, project_y: Euclidean projections on X and Y. None means the whole space. They act coordinate by
@@ -101,6 +102,7 @@ class Problem:
     phi_star_source: str = ""
     metrics: Callable[[Tensor, Tensor], Mapping[str, float]] | None = None
     better: Mapping[str, Literal["higher", "lower"]] = field(default_factory=dict)
+    target: Mapping[str, float] = field(default_factory=dict)
     references: Callable[[], Mapping[str, Mapping[str, float]]] | None = None
     bar: Bar | None = None
     project_x: Callable[[Tensor], Tensor] | None = None
@@ -132,6 +134,9 @@ class Problem:
             raise ValueError("phi_star needs phi_star_source: say how the value is known")
         if self.bar is not None and (self.references is None or self.bar.figure not in {*self.better, "phi"}):
             raise ValueError(f"{self.bar} needs `references`, and a figure that is phi or one of `better`")
+
+        if unset := [name for name in self.target if name not in self.better]:
+            raise ValueError(f"target={dict(self.target)} sets {unset[0]!r}; `better` must say which way it is better")
 
     def state_dicts(self, x: Tensor, y: Tensor) -> tuple[dict[str, Any], dict[str, Any]]:
         """The state dicts of the upper and the lower module at a point, x of shape (n_x,), y of shape (n_y,).

@@ -40,6 +40,7 @@ class Entry:
     file: Path
     version: int = 1
     shows: str = ""
+    family: str = ""
 
 
 class Registry:
@@ -159,7 +160,8 @@ def _load_definition(path: Path) -> None:
     """Whoever sent it has seen to it that the name is free, so whatever has it now has it from the same source."""
     told, make = definition.read(path)
     registry = SOLVERS if told["kind"] == "solver" else PROBLEMS
-    registry.entries[told["name"]] = Entry(told["name"], make, told["doc"], path, told["version"], told["shows"])
+    said = {name: told[name] for name in ("name", "doc", "version", "shows", "family")}
+    registry.entries[told["name"]] = Entry(make=make, file=path, **said)
 
 
 def solver(name: str) -> Callable[[type[T]], type[T]]:
@@ -188,16 +190,19 @@ def solver(name: str) -> Callable[[type[T]], type[T]]:
     return register
 
 
-def problem(name: str, version: int = 1, shows: str = "") -> Callable[[Callable[..., Problem]], Callable[..., Problem]]:
+def problem(
+    name: str, version: int = 1, shows: str = "", family: str = ""
+) -> Callable[[Callable[..., Problem]], Callable[..., Problem]]:
     """Register a function ``(rng: Draw, **knobs) -> Problem``. Raise the version whenever its numbers change.
 
-    ``shows``: the failure of solvers that the problem exposes, one short clause.
+    ``shows``: the failure of solvers that the problem exposes, one short clause. ``family``: the kind of problem that
+    it is one of; families weigh alike in a comparison, and one that names none is a family by itself.
     """
 
     def register(build: Callable[..., Problem]) -> Callable[..., Problem]:
         declared.check_problem(name, build)
         file = Path(inspect.getfile(build)).resolve()
-        PROBLEMS.add(Entry(name, build, inspect.getdoc(build) or "", file, version, shows))
+        PROBLEMS.add(Entry(name, build, inspect.getdoc(build) or "", file, version, shows, family))
         return build
 
     return register

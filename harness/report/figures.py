@@ -49,8 +49,8 @@ def convergence(
     if stride > 1:
         remark = f"{remark} Of the thin lines every {stride}th look is drawn; the data hold all.".strip()
     groups = {str(solver): group for solver, group in data.groupby("solver", sort=True, observed=True)}
-    figure, panels = _panels([palette.name(solver) for solver in groups], len(axes))
-    for ax, (column, label) in zip(panels, axes.items(), strict=True):
+    figure, side = panels([palette.name(solver) for solver in groups], len(axes))
+    for ax, (column, label) in zip(side, axes.items(), strict=True):
         _curves(ax, groups, column, metric, floor, stride, palette)
         start = data[data["step"] == 0][metric]
         if len(start) and start.nunique() == 1:
@@ -68,24 +68,24 @@ def convergence(
         style.decades(ax.xaxis)
         if not linear:
             style.decades(ax.yaxis)
-    _names(panels[-1], drawn)
-    panels[0].set_ylabel(style.cut(metric, 40))
-    panels[0].yaxis.set_label_coords(0.2 / figure.get_figwidth(), 0.55, transform=figure.transFigure)
-    _legend(figure, list(groups), palette, len(axes))
+    _names(side[-1], drawn)
+    side[0].set_ylabel(style.cut(metric, 40))
+    side[0].yaxis.set_label_coords(0.2 / figure.get_figwidth(), 0.55, transform=figure.transFigure)
+    legend(figure, list(groups), palette, len(axes))
     return figure, remark
 
 
-def _panels(names: list[str], count: int) -> tuple[Figure, Any]:
+def panels(names: list[str], count: int) -> tuple[Figure, Any]:
     """Panels with room for names at the right; all places are inches, to lay them out takes ten times as long."""
     height, edge = max(3.5, 0.118 * len(names)), _edge(count)
     letters = max(map(len, names), default=0) - NAMES
     width = edge + 1.43 + max(0.0, letters * style.LETTER * _letter(len(names), height))
     figure = style.Drawing(figsize=(width, height))
-    panels = figure.subplots(1, count, sharey=True, squeeze=False)[0]
+    made = figure.subplots(1, count, sharey=True, squeeze=False)[0]
     figure.subplots_adjust(
         left=0.69 / width, right=edge / width, top=1 - 0.105 / height, bottom=0.455 / height, wspace=0.06
     )
-    return figure, panels
+    return figure, made
 
 
 def _edge(count: int) -> float:
@@ -188,7 +188,7 @@ def _middle(runs: int, steps: np.ndarray, *values: np.ndarray) -> np.ndarray:
     return np.column_stack([np.median(part.reshape(runs, -1), axis=0) for part in values])
 
 
-def _legend(figure: Figure, solvers: list[str], palette: Palette, count: int) -> None:
+def legend(figure: Figure, solvers: list[str], palette: Palette, count: int) -> None:
     """Names with their lines at the right, as small as they must be to fit: a tenth of the time of matplotlib's own."""
     (width, height), edge = figure.get_size_inches(), _edge(count)
     pitch = _pitch(len(solvers), height)

@@ -6,8 +6,8 @@ The table comes first, then each figure by itself: one that cannot be drawn is a
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,40 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from bilevelbench.stats import compare, targets
+from bilevelbench.stats import targets
+from bilevelbench.stats.compare import compare, duels, reached
 from bilevelbench.store.files import make_folder, written
 from bilevelbench.store.frame import Results, load
 from bilevelbench.store.journal import shown
 from bilevelbench.store.schema import FAILED
 
-from . import parts, sheet, style, tables, verdict
+from . import overall, parts, sheet, style, tables, verdict
 from .parts import Atelier, kept
+from .verdict import Verdict
 
 NOTHING: dict[str, Any] = {"facts": {}, "busy": False}  # of what was run
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How results are to be read: of which solver the verdict speaks, and weights of families other than 1."""
+
+    subject: str | None = None
+    weights: Mapping[str, float] = field(default_factory=dict)
+
+    def check(self, data: Results) -> None:
+        """``ValueError`` where it names a solver or a family that the results do not have, or a weight that is none."""
+        verdict.subject_of(data.runs, self.subject)
+        known = sorted(data.runs["family"].unique())
+        for name, weight in self.weights.items():
+            if name not in known:
+                raise ValueError(f"there is no family {name!r} in these results; they have {', '.join(known)}")
+            if not 0 <= weight < float("inf"):
+                raise ValueError(
+                    f"the weight {weight:g} of the family {name} is not valid; it is a number of at least 0"
+                )
+        if known and all(self.weights.get(name, 1.0) == 0 for name in known):
+            raise ValueError("all families have the weight 0; leave one with more")
 
 
 @dataclass(repr=False)
@@ -43,54 +67,66 @@ class Report:
 
 def write(
     results: Path | Sequence[Path], out: Path, only: Collection[str] | None = None,
-    tell: Callable[[Report], None] = lambda report: None,
+    tell: Callable[[Report], None] = lambda report: None, asked: Asked | None = None,
 ) -> Report:  # fmt: skip
     """Write ``index.html``, ``figures/*.pdf`` and ``data/*.csv`` under ``out``, from the runs of one or more folders.
 
     ``only``: stems of the files to use. ``tell`` is called once the table is there, before any figure is drawn.
     ``ValueError`` where there is no run to show, ``OSError`` where ``out`` cannot be written.
     """
-    return show(load(results, only), [results] if isinstance(results, Path) else list(results), out, tell)
+    return show(load(results, only), [results] if isinstance(results, Path) else list(results), out, tell, asked)
 
 
-def show(data: Results, results: list[Path], out: Path, tell: Callable[[Report], None] = lambda report: None) -> Report:
+def show(
+    data: Results, results: list[Path], out: Path, tell: Callable[[Report], None] = lambda report: None,
+    asked: Asked | None = None,
+) -> Report:  # fmt: skip
     """The same from what was read already, of the folders ``results``."""
+    asked = asked or Asked()
+    asked.check(data)
     gc.freeze()  # what was read stays to the end, and is not to be walked at every collection of garbage
     try:
         with style.theme():
-            return _write(data, results, out, tell)
+            return _write(data, results, out, tell, asked)
     finally:
         gc.unfreeze()
 
 
-def _write(data: Results, results: list[Path], out: Path, tell: Callable[[Report], None]) -> Report:
+def _write(data: Results, results: list[Path], out: Path, tell: Callable[[Report], None], asked: Asked) -> Report:
     for folder in (out, out / "figures", out / "data"):
         make_folder(folder)
     hit = targets.hits(data.runs, data.looks)
-    leaders = compare.leaders(data.runs, hit)
+    found = compare(data.runs, hit, asked.weights)
+    leaders = found.leaders
     final = verdict.final(data)
     troubles = list(data.troubles)
-    text = kept(troubles, "the verdict", lambda: verdict.of(data, hit, leaders), "")
+    said = kept(troubles, "the verdict", lambda: verdict.of(data, hit, found, asked.subject), Verdict("", {}))
     refused = (data.runs["status"] == "unsupported") & (data.runs["fault"] != "")  # a problem that has to be mended
     failures = data.runs[data.runs["status"].isin(FAILED) | refused]
-    report = Report(out / "index.html", text, leaders, failures, troubles)
+    report = Report(out / "index.html", str(said), leaders, failures, troubles)
     atelier = Atelier(data, final, out)
     sheet.write(leaders, out / "data" / "leaders.csv")
     sheet.write(hit, out / "data" / "targets.csv")
+    fought = duels(found, hit, said.subject)
+    sheet.write(fought, out / "data" / "duels.csv")
     order = leaders["solver"].tolist()
     facts: dict[str, Any] = {
-        "verdict": text,
+        "verdict": said,
+        "duels": tables.duels(fought, atelier.palette),
+        "weights": asked.weights,
         "leaders": tables.leaders(leaders, atelier.palette),
-        "reached": tables.reached(compare.reached(hit), order, atelier.palette) if len(hit) else None,
+        "reached": tables.reached(reached(hit), order, atelier.palette) if len(hit) else None,
         "failures": failures.to_dict("records"),
         "unsupported": data.runs[(data.runs["status"] == "unsupported") & ~refused].to_dict("records"),
         "provenance": kept(troubles, "the list of what was run", lambda: tables.provenance(data), NOTHING),
         "superseded": data.superseded,
         "notes": data.notes,
     }
-    _render(report, results, facts | {"problems": [], "pictures": [], "memory": None, "drawn": False})
+    nothing: dict[str, Any] = {"overall": [], "problems": [], "pictures": [], "memory": None, "drawn": False}
+    _render(report, results, facts | nothing)
     tell(report)
-    _render(report, results, facts | _drawn(atelier, troubles) | {"drawn": True})
+    whole = {"overall": overall.figures(atelier, hit, found, troubles)}
+    _render(report, results, facts | whole | _drawn(atelier, troubles) | {"drawn": True})
     return report
 
 

@@ -29,7 +29,10 @@ UNSAID = {
 }  # fmt: skip
 MOST_METRICS = 10  # of a problem that are shown; the page has as many tabs
 MOST_SLUG = 60  # characters
-TAKEN = {"leaders", "targets", "memory", "convergence", "trajectories", "failures", "provenance"}  # files and anchors
+TAKEN = {  # files and anchors
+    "leaders", "targets", "duels", "overall", "pareto", "profiles-calls", "profiles-grads", "profiles-seconds",
+    "memory", "convergence", "trajectories", "failures", "provenance",
+}  # fmt: skip
 
 
 def sentence(error: Exception) -> str:

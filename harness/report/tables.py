@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -55,7 +55,10 @@ def leaders(table: pd.DataFrame, palette: Palette) -> list[dict[str, str]]:
         rows.append(
             {
                 "solver": row["solver"], "colour": palette.colour(row["solver"]), "class": CLASS.get(row["order"], "—"),
-                "share": share, "calls": number(row["calls_ratio"], 2),
+                "share": share, "cost": number(row["cost"], 3),
+                "lead": "—" if math.isnan(row["lead"]) else f"{row['lead']:.0%}",
+                "taken": "" if math.isnan(row["taken"]) or row["taken"] > 0.995 else f"{row['taken']:.0%}",
+                "passed": str(row["passed"]), "unjudged": str(row["unjudged"]), "calls": number(row["calls_ratio"], 2),
                 "passes": number(row["passes_ratio"], 2), "seconds": number(row["seconds_ratio"], 2),
                 "grads": number(row["grads_ratio"], 2), "floor": number(row["over_floor"], 3),
                 "memory": size(row["peak_bytes"]), "vectors": number(row["vectors"], 2),
@@ -64,6 +67,23 @@ def leaders(table: pd.DataFrame, palette: Palette) -> list[dict[str, str]]:
             }
         )  # fmt: skip
     return rows
+
+
+def duels(table: pd.DataFrame, palette: Palette) -> list[dict[str, str]]:
+    """The duels of one solver, formatted."""
+
+    def spread(row: Mapping[Hashable, Any]) -> str:
+        sure = "" if math.isnan(row["low"]) else f" ({number(row['low'], 2)}–{number(row['high'], 2)})"
+        return number(row["ratio"], 3) + sure
+
+    return [
+        {
+            "solver": row["solver"], "colour": palette.colour(row["solver"]), "ratio": spread(row),
+            "surely": f"{row['surely']:.0%}", "families": f"{row['wins']} : {row['ties']} : {row['losses']}",
+            "only_one": f"{row['only_one']:.0%}", "only_other": f"{row['only_other']:.0%}",
+        }
+        for row in table.to_dict("records")
+    ]  # fmt: skip
 
 
 def reached(table: pd.DataFrame, order: list[str], palette: Palette) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from . import tables
 from .page import Report
 from .style import Palette
 
-OTHERS = 62  # columns of a terminal that all but the names of solvers take
+OTHERS = 65  # columns of a terminal that all but the names of solvers take
 
 
 def show(report: Report, console: Console) -> None:
@@ -19,21 +19,25 @@ def show(report: Report, console: Console) -> None:
     console.print()
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("solver", overflow="fold", max_width=max(20, console.width - OTHERS))
-    table.add_column("class")
-    for head in ("targets", "calls", "seconds", "peak memory", "failed"):
+    table.add_column("order")
+    for head in ("cost", "leads", "held", "seconds", "peak memory", "failed"):
         table.add_column(head, justify="right")
     for row in tables.leaders(report.leaders, Palette({})):
         table.add_row(
             Text(row["solver"]),
-            row["class"],
+            row["class"].removesuffix(" order"),
+            row["cost"],
+            row["lead"],
             row["share"],
-            row["calls"],
             row["seconds"],
             row["memory"],
             row["failed"],
         )
     console.print(table)
-    console.print("[dim]calls, seconds: median cost to a target over the cheapest solver's; ∞ = never reached[/dim]")
+    console.print(
+        "[dim]cost: calls for the same targets over the first solver's, unsolved as ten budgets; leads: share of "
+        "resamples in which it is cheapest by a tenth; held: share of targets[/dim]"
+    )
     if len(report.failures):
         console.print()
         for run in report.failures.astype({"attempts": float}).to_dict("records"):

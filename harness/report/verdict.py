@@ -1,25 +1,46 @@
-"""The verdict: one paragraph, every clause of it backed by rows."""
+"""The verdict: a few sentences, every clause of them backed by rows."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Hashable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from bilevelbench.stats.compare import duels
+from bilevelbench.stats.compare import Comparison, Hanging, duels, families, stability
+from bilevelbench.stats.paired import LEAST, MARGIN, SURE, Standing
 from bilevelbench.stats.targets import not_run
 from bilevelbench.store.frame import Results
 from bilevelbench.store.schema import FAILED
 
+from .bars import against_references, controls, useful
+from .words import both, count, either, some, times, title
+
 SUBJECT = "bome"
-MOST_NAMED = 6
+AXES = {"calls": "calls", "grads": "gradient equivalents", "seconds": "seconds"}
 
 
-def of(data: Results, hit: pd.DataFrame, table: pd.DataFrame) -> str:
-    """The verdict on results that were read, with their targets and their leaders."""
+class Verdict(NamedTuple):
+    """What is said, sentence by sentence, and of whom."""
+
+    subject: str
+    parts: dict[str, str]  # by what they are about: scope, leader, subject, duels, failures, bars, controls, judge, ...
+
+    def __str__(self) -> str:
+        return " ".join(part for part in self.parts.values() if part)
+
+
+def of(data: Results, hit: pd.DataFrame, found: Comparison, subject: str | None = None) -> Verdict:
+    """The verdict on results that were read, with their targets and what follows from them.
+
+    ``subject``: a solver as it is called in the results; the one that a file of the user's defines, else BOME.
+    ``ValueError`` where there is no such solver.
+    """
     problems = {run: (record.header or {})["problem"] for run, record in data.records.items()}
-    return paragraph(data.runs, hit, table, against_references(data.runs, final(data), problems))
+    one = subject_of(data.runs, subject)
+    references = against_references(data.runs, final(data), problems)
+    return paragraph(data.runs, hit, found, references, one)
 
 
 def final(data: Results) -> pd.DataFrame:
@@ -27,61 +48,168 @@ def final(data: Results) -> pd.DataFrame:
     return data.looks.groupby("run", as_index=False, observed=True).last() if len(data.looks) else data.looks
 
 
-def paragraph(runs: pd.DataFrame, hit: pd.DataFrame, table: pd.DataFrame, references: pd.DataFrame) -> str:
+def subject_of(runs: pd.DataFrame, asked: str | None = None) -> str:
+    """The solver that a verdict speaks about; '' where there is none to speak about."""
+    known = sorted(runs["solver"].unique())
+    if asked is not None:
+        if asked not in known:
+            raise ValueError(f"there is no solver {asked!r} in these results; they have {', '.join(known)}")
+        return asked
+    own = sorted(runs.loc[runs["asked_solver"].str.contains(".py", regex=False), "solver"])
+    return str(own[0]) if own else SUBJECT if SUBJECT in known else ""
+
+
+def paragraph(
+    runs: pd.DataFrame, hit: pd.DataFrame, found: Comparison, references: pd.DataFrame, subject: str = SUBJECT
+) -> Verdict:
     """The verdict on a set of results. ``references``: see ``against_references``."""
-    parts = [_scope(runs), _leader(table), _subject(table), _duel(runs, hit), _failures(runs), _useful(references)]
-    if runs["seed"].nunique() < 5:
-        parts.append("With fewer than five seeds these are points, not intervals.")
-    return " ".join(part for part in parts if part)
+    hanging = stability(runs, hit, found)
+    return Verdict(
+        subject,
+        {
+            "scope": _scope(runs, hit),
+            "leader": _leader(found),
+            "hanging": _hanging(found, hanging),
+            "subject": _subject(found, subject),
+            "duels": _duels(found, hit, subject),
+            "families": _families(found, subject),
+            "failures": _failures(runs),
+            "bars": useful(references),
+            "controls": controls(runs, found),
+            "judge": _judge(hit, hanging),
+        },
+    )
 
 
-def _n(count: int, word: str) -> str:
-    return f"{count} {word}{'' if count == 1 else 's'}"
+def _scope(runs: pd.DataFrame, hit: pd.DataFrame) -> str:
+    problems = f"{count(runs['problem'].nunique(), 'problem')} of {count(runs['family'].nunique(), 'family')}"
+    text = f"{problems}, {count(runs['solver'].nunique(), 'solver')}, {count(len(runs), 'run')}."
+    silent = sorted(set(runs.loc[~not_run(runs), "problem"]) - set(hit["problem"]))
+    if silent and len(hit):
+        text += (
+            f" Nothing is decided on {some(silent)}: no best value is known there, and no bar or target left to reach."
+        )
+    return text
 
 
-def _scope(runs: pd.DataFrame) -> str:
+def _leader(found: Comparison) -> str:
+    if "calls" not in found.standings:
+        return "No problem here has targets: it needs a known or kept best value, or figures with a bar or target."
+    calls = found.standings["calls"]
+    share = found.leaders["share"]
+    if not share.max() > 0:
+        return "No solver held any target."
+    if len(calls.lead) < 2:
+        who = both(calls.among) if calls.among else "anybody"
+        return f"There is nobody to compare {who} with: no other solver took part in half of what weighs."
+    parts = [_won(found, calls) if calls.winner else _open(calls)]
+    others = {axis: found.standings[axis] for axis in ("grads", "seconds") if axis in found.standings}
+    for axis, other in others.items():
+        if other.winner == calls.winner and (calls.winner or set(other.among) == set(calls.among)):
+            parts.append(f"The same by {AXES[axis]}.")
+        else:
+            whom = f"{other.winner} wins" if other.winner else f"no winner among {some(other.among, 'solver')}"
+            parts.append(f"By {AXES[axis]}: {whom}.")
+    return " ".join(parts)
+
+
+def _won(found: Comparison, calls: Standing) -> str:
+    field, winner = found.fields["calls"], calls.winner
+    rivals = [s for s in calls.lead if s != winner]
+    ratio, second = min((field.ratio(winner, s), s) for s in rivals)
     return (
-        f"{_n(runs['problem'].nunique(), 'problem')}, {_n(runs['solver'].nunique(), 'solver')}, {_n(len(runs), 'run')}."
+        f"The winner is {winner}: {second}, the next, pays {times(*ratio)} its calls for the same targets, and "
+        f"{winner} keeps the lead in {calls.lead[winner]:.0%} of the resamples of families, problems and instances."
     )
 
 
-def _leader(table: pd.DataFrame) -> str:
-    ranked = table.dropna(subset=["share"])
-    if not len(ranked) or ranked["share"].max() == 0:
-        return "No solver reached any target." if len(ranked) else "No problem here has targets."
-    best = ranked[ranked["share"] == ranked["share"].max()]["solver"].tolist()
-    return f"{_and(best)} reached the most targets, {ranked['share'].max():.0%}."
-
-
-def _subject(table: pd.DataFrame) -> str:
-    ranked = table.dropna(subset=["share"]).reset_index(drop=True)
-    if SUBJECT not in set(ranked["solver"]) or len(ranked) < 2:
-        return ""
-    mine = float(ranked.loc[ranked["solver"] == SUBJECT, "share"].iloc[0])
-    rank = int((ranked["share"] > mine).sum()) + 1
-    return f"BOME reached {mine:.0%} of its targets, rank {rank} of {len(ranked)}."
-
-
-def _duel(runs: pd.DataFrame, hit: pd.DataFrame) -> str:
-    """BOME against the best method with second derivatives, at the hardest target that either reaches."""
-    second = sorted(runs.loc[runs["order"] == 2, "solver"].unique())
-    if SUBJECT not in set(runs["solver"]) or not second or not len(hit):
-        return ""
-    calls, seconds = duels(hit, SUBJECT, second, "calls"), duels(hit, SUBJECT, second, "seconds")
-    if not len(calls):
-        return ""
-    alone = calls.loc[np.isfinite(calls["cost"]) & ~np.isfinite(calls["best"]), "problem"].tolist()
-    lost = calls.loc[~np.isfinite(calls["cost"]), "problem"].tolist()
-    cheaper, faster = (int((t["cost"] < t["best"]).sum()) for t in (calls, seconds))
-    text = (
-        f"At the hardest target that BOME or any method with second derivatives reaches, BOME needs fewer oracle calls "
-        f"than the best of these on {cheaper} of {_n(len(calls), 'problem')} and less time on {faster}"
+def _open(calls: Standing) -> str:
+    text = f"No winner among {some(calls.among, 'solver')}"
+    if calls.instances < LEAST:
+        return f"{text}: {count(calls.instances, 'instance')} cannot tell, it takes {LEAST}."
+    best = max(calls.lead.values())
+    return (
+        f"{text}: nobody is cheaper than all others, in calls and by more than a tenth, in {SURE:.0%} of the resamples "
+        f"of families, problems and instances (at most {best:.0%})."
     )
-    if alone:
-        text += f"; it alone gets there on {_some(alone)}"
-    if lost:
-        text += f"; it does not get there on {_some(lost)}"
+
+
+def _hanging(found: Comparison, hanging: Hanging) -> str:
+    if "calls" not in found.standings or not hanging.tried:
+        return ""
+    mine = found.standings["calls"].winner
+    others = [(words, name) for words, name in hanging.otherwise if name]
+    if others:
+        return "It hangs on what is weighed: " + "; ".join(f"{words}, {name} wins" for words, name in others) + "."
+    if mine and hanging.otherwise:
+        ways = either([words for words, _ in hanging.otherwise])
+        return f"There is no winner {ways}; nobody else wins however it is weighed."
+    return f"The same in all {hanging.tried} other ways of weighing that were tried." if mine else ""
+
+
+def _subject(found: Comparison, one: str) -> str:
+    table = found.leaders.dropna(subset=["share"]).reset_index(drop=True)
+    if one not in set(table["solver"]) or len(table) < 2:
+        return ""
+    place = int(table.index[table["solver"] == one][0])
+    row = table.loc[place]
+    text = f"{title(one)} held {row['share']:.0%} of its targets"
+    if not np.isnan(row["low"]):
+        text += f" ({row['low']:.0%} to {row['high']:.0%})"
+    text += f", rank {place + 1} of {len(table)} by cost"
+    field = found.fields.get("calls")
+    if field is not None and len(field.solvers) > 1:
+        ratio = field.against_field(one)
+        if np.isfinite(ratio[0]):
+            text += f"; the field pays {times(*ratio)} its calls"
     return text + "."
+
+
+def _duels(found: Comparison, hit: pd.DataFrame, one: str) -> str:
+    """Whom the subject beats, by whom it is beaten, and with whom nothing is decided."""
+    table = duels(found, hit, one)
+    if not len(table):
+        return ""
+    sure = table["low"].notna()
+    won, lost = table[sure & (table["low"] > 1)], table[sure & (table["high"] < 1)]
+    parts = []
+    if len(won):
+        parts.append(f"cheaper than {some([_by(row) for row in won.iloc[::-1].to_dict('records')], 'rival')}")
+    if len(lost):
+        parts.append(f"dearer than {some([_by(row) for row in lost.to_dict('records')], 'rival')}")
+    rest = table[~table["solver"].isin([*won["solver"], *lost["solver"]])]
+    if len(rest):
+        parts.append(f"undecided against {some(rest['solver'].tolist(), 'rival')}")
+    return f"In calls, on these problems, {title(one)} is {'; '.join(parts)}."
+
+
+def _by(row: Mapping[Hashable, Any]) -> str:
+    ratio, low, high = row["ratio"], row["low"], row["high"]
+    if ratio < 1:
+        ratio, low, high = 1 / ratio, 1 / high, 1 / low
+    return f"{row['solver']} ({ratio:.2g} times, {low:.2g} to {high:.2g})"
+
+
+def _families(found: Comparison, one: str) -> str:
+    """In which families the subject is the cheapest, and in which it pays most beside the best."""
+    field = found.fields.get("calls")
+    if field is None or one not in field.solvers or len(field.solvers) < 2 or field.of.table["family"].nunique() < 2:
+        return ""
+    over = pd.DataFrame({s: families(field, field.over(one, s)) for s in field.solvers if s != one})
+    first = over.index[(over > np.log(MARGIN)).all(axis=1) & over.notna().any(axis=1)].tolist()
+    worst, against = over.min(axis=1).dropna(), over.idxmin(axis=1)
+    behind = worst[worst < -np.log(MARGIN)].sort_values()
+    parts = []
+    if first:
+        parts.append(f"It leads on {both(first)}")
+    if len(behind):
+        where = count(len(behind), "family") if len(behind) > 3 else both(list(behind.index))
+        name = behind.index[0]
+        parts.append(
+            f"{'i' if first else 'I'}t is behind somebody on {where}, most on {name}, where {against[name]} pays "
+            f"1/{np.exp(-behind.iloc[0]):.2g} of its calls"
+        )
+    return "; ".join(parts) + "." if parts else ""
 
 
 def _failures(runs: pd.DataFrame) -> str:
@@ -93,69 +221,27 @@ def _failures(runs: pd.DataFrame) -> str:
     parts = []
     if not excused.all():
         own = failed[~excused]
-        parts.append(f"{_n(len(own), 'run')} of {len(runs)} failed ({_kinds(own)}); they count as unsolved.")
+        parts.append(f"{count(len(own), 'run')} of {len(runs)} failed ({_kinds(own)}); they count as unsolved.")
     if excused.any():
         others = failed[excused]
         counts = "it counts" if len(others) == 1 else "they count"
-        parts.append(f"{_n(len(others), 'run')} ended through no solver's fault ({_kinds(others)}); {counts} for none.")
+        parts.append(
+            f"{count(len(others), 'run')} ended through no solver's fault ({_kinds(others)}); {counts} for none."
+        )
     return " ".join(parts)
 
 
 def _kinds(runs: pd.DataFrame) -> str:
-    return _and([f"{n} {kind}" for kind, n in runs["status"].value_counts().sort_index().items()])
+    return both([f"{n} {kind}" for kind, n in runs["status"].value_counts().sort_index().items()])
 
 
-def _useful(references: pd.DataFrame) -> str:
-    """Which solvers beat the best line that needs no bilevel method, and on which problems none does."""
-    parts, nothing = [], []
-    for problem, group in references.groupby("problem", sort=True):
-        figure, better, line = (str(group[name].iloc[0]) for name in ("figure", "better", "name"))
-        apart = group["value"] - group["line"]
-        beat = sorted(group.loc[apart > 0 if better == "higher" else apart < 0, "solver"])
-        what = f"“{line}” in {figure} ({better} is better)"
-        if beat:
-            parts.append(f"On {problem}, {_and(beat)} beat{'s' if len(beat) == 1 else ''} {what}.")
-        else:
-            nothing.append(f"{what} on {problem}")
-    if nothing:
-        parts.append(f"No solver beats {_and(nothing)}: nothing is shown there.")
-    return " ".join(parts)
-
-
-def against_references(runs: pd.DataFrame, final: pd.DataFrame, problems: dict[str, dict[str, Any]]) -> pd.DataFrame:
-    """Each solver's last value against the best of the lines that it must beat, of the same runs: medians over seeds.
-
-    Columns: problem, solver, value, line, name (of the line), figure, better. ``problems``: per run, what its header
-    says of the problem; files without ``bar`` take no part. A run that failed through the solver's fault has the worst
-    value.
-    """
-    rows = []
-    last = final.set_index("run")
-    counted = runs.loc[~not_run(runs), ["run", "problem", "solver", "status"]]
-    for run, problem, solver, status in counted.itertuples(index=False):
-        bar, lines = problems[run].get("bar"), problems[run].get("references") or {}
-        if not bar or bar["figure"] not in last:
-            continue
-        better = (problems[run].get("better") or {}).get(bar["figure"], "lower")  # phi
-        known = {name: lines.get(name, {}).get(bar["figure"]) for name in bar["lines"]}
-        given = {name: value for name, value in known.items() if value is not None}
-        value = last[bar["figure"]].get(run, np.nan)
-        if status in FAILED:
-            value = -np.inf if better == "higher" else np.inf
-        if not given or np.isnan(value):
-            continue
-        hardest = (max if better == "higher" else min)(given, key=given.__getitem__)
-        rows.append((problem, solver, value, given[hardest], hardest, bar["figure"], better))
-    table = pd.DataFrame(rows, columns=["problem", "solver", "value", "line", "name", "figure", "better"])
-    for _, group in table.groupby("problem"):
-        table.loc[group.index, "name"] = group["name"].mode()[0]  # the hardest line of most seeds
-    return table.groupby(["problem", "solver", "name", "figure", "better"], as_index=False)[["value", "line"]].median()
-
-
-def _and(words: list[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
-
-
-def _some(problems: list[str]) -> str:
-    """The problems by name, or how many where a reader would not read them all; the table below shows which."""
-    return _and(problems) if len(problems) <= MOST_NAMED else _n(len(problems), "problem")
+def _judge(hit: pd.DataFrame, hanging: Hanging) -> str:
+    """What hangs on looks that could not be judged."""
+    blind = int(hit["unjudged"].sum()) if len(hit) else 0
+    if not blind:
+        return ""
+    said = [name or "nobody" for words, name in hanging.otherwise if words.startswith("with all that could not")]
+    effect = f"were they held, {said[0]} would win" if said else "were they all held, the winner would be the same"
+    hang = "hangs" if blind == 1 else "hang"
+    what = f"{count(blind, 'target')} of {len(hit)} {hang} on looks that could not be judged and"
+    return f"{what} {'counts' if blind == 1 else 'count'} as not held; {effect}."

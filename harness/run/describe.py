@@ -23,10 +23,10 @@ def describe_solver(given: str) -> dict[str, Any]:
     choices = {
         k: v for k, v in spec.arguments.items() if v != defaults[k] and isinstance(v, str | bool) and v is not None
     }
-    asked = parse(given).arguments
+    asked, made = parse(given).arguments, entry.make(**spec.arguments)
     return {
         "name": entry.name, "given": given, "asked": asked, "knobs": spec.arguments, "choices": choices,
-        "order": entry.make(**spec.arguments).order, "about": entry.doc.partition("\n")[0],
+        "order": made.order, "family": made.family, "about": entry.doc.partition("\n")[0],
         "repository": repository(entry.file),
     }  # fmt: skip
 
@@ -36,12 +36,14 @@ def describe_problem(given: str, problem: Problem, iterates: bool) -> dict[str, 
     entry, spec = resolve(PROBLEMS, given)
     references = problem.references() if problem.references else {}
     return {
-        "name": entry.name, "given": given, "knobs": spec.arguments, "about": entry.doc.partition("\n")[0],
+        "name": entry.name, "family": entry.family or entry.name, "given": given, "knobs": spec.arguments,
+        "about": entry.doc.partition("\n")[0],
         "n_x": problem.x0.numel(), "n_y": problem.y0.numel(), "n_f": problem.n_f, "n_g": problem.n_g,
         "flags": sorted(problem.flags), "phi_star": problem.phi_star, "phi_star_source": problem.phi_star_source,
         "selection": problem.chosen, "seeded": problem.seeded,
         "references": {k: dict(v) for k, v in references.items()},
-        "better": dict(problem.better), "bar": problem.bar._asdict() if problem.bar else None,
+        "better": dict(problem.better), "target": dict(problem.target),
+        "bar": problem.bar._asdict() if problem.bar else None,
         "picture": _drawn(problem.picture) if problem.picture and iterates else None,
     }  # fmt: skip
 

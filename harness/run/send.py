@@ -147,7 +147,7 @@ class Sender:
 def _told(registry: Registry, entry: Entry) -> dict[str, Any]:
     return {
         "kind": registry.kind, "name": entry.name, "doc": entry.doc, "version": entry.version, "shows": entry.shows,
-        "path": [os.path.abspath(folder) for folder in sys.path],
+        "family": entry.family, "path": [os.path.abspath(folder) for folder in sys.path],
     }  # fmt: skip
 
 

@@ -1,20 +1,34 @@
-"""Several targets per problem, never one cliff, and what it costs to reach each first.
+"""Targets are outcomes, several for each problem, and count where they are held: what it costs to get there.
 
-Where Phi* is known: phi_gap down to 10^-k of its start, k = 1, 2, 3, 4, 6, 8. Otherwise the norm of the true
-hypergradient down to 10^-k of its start, k = 1, 2, 3, where Phi is not above its start: far out Phi may be flat.
-Where Phi does not depend on x at all, the distance of y from y*, like phi_gap, if the problem gives it. Unsolved costs
-infinity and stays in the denominator. The look at which a run diverged reaches nothing.
+Of Phi: the distance to the best value known, down to 10^-k of that of the start. Where Phi* is known k = 1, 2, 3, 4, 6,
+8; where a reference is, the best value that a long search has found, k = 1, 2, 3. Where Phi does not depend on x at
+all, the distance of y from y*, if the problem gives it. Of the problem's own figures: better than the hardest line of
+its ``bar``, or as good as its ``target``. The norm of the hypergradient is a diagnostic and never a target: it is small
+wherever Phi is flat. A problem with none of these sets no target and decides nothing.
+
+A target is held from the first look that meets it on if no later look is above twice the target; of own figures, whose
+best value nobody knows, if none falls back below half of the way from the start. A run that ended as error, diverged or
+oom holds nothing. One that timed out holds what it held then. A start that is there already gives nothing to anybody.
+Unsolved costs infinity and stays in the denominator.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from bilevelbench.store.schema import FAILED
 
-DECADES = {"phi_gap": (1, 2, 3, 4, 6, 8), "grad_phi": (1, 2, 3), "distance": (1, 2, 3, 4, 6, 8)}
-REACHED = 1e-12  # of its own scale: a measure that starts below has nothing left to reach
+DECADES = {"phi_gap": (1, 2, 3, 4, 6, 8), "phi": (1, 2, 3), "distance": (1, 2, 3, 4, 6, 8)}
+REACHED = 1e-12  # of its own scale: what starts below has nothing left to reach
+SLACK = 2.0  # times the target: what is above at a later look is not held
+HALF = 0.5  # of the way from the start to an own figure's target
+NOTHING = ("error", "diverged", "oom")  # statuses that hold nothing
+COSTS = ("calls", "passes", "grads", "seconds")
+COLUMNS = ("run", "problem", "family", "solver", "seed", "measure", "target", *COSTS, "passed", "unjudged")
 
 
 def not_run(runs: pd.DataFrame) -> pd.Series:
@@ -24,61 +38,153 @@ def not_run(runs: pd.DataFrame) -> pd.Series:
     return (runs["status"] == "unsupported") | (failed & (runs["fault"] != "solver") if "fault" in runs else False)
 
 
-def measure_of(looks: pd.DataFrame) -> str:
-    """The metric that a problem's targets are set on: phi_gap, else grad_phi, else distance, else '' (no targets)."""
-    first = looks.sort_values("step").groupby("run").first()
-    for name in DECADES:
-        if name in looks:
-            scale = first["phi"].abs().fillna(0) if name == "phi_gap" and "phi" in first else looks[name].max()
-            if (first[name] > REACHED * scale).any():
-                return name
-    return ""
+class Looks(NamedTuple):
+    """Looks by run, then by step, and for each run where its looks begin and which instance it is of."""
+
+    table: pd.DataFrame
+    begins: np.ndarray
+    run: np.ndarray  # place in the table of runs, for each run that has looks
+    instance: np.ndarray
+
+    def spread(self, values: np.ndarray) -> np.ndarray:
+        """A value for each run, at each of its looks."""
+        return values.repeat(np.diff(np.r_[self.begins, len(self.table)]))
+
+    def column(self, name: str) -> np.ndarray:
+        """A column as numbers, of NaN where there is none."""
+        return self.table[name].to_numpy(float) if name in self.table else np.full(len(self.table), np.nan)
+
+
+class Aim(NamedTuple):
+    """A target: how far each look is, as a share of the way there is from the start; how near is near enough; what is
+    no longer held; which looks are judged well enough to tell; which runs have this target."""
+
+    target: str
+    measure: str
+    left: np.ndarray
+    near: float
+    slack: float
+    sure: np.ndarray
+    has: np.ndarray
+    strict: bool = False
 
 
 def hits(runs: pd.DataFrame, looks: pd.DataFrame) -> pd.DataFrame:
-    """One row per run and target: calls, grads (gradient equivalents) and seconds at the first look that meets it,
-    infinity where none does; grads are NaN where the oracle's prices are not known.
+    """One row per run and target: what the first look cost from which on it is held, infinity where it is not.
 
-    Columns: run, problem, solver, seed, measure, decade, calls, grads, seconds. A run that failed keeps what it reached
-    before. Runs that say nothing about their solver (``not_run``) and problems without a measure have no rows.
+    Columns: run, problem, family, solver, seed, measure, target, calls, passes, grads (gradient equivalents, NaN where
+    the oracle's prices are not known), seconds; passed: some look met it, and it was not held; unjudged: the answer
+    hangs on a look that could not be judged. Runs that say nothing about their solver (``not_run``) and instances
+    without targets have no rows.
     """
-    counted = runs[~not_run(runs)]
-    tables = []
-    for problem, group in counted.groupby("problem", sort=True):
-        seen = looks[looks["run"].isin(group["run"])]
-        measure = measure_of(seen)
-        if measure:
-            tables.append(_hits(group, seen, measure).assign(problem=problem, measure=measure))
-    columns = ["run", "problem", "solver", "seed", "measure", "decade", "calls", "passes", "grads", "seconds"]
-    return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
+    counted = runs[~not_run(runs)].reset_index(drop=True)
+    seen = _sorted(counted, looks)
+    tables = [_held(counted, seen, aim) for aim in _aims(counted, seen)] if len(seen.table) else []
+    if not tables:
+        kinds = dict.fromkeys(COSTS, float) | {"seed": int, "passed": bool, "unjudged": bool}
+        return pd.DataFrame({name: pd.Series(dtype=kinds.get(name, object)) for name in COLUMNS})
+    return pd.concat(tables).sort_values("place", kind="stable", ignore_index=True)[list(COLUMNS)]
 
 
-def _hits(runs: pd.DataFrame, looks: pd.DataFrame, measure: str) -> pd.DataFrame:
-    looks = looks[looks[measure].notna() & (looks["status"] != "diverged")].sort_values(["run", "step"])
-    start = looks.groupby("run", observed=True)[measure].transform("first")
-    counts = (
-        looks["phi"] <= looks.groupby("run", observed=True)["phi"].transform("first") if measure == "grad_phi" else True
-    )
-    tables = []
-    for decade in DECADES[measure]:
-        met = looks[(looks[measure] <= start * 10.0**-decade) & counts]
-        first = met.groupby("run", observed=True)[["total_calls", "passes", "grads", "seconds"]].first()
-        table = runs[["run", "solver", "seed"]].merge(first, left_on="run", right_index=True, how="left")
-        tables.append(table.rename(columns={"total_calls": "calls"}).assign(decade=decade))
-    return pd.concat(tables).assign(
-        calls=lambda t: t["calls"].astype(float).fillna(np.inf),
-        passes=lambda t: t["passes"].astype(float).where(np.isfinite(t["calls"]), np.inf),
-        grads=lambda t: t["grads"].astype(float).where(np.isfinite(t["calls"]), np.inf),
-        seconds=lambda t: t["seconds"].astype(float).fillna(np.inf),
-    )
+def _sorted(runs: pd.DataFrame, looks: pd.DataFrame) -> Looks:
+    place = looks["run"].astype(str).map(dict(zip(runs["run"], range(len(runs)), strict=True))).to_numpy(float)
+    known = np.flatnonzero(np.isfinite(place))
+    order = known[np.lexsort((looks["step"].to_numpy(float)[known], place[known]))]
+    own = place[order].astype(int)
+    begins = np.flatnonzero(np.diff(own, prepend=-1))
+    return Looks(looks.take(order), begins, own[begins], instances(runs)[own[begins]])
+
+
+def instances(runs: pd.DataFrame) -> np.ndarray:
+    """A number for each run that says which problem and seed it is of."""
+    return runs.groupby(["problem", "seed"], sort=True, observed=True).ngroup().to_numpy()
+
+
+def _starts(seen: Looks, value: np.ndarray) -> np.ndarray:
+    """For each run the value of the start that it shares: the median over those that could be judged there."""
+    first = pd.Series(value[seen.begins])
+    return first.where(np.isfinite(first)).groupby(seen.instance).transform("median").to_numpy(float)
+
+
+def _aims(runs: pd.DataFrame, seen: Looks) -> Iterator[Aim]:
+    problem = runs["problem"].to_numpy(object)[seen.run]
+    chosen = np.zeros(len(problem), bool)
+    phi = np.abs(_starts(seen, seen.column("phi")))
+    phi = np.where(phi > 0, phi, 1.0)
+    for measure, decades in DECADES.items():
+        best = _of(runs, "reference", seen) if measure == "phi" else np.zeros(len(problem))
+        value = seen.column(measure) - seen.spread(best)
+        start = _starts(seen, value)
+        has = (start > REACHED * (1.0 if measure == "distance" else phi)) & ~chosen
+        chosen |= pd.Series(has).groupby(problem).transform("any").to_numpy()  # of one problem there is one measure
+        if has.any():
+            with np.errstate(divide="ignore", invalid="ignore"):
+                left = value / seen.spread(start)
+                wrong = np.nan_to_num(seen.column("phi_error")) / seen.spread(start)
+            for k in decades:
+                sure = np.isfinite(left) & ((measure == "distance") | (wrong <= 10.0**-k))
+                yield Aim(f"{measure} 1e-{k}", measure, left, 10.0**-k, SLACK * 10.0**-k, sure, has)
+    yield from _own_figures(runs, seen)
+
+
+def _own_figures(runs: pd.DataFrame, seen: Looks) -> Iterator[Aim]:
+    """The targets that problems set on their own figures: ``aims`` of a run is {figure: (value, better, kind)}."""
+    own: list[dict[str, tuple[float, str, str]]] = list(runs["aims"]) if "aims" in runs else []
+    for figure, better, kind in sorted({(name, *said[1:]) for aims in own for name, said in aims.items()}):
+        said = [aims.get(figure, (np.nan, "", "")) for aims in own]
+        goal = np.array([value if (way, whose) == (better, kind) else np.nan for value, way, whose in said])
+        goal, value = goal[seen.run], seen.column(figure)
+        start = _starts(seen, value)
+        has = goal > start if better == "higher" else goal < start
+        if has.any():
+            with np.errstate(divide="ignore", invalid="ignore"):
+                left = (seen.spread(goal) - value) / seen.spread(goal - start)
+            yield Aim(f"{figure} {kind}", figure, left, 0.0, HALF, np.isfinite(left), has, strict=kind == "bar")
+
+
+def _of(runs: pd.DataFrame, column: str, seen: Looks) -> np.ndarray:
+    """A number that runs of one instance share, for each run that has looks; NaN where none has it."""
+    if column not in runs:
+        return np.full(len(seen.run), np.nan)
+    return runs[column].astype(float).groupby(instances(runs)).transform("first").to_numpy(float)[seen.run]
+
+
+def _held(runs: pd.DataFrame, seen: Looks, aim: Aim) -> pd.DataFrame:
+    """What each run of an instance that has the target pays to hold it."""
+    n, begins = len(seen.table), seen.begins
+    place = np.arange(n)
+    sure = aim.sure & (seen.table["status"] != "diverged").to_numpy()
+    met = sure & ((aim.left < aim.near) if aim.strict else (aim.left <= aim.near))
+    last = np.maximum.reduceat(np.where(sure & (aim.left > aim.slack), place, -1), begins)
+    first = np.minimum.reduceat(np.where(met & (place > seen.spread(last)), place, n), begins)
+    reasons = (seen.table["unjudged"] != "").to_numpy() if "unjudged" in seen.table else np.zeros(n, bool)
+    blind = reasons & ~sure | np.isfinite(aim.left) & ~aim.sure
+    ends = np.r_[begins[1:], n] - 1
+    found = pd.DataFrame({"place": np.arange(len(runs)), "at": n, "met": False, "blind": False}).set_index("place")
+    found.loc[seen.run, "at"] = first
+    found.loc[seen.run, "met"] = np.logical_or.reduceat(met, begins)
+    found.loc[seen.run, "blind"] = np.where(first < n, blind[ends], np.logical_or.reduceat(blind, begins))
+    nothing = runs["status"].isin(NOTHING).to_numpy()
+    held = (found["at"] < n).to_numpy() & ~nothing
+    table = runs[["run", "problem", "family", "solver", "seed"]].assign(
+        place=found.index, measure=aim.measure, target=aim.target,
+        passed=found["met"].to_numpy() & ~held, unjudged=found["blind"].to_numpy() & ~nothing,
+    )  # fmt: skip
+    for name, column in zip(COSTS, ("total_calls", "passes", "grads", "seconds"), strict=True):
+        value = seen.column(column)
+        table[name] = np.where(held, value[np.minimum(found["at"].to_numpy(), n - 1)], np.inf)
+        unknown = ~np.maximum.reduceat(np.isfinite(value), begins)
+        table.loc[seen.run[unknown], name] = np.nan
+    concerned = np.isin(instances(runs), seen.instance[aim.has])
+    return table[concerned]
 
 
 def costs(hit: pd.DataFrame, by: str) -> pd.DataFrame:
     """Median over seeds of the cost to each target (column ``cost``), infinity where the median run never gets there.
 
-    One row per problem, decade and solver. ``by`` is "calls", "passes", "grads" or "seconds".
+    One row per problem, target and solver. ``by`` is "calls", "passes", "grads" or "seconds".
     """
-    return hit.dropna(subset=[by]).groupby(["problem", "decade", "solver"])[by].agg(median).rename("cost").reset_index()
+    return hit.dropna(subset=[by]).groupby(["problem", "target", "solver"])[by].agg(median).rename("cost").reset_index()
 
 
 def median(values: pd.Series | np.ndarray) -> float:
@@ -93,5 +199,5 @@ def median(values: pd.Series | np.ndarray) -> float:
 
 def ratios_to_best(cost: pd.DataFrame) -> pd.DataFrame:
     """``cost`` with ``ratio``: over the least cost of any solver at that target; rows of targets that nobody met go."""
-    best = cost.groupby(["problem", "decade"])["cost"].transform("min")
+    best = cost.groupby(["problem", "target"])["cost"].transform("min")
     return cost.assign(ratio=cost["cost"] / best)[np.isfinite(best)]

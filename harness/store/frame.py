@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from . import files
+from .aims import aims
 from .journal import Record, read, shown
 from .labels import growing, label
 from .prices import price
@@ -187,12 +188,16 @@ def _run(name: str, record: Record) -> dict[str, Any]:
     memory, digest = record.end.get("memory") or first.get("memory") or {}, problem.get("digest") or {}
     threads, environment = key["threads"], header.get("environment", {})
     measured = order(last.get("calls") or {})
+    phi_star = problem.get("phi_star")
     return {
         "run": name, "asked_problem": problem.get("given") or key["problem"],
+        "family": clean(problem.get("family") or problem.get("name") or key["problem"].partition("(")[0]),
         "asked_solver": clean(solver.get("given") or key["solver"]), "spec": key["solver"],
+        "seeded": problem.get("seeded", True), "phi_star": float("nan") if phi_star is None else phi_star,
+        "aims": aims(problem),
         "name": solver.get("name") or (solver.get("given") or key["solver"]).partition("(")[0],
         "choices": solver.get("choices") or {}, "knobs": solver.get("knobs") or {},
-        "order": solver.get("order") if measured is None else measured,
+        "kind": clean(solver.get("family") or ""), "order": solver.get("order") if measured is None else measured,
         "seed": key["seed"], "device": clean(key["device"]), "dtype": clean(key["dtype"]), "threads": threads,
         "engine": clean(key.get("engine", "")), "machine": machine(environment),
         "version": f"version {key.get('problem_version')}", "on": f"{threads} thread{'s' if threads != 1 else ''}",

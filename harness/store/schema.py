@@ -74,10 +74,12 @@ class RunKey:
 class Header:
     """The first line of a run's file.
 
-    problem: name, given (as asked for), n_x, n_y, n_f, n_g, flags, phi_star, phi_star_source, references, better, bar
-        and selection (these three absent from older files), seeded, data_bytes, picture, guards (what they found, by
-        name), digest: what the run saw, ``drawn`` and ``computed`` as hexadecimal digits and ``numbers`` of the start.
-        solver: name, given, knobs, choices (non-numeric knobs that differ from the defaults), order as declared,
+    problem: name, family, given (as asked for), n_x, n_y, n_f, n_g, flags, phi_star, phi_star_source, references,
+        better, target, bar and selection (family and these four absent from older files), seeded, data_bytes, picture,
+        guards (what they found, by name), digest: what the run saw, ``drawn`` and ``computed`` as hexadecimal digits
+        and ``numbers`` of the start.
+        solver: name, given, knobs, choices (non-numeric knobs that differ from the defaults), order and family as
+        declared (the family absent from older files),
         by_hand: seconds of a step of the loop that was written by hand, where there is one,
         repository (commit and dirty, of the solver's own file). environment: versions, commit, machine, place, load,
         and a check of the clock. prices: seconds by kind of oracle answer, of a call and of each row of data in it, and

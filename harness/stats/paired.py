@@ -1,0 +1,213 @@
+"""Solvers compared on the same instances: ratios of cost, how sure they are, and who leads.
+
+What a solver pays on an instance is the geometric mean of its costs over the targets, where one that it does not hold
+costs ten times the budget (the most that any solver spent there). Families of problems weigh alike, problems within a
+family, instances within a problem, targets within an instance. Two solvers are compared on the instances that both
+took. The lead is who is cheaper than everybody by more than a tenth; anything less is a tie.
+
+*Intervals*, from five instances on, are for other instances of the same problems: Student's, of the weighted mean over
+problems (Satterthwaite's degrees of freedom). A problem on which the seed changes nothing adds no variance; one that
+has a single instance, though there could be others, gets the pooled variance of the rest; where no problem has two
+there is no interval.
+
+*The lead* is tried on other families, problems and instances: a bootstrap that draws families, problems within them and
+instances within these, each time one fewer than there are (so that the variance of a mean of few is not too small:
+McCarthy and Snowden 1985). A winner is named where the lead is kept in 95 of 100 resamples, of five instances or more.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+UNSOLVED = 10.0  # times the budget
+MARGIN = 1.1  # ratios of cost nearer to 1 are ties
+SURE = 0.95  # of the resamples in which a winner leads
+LEAST = 5  # instances without which nobody is named
+RESAMPLES = 2000
+TAKEN = 0.5  # of the weight that a solver must have taken part in to lead
+
+Ratio = tuple[float, float, float]  # and its interval, of NaN where there is none
+
+
+class Instances(NamedTuple):
+    """Problems and seeds with targets: what each belongs to, and whether the seed changes nothing there."""
+
+    table: pd.DataFrame  # problem, seed, family, fixed
+    weight: np.ndarray
+
+    def mean(self, values: np.ndarray, level: float = SURE) -> Ratio:
+        """The weighted mean of a number for each instance, NaN where there is none, with its interval."""
+        has = np.isfinite(values)
+        if not has.any():
+            return float("nan"), float("nan"), float("nan")
+        weight = np.where(has, self.weight, 0) / self.weight[has].sum()
+        found = float(weight[has] @ values[has])
+        spread = _error(
+            self.table["problem"].to_numpy()[has], self.table["fixed"].to_numpy()[has], values[has], weight[has]
+        )
+        if spread is None or has.sum() < LEAST:
+            return found, float("nan"), float("nan")
+        error, freedom = spread
+        reach = error * float(stats.t.ppf(0.5 + level / 2, freedom)) if error > 0 else 0.0
+        return found, found - reach, found + reach
+
+
+def _error(
+    problem: np.ndarray, fixed: np.ndarray, values: np.ndarray, weight: np.ndarray
+) -> tuple[float, float] | None:
+    """The standard error of a weighted mean over strata, and its degrees of freedom."""
+    strata = pd.DataFrame({"p": problem, "f": fixed, "v": values, "w": weight}).groupby("p", sort=False)
+    n, variance = strata["v"].count().to_numpy(), strata["v"].var().to_numpy()
+    still, share = strata["f"].all().to_numpy(), strata["w"].sum().to_numpy()
+    several = (n > 1) & ~still
+    if not several.any():
+        return (0.0, 1.0) if still.all() else None
+    free = (n[several] - 1).sum()
+    pooled = float(((n[several] - 1) * variance[several]).sum() / free)
+    terms = np.where(still, 0.0, share**2 * np.where(several, variance, pooled) / n)
+    degrees = np.where(several, n - 1, free)
+    total = float(terms.sum())
+    return float(np.sqrt(total)), total**2 / float((terms**2 / degrees).sum()) if total > 0 else 1.0
+
+
+def instances(hit: pd.DataFrame, runs: pd.DataFrame, families: Mapping[str, float] | None = None) -> Instances:
+    """The instances behind a table of targets. ``families``: weights other than 1; those of weight 0 take no part."""
+    table = hit[["family", "problem", "seed"]].drop_duplicates().sort_values(["family", "problem", "seed"])
+    still = set(runs.loc[~runs["seeded"].astype(bool), "problem"]) if "seeded" in runs else set()
+    table = table.assign(fixed=table["problem"].isin(still))
+    asked = table["family"].map(lambda name: float((families or {}).get(name, 1.0)))
+    table = table[asked > 0].reset_index(drop=True)
+    asked = asked[asked > 0].reset_index(drop=True)
+    problems = table.groupby("family")["problem"].transform("nunique")
+    weight = asked / problems / table.groupby(["family", "problem"])["seed"].transform("count")
+    return Instances(table, (weight / weight.sum()).to_numpy(float) if len(table) else np.zeros(0))
+
+
+class Field:
+    """What every solver paid on every instance, by calls, grads or seconds.
+
+    Attributes
+    ----------
+    solvers : list of str
+    log : (instances, solvers) array
+        Logarithm of what was paid; NaN where a solver took no part.
+    """
+
+    def __init__(self, hit: pd.DataFrame, runs: pd.DataFrame, by: str, families: Mapping[str, float] | None = None):
+        hit = hit.dropna(subset=[by])
+        self.of, self.by = instances(hit, runs, families), by
+        self.solvers = sorted(hit["solver"].unique())
+        keys = ["problem", "seed"]
+        spent = runs.groupby(keys, observed=True)[by].max().astype(float).rename("budget")
+        paid = hit.merge(spent, left_on=keys, right_index=True, how="left")
+        paid["paid"] = np.where(np.isfinite(paid[by]), paid[by], UNSOLVED * paid["budget"])
+        paid["paid"] = np.log(np.maximum(paid["paid"], paid["budget"] * 1e-9))
+        wide = paid.pivot_table(index=keys, columns="solver", values="paid", aggfunc="mean")
+        order = pd.MultiIndex.from_frame(self.of.table[keys])
+        self.log = wide.reindex(index=order, columns=self.solvers).to_numpy(float)
+
+    def over(self, one: str, other: str) -> np.ndarray:
+        """Log of what another paid over what one paid, for each instance: above 0 where the one is cheaper."""
+        return np.asarray(self.log[:, self.solvers.index(other)] - self.log[:, self.solvers.index(one)])
+
+    def ratio(self, one: str, other: str) -> Ratio:
+        """What another pays over what one pays, with its 95 % interval."""
+        found, low, high = np.exp(self.of.mean(self.over(one, other)))
+        return float(found), float(low), float(high)
+
+    def against_field(self, one: str) -> Ratio:
+        """What the others pay, their geometric mean, over what one pays."""
+        others = [s for s in self.solvers if s != one]
+        if not others:
+            return (float("nan"),) * 3
+        over = np.ma.masked_invalid(np.stack([self.over(one, s) for s in others]))
+        found, low, high = np.exp(self.of.mean(over.mean(axis=0).filled(np.nan)))
+        return float(found), float(low), float(high)
+
+    @cached_property
+    def taken(self) -> np.ndarray:
+        """The weight of the instances that each solver took part in."""
+        return np.asarray(self.of.weight @ np.isfinite(self.log))
+
+    @cached_property
+    def draws(self) -> np.ndarray:
+        """(resamples, instances): weights of the instances in each resample."""
+        table, rng = self.of.table, np.random.default_rng(0)
+        weight = np.tile(self.of.weight, (RESAMPLES, 1))
+        levels = [
+            np.zeros(len(table), int),
+            _codes(table, ["family"]),
+            _codes(table, ["family", "problem"]),
+            np.arange(len(table)),
+        ]
+        for outer, inner in itertools.pairwise(levels):
+            for group in np.unique(outer):
+                own = inner[outer == group]
+                weight[:, outer == group] *= _drawn(rng, np.unique(own), own)
+        return weight
+
+    def leads(self, one: str, factor: float = MARGIN) -> np.ndarray:
+        """(resamples, solvers): where one is cheaper than each other by more than a factor; true for itself."""
+        mine = self.log[:, [self.solvers.index(one)]]
+        apart = self.log - mine
+        both = np.isfinite(apart)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            mean = self.draws @ np.where(both, apart, 0) / (self.draws @ both)
+        ahead = mean > np.log(factor)
+        ahead[:, self.solvers.index(one)] = True
+        return np.asarray(ahead)
+
+
+def _codes(table: pd.DataFrame, columns: list[str]) -> np.ndarray:
+    return table.groupby(columns, sort=True).ngroup().to_numpy()
+
+
+def _drawn(rng: np.random.Generator, parts: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """How often each part is drawn, one fewer draws than there are parts, scaled to a mean of 1."""
+    n = len(parts)
+    if n < 2:
+        return np.ones((RESAMPLES, len(own)))
+    times = rng.multinomial(n - 1, np.full(n, 1 / n), size=RESAMPLES) * n / (n - 1)
+    return times[:, np.searchsorted(parts, own)]
+
+
+class Standing(NamedTuple):
+    """Who leads: ``winner`` is empty where nobody keeps the lead, ``among`` are then those who may."""
+
+    winner: str
+    among: list[str]
+    lead: dict[str, float]  # share of the resamples in which each solver leads
+    instances: int
+    families: int
+
+
+def standing(field: Field) -> Standing:
+    """Who leads a field of solvers, and how surely."""
+    table = field.of.table
+    able = [s for s, taken in zip(field.solvers, field.taken, strict=True) if taken >= TAKEN]
+    columns = [field.solvers.index(s) for s in able]
+    ahead = {s: field.leads(s)[:, columns] for s in able}
+    lead = {s: float(np.mean(ahead[s].all(axis=1))) for s in able}
+    counts = len(table), table["family"].nunique()
+    if len(able) < 2:
+        return Standing("", able, lead, *counts)
+    first = cheapest(field, able)
+    among = [s for k, s in enumerate(able) if s == first or ahead[first][:, k].mean() < SURE]
+    named = lead[first] >= SURE and len(table) >= LEAST
+    return Standing(first if named else "", [first] if named else sorted(among), lead, *counts)
+
+
+def cheapest(field: Field, able: list[str]) -> str:
+    """Whose least advantage over any other is the largest: cheaper than each, where anybody is."""
+    least = {
+        one: min((field.of.mean(field.over(one, other))[0] for other in able if other != one), default=0.0)
+        for one in able
+    }
+    return max(sorted(least), key=lambda s: -np.inf if np.isnan(least[s]) else least[s])
