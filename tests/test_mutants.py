@@ -4,7 +4,7 @@ import os
 import sys
 
 from tests.campaigns.mutation import probes
-from tests.campaigns.mutation.survey import _imports, concerned
+from tests.campaigns.mutation.asked import _imports, concerned
 from tests.forked import forked
 
 SOURCE = '''\

@@ -31,8 +31,9 @@ from typing import Any
 from scipy.stats import binomtest
 
 from .mutation import forks
+from .mutation.asked import Map
 from .mutation.faults import LEFT_OUT, Fault, draw, mutated
-from .mutation.survey import Map, survey
+from .mutation.survey import survey
 
 SIBLING = "test_the_contract_catches_what_breaks_it"
 
@@ -66,24 +67,13 @@ def tried(root: Path, work: Path, site: Path, tests: Map, fault: Fault, most: fl
         for copy, stamp in zip(copies, stamps, strict=True):
             copy.write_text(source)
             os.utime(copy, ns=stamp)  # what was compiled from it is good again
-        said = [line for line in (work / "out.txt").read_text(errors="replace").splitlines()
-                if line.startswith(("FAILED ", "ERROR "))]  # fmt: skip
-        by = said[0].split(" ")[1] if said else ""
+        by = next(iter(forks.failures(work)), "")
     diff = [line for line in difflib.unified_diff(source.splitlines(), changed.splitlines(), n=0, lineterm="")
             if line[:1] in "+-" and line[:3] not in ("+++", "---")]  # fmt: skip
     return fault._asdict() | {
         "found": code not in (0, 5, "no test comes by"), "code": code, "by": by, "tests": len(asked.tests),
         "seconds": round(spent, 1), "diff": diff,
     }  # fmt: skip
-
-
-def doubtful(root: Path, work: Path, made: list[dict[str, Any]]) -> set[str]:
-    """Of the tests that found something those that fail without a fault, too."""
-    tests = sorted({line["by"] for line in made if "::" in line["by"]})
-    if tests:
-        forks.in_a_fork(root, work, [*forks.QUIET, *tests], 3600)
-    said = (work / "out.txt").read_text(errors="replace").splitlines() if tests else []
-    return {line.split(" ")[1] for line in said if line.startswith(("FAILED ", "ERROR "))}
 
 
 def summary(known: list[dict[str, Any]], doubted: set[str]) -> str:
@@ -135,7 +125,8 @@ def main() -> None:
                 with given.log.open("a") as log:
                     log.write(json.dumps(line) + "\n")
             print(f"[{k + 1}] {fault.file}:{fault.place[0]} {word} {line['code']} {line['seconds']} s", flush=True)
-        print(summary(known, doubtful(ROOT, work, known)))
+        found_by = sorted({line["by"] for line in known if "::" in line["by"]})
+        print(summary(known, {*forks.failing(ROOT, work, found_by)}))
 
 
 if __name__ == "__main__":

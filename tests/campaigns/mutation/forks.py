@@ -8,7 +8,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,19 @@ def in_a_fork(
         sys.dont_write_bytecode = not keep_bytecode
         _be_pytest(root, work, arguments, plugin)
     return _watch(process, limit)
+
+
+def failing(root: Path, work: Path, tests: Sequence[str]) -> list[str]:
+    """Those of the tests that fail in the copy as it is."""
+    if tests:
+        in_a_fork(root, work, [*QUIET, *tests], 3600)
+    return failures(work) if tests else []
+
+
+def failures(work: Path) -> list[str]:
+    """The tests that pytest has said to fail."""
+    said = (work / "out.txt").read_text(errors="replace").splitlines()
+    return sorted({line.split(" ")[1] for line in said if line.startswith(("FAILED ", "ERROR "))})
 
 
 def _be_pytest(root: Path, work: Path, arguments: list[str], plugin: Callable[[], Any] | None) -> None:
