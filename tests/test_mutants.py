@@ -1,9 +1,13 @@
 """The campaign of mutants asks the right tests: probes tell which statements ran, also in children."""
 
 import os
+import signal
 import sys
+import time
 
-from tests.campaigns.mutation import probes
+import pytest
+
+from tests.campaigns.mutation import forks, probes
 from tests.campaigns.mutation.asked import _imports, concerned
 from tests.forked import forked
 
@@ -83,3 +87,31 @@ def test_what_runs_at_import_concerns_the_functions_that_use_it():
 def test_modules_that_tests_import_by_name():
     source = "from bilevelbench.run import drive, job as j\nfrom bilevelbench.store.files import mark\nimport os"
     assert {"run/drive.py", "run/job.py", "store/files.py"} <= _imports(source)
+
+
+def fork(work):
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        work()
+        os._exit(0)
+    return child
+
+
+def spin():
+    end = time.process_time() + 60.0
+    while time.process_time() < end:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("work", "limit", "found"),
+    [
+        (lambda: os._exit(3), 60.0, 3), (lambda: os.kill(os.getpid(), signal.SIGKILL), 60.0, -signal.SIGKILL),
+        (spin, 0.5, "hangs: CPU"), (signal.pause, 60.0, "hangs: asleep"),
+    ],
+)  # fmt: skip
+def test_a_hang_is_told_by_cpu_seconds_or_by_sleep(monkeypatch, work, limit, found):
+    monkeypatch.setattr(forks, "ASLEEP", 1.5)
+    monkeypatch.setattr(forks, "LOOK", 0.1)
+    assert forks.watch(fork(work), limit)[0] == found

@@ -21,6 +21,7 @@ HEAVY = ("torch", "numpy", "pandas", "scipy.stats", "seaborn", "hypothesis", "sk
          "torch._subclasses.fake_tensor", "torch.func", "torch.fx.experimental.proxy_tensor")  # fmt: skip
 QUIET = ("-q", "-p", "no:cacheprovider")
 ASLEEP = 60.0  # wall seconds in which no process wanted a processor: it waits for what does not come
+LOOK = 1.0  # wall seconds between two looks at what the processes do
 LOST = 1800.0  # wall seconds: the machine has no time for us, and nothing is said about the fault
 
 
@@ -52,7 +53,7 @@ def in_a_fork(
     if process == 0:
         sys.dont_write_bytecode = not keep_bytecode
         _be_pytest(root, work, arguments, plugin)
-    return _watch(process, limit)
+    return watch(process, limit)
 
 
 def failing(root: Path, work: Path, tests: Sequence[str]) -> list[str]:
@@ -86,13 +87,14 @@ def _be_pytest(root: Path, work: Path, arguments: list[str], plugin: Callable[[]
         os._exit(code)
 
 
-def _watch(process: int, limit: float) -> tuple[int | str, float]:
+def watch(process: int, limit: float) -> tuple[int | str, float]:
+    """How a child ends, or hangs and is ended with all that it started; and the CPU seconds of them all."""
     begin, status, spent, said = time.monotonic(), None, 0.0, ""
     awake, looked, usage = begin, begin, None
     while status is None and not said:
         ended, found, usage = os.wait4(process, os.WNOHANG)
         status, now = found if ended else None, time.monotonic()
-        if status is None and now > looked + 1.0:
+        if status is None and now > looked + LOOK:
             looked = now
             spent, wants = _family(process)
             awake = now if wants else awake
