@@ -96,6 +96,13 @@ def test_its_time_runs_from_its_first_word(clock):
     assert clock.now == 506.0  # and once more, until it is gone
 
 
+def test_it_waits_for_no_longer_than_there_is_time(clock):
+    task = Task(clock, [(0, {"begun": True})], 10**9)
+    processes = Processes(clock, task)
+    Elsewhere(processes, patience=1.5)("solver", "bome", 0)
+    assert processes.waited == [60.0, 1.5, 0.5, 0.1]  # the last one when it had been killed
+
+
 def test_patience_has_an_upper_bound(clock):
     task = Task(clock, [(0, {"begun": True})], 10**9)
     Elsewhere(Processes(clock, task), patience=1e9)("solver", "bome", 0)

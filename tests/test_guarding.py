@@ -31,6 +31,7 @@ def test_tensors_that_are_close(one, other, tolerance, least, close):
     assert guards._close(one, other, tolerance, least) is close
 
 
+@pytest.mark.filterwarnings("ignore:Sparse CSR")
 def test_bits_of_tensors_of_any_layout():
     whole = torch.tensor([[0.0, 2.0], [3.0, 0.0]])
     kinds = [whole, whole.to_sparse_coo(), whole.to_sparse_csr(), whole.to(torch.complex64)]

@@ -94,6 +94,9 @@ def main() -> None:
     parser.add_argument("count", type=int)
     parser.add_argument("seed", type=int, nargs="?", default=0)
     parser.add_argument("--rooms", nargs="+", default=ROOMS, choices=ROOMS)
+    parser.add_argument(
+        "--tests", nargs="+", default=NAMES, help="files of tests that are asked, by what is after test_"
+    )
     parser.add_argument("--part", default="1/1")
     parser.add_argument("--log", type=Path, default=Path("mutants.jsonl"))
     parser.add_argument("--maps", type=Path, default=Path("mutants-maps"))
@@ -102,7 +105,7 @@ def main() -> None:
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     for name in forks.HEAVY:
         importlib.import_module(name)
-    files = [f"tests/test_{name}.py" for name in NAMES]
+    files = [f"tests/test_{name}.py" for name in given.tests]
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         work = Path(folder).resolve()
         site = forks.copied(ROOT, work)
