@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .api.compare import run as run
+    from .api.reference import reference as reference
     from .api.results import Results as Results
     from .api.results import load as load
     from .api.solution import Solution as Solution
@@ -59,6 +60,7 @@ _HOME = {
     "load": "api.results",
     "make_solver": "core.resolve",
     "problem": "core.registry",
+    "reference": "api.reference",
     "run": "api.compare",
     "solve": "api.solve",
     "solver": "core.registry",

@@ -20,6 +20,7 @@ from .core.errors import RequestError, Unsupported
 from .core.problem import FLAGS
 from .core.registry import PROBLEMS, SOLVERS, Entry
 from .core.resolve import build_problem, knobs
+from .core.solver import require
 from .core.spec import parse, suggest
 
 KINDS = ("problems", "solvers", "suites")
@@ -190,6 +191,25 @@ def _said(text: str) -> list[str]:
         f"Phi*: {value}" + (f", {made.phi_star_source}" if made.phi_star_source else ""),
         *([f"y*(x): {made.chosen}"] if made.chosen else []),
     ]
+
+
+def suited(text: str) -> str:
+    """Which solvers can take a problem, at its knobs and seed 0, and what the published reference says of its kinds."""
+    from .report import which
+    from .run.describe import describe_problem
+
+    made = build_problem(text, Draw(0))
+    able, refused = [], {}
+    for name in SOLVERS.names():
+        solver = SOLVERS.entries[name].make()
+        try:
+            require(solver, made)
+            if solver.order == 2 and "once" in made.flags:
+                raise Unsupported("it asks for second derivatives, which this problem does not have")
+            able.append(name)
+        except Unsupported as reason:
+            refused[name] = str(reason)
+    return which.told(describe_problem(text, made, iterates=False), able, refused, which.published())
 
 
 def _kind(kind: Any) -> str:

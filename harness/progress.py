@@ -12,7 +12,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 
 if TYPE_CHECKING:
-    from .run.job import Job
+    from typing import Protocol
+
+    class Work(Protocol):
+        """A run, or a search for a reference."""
+
+        @property
+        def words(self) -> str: ...
 
 
 JUDGE = "judge"  # the phase
@@ -20,7 +26,8 @@ QUIET = 30.0  # seconds of judging after which a line says so
 
 
 class Progress:
-    """Told of each run as it begins and ends (``started``, ``finished``) and of what it is at (``phase``).
+    """Told of each run, or search, as it begins and ends (``started``, ``finished``) and of what it is at (``phase``,
+    ``said``).
 
     ``done`` counts the ended ones. This one says nothing; those below do. A context manager: leaving it takes a bar
     away.
@@ -36,13 +43,16 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         """Nothing is to be taken away."""
 
-    def started(self, job: Job) -> None:
+    def started(self, work: Work) -> None:
         """A run begins."""
 
-    def phase(self, job: Job, phase: str) -> None:
+    def phase(self, work: Work, phase: str) -> None:
         """What a run is at, now and then."""
 
-    def finished(self, job: Job, status: str) -> None:
+    def said(self, work: Work, words: str) -> None:
+        """How far something is that takes long, now and then."""
+
+    def finished(self, work: Work, status: str) -> None:
         """A run has ended."""
         self.done += 1
 
@@ -57,21 +67,26 @@ class Lines(Progress):
 
     def __init__(self, total: int) -> None:
         super().__init__(total)
-        self._judging: dict[str, float] = {}
+        self._slow: dict[str, float] = {}
 
-    def phase(self, job: Job, phase: str) -> None:
+    def phase(self, work: Work, phase: str) -> None:
         """What a run is at: judging that takes long is said."""
-        name, now = _name(job), time.monotonic()
         if phase != JUDGE:
-            self._judging.pop(name, None)
-        elif now - self._judging.setdefault(name, now) >= QUIET:
-            self._judging[name] = now
-            print(f"[{self.done}/{self.total}] {name}: judging", file=sys.stderr, flush=True)
+            self._slow.pop(work.words, None)
+        else:
+            self.said(work, "judging")
 
-    def finished(self, job: Job, status: str) -> None:
+    def said(self, work: Work, words: str) -> None:
+        """How far something is that takes long."""
+        name, now = work.words, time.monotonic()
+        if now - self._slow.setdefault(name, now) >= QUIET:
+            self._slow[name] = now
+            print(f"[{self.done}/{self.total}] {name}: {words}", file=sys.stderr, flush=True)
+
+    def finished(self, work: Work, status: str) -> None:
         """A run has ended."""
-        super().finished(job, status)
-        line = f"[{self.done}/{self.total}] {_name(job)}: {status} ({self._left:.0f} s left)"
+        super().finished(work, status)
+        line = f"[{self.done}/{self.total}] {work.words}: {status} ({self._left:.0f} s left)"
         print(line, file=sys.stderr, flush=True)
 
 
@@ -93,22 +108,26 @@ class Terminal(Progress):
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def started(self, job: Job) -> None:
+    def started(self, work: Work) -> None:
         """A run begins."""
-        self._bar.update(self._task, description=f"{_name(job)}"[:70])
+        self._bar.update(self._task, description=f"{work.words}"[:70])
 
-    def phase(self, job: Job, phase: str) -> None:
+    def phase(self, work: Work, phase: str) -> None:
         """What a run is at: judging is shown."""
-        words = " (judging)" if phase == JUDGE else ""
-        self._bar.update(self._task, description=f"{_name(job)[: 70 - len(words)]}{words}")
+        self.said(work, "judging" if phase == JUDGE else "")
 
-    def finished(self, job: Job, status: str) -> None:
+    def said(self, work: Work, words: str) -> None:
+        """How far something is."""
+        words = f" ({words})" if words else ""
+        self._bar.update(self._task, description=f"{work.words[: 70 - len(words)]}{words}")
+
+    def finished(self, work: Work, status: str) -> None:
         """A run has ended."""
-        super().finished(job, status)
+        super().finished(work, status)
         rate = self.done / (time.monotonic() - self._since)
         self._bar.update(self._task, advance=1, rate=f"{rate:.1f} runs/s")
         if status != "done":
-            self._bar.console.print(f"{status}: {_name(job)}")
+            self._bar.console.print(f"{status}: {work.words}")
 
 
 class Notebook(Progress):
@@ -118,24 +137,28 @@ class Notebook(Progress):
         super().__init__(total)
         self._troubles: list[str] = []
         self._cell: Any = None
-        self._said = ""
+        self._last = ""
 
-    def started(self, job: Job) -> None:
+    def started(self, work: Work) -> None:
         """A run begins."""
-        self._show(_name(job))
+        self._show(work.words)
 
-    def phase(self, job: Job, phase: str) -> None:
+    def phase(self, work: Work, phase: str) -> None:
         """What a run is at: judging is shown."""
-        words = _name(job) + " (judging)" * (phase == JUDGE)
-        if words != self._said:
-            self._said = words
-            self._show(words)
+        self.said(work, "judging" if phase == JUDGE else "")
 
-    def finished(self, job: Job, status: str) -> None:
+    def said(self, work: Work, words: str) -> None:
+        """How far something is."""
+        line = f"{work.words} ({words})" if words else work.words
+        if line != self._last:
+            self._last = line
+            self._show(line)
+
+    def finished(self, work: Work, status: str) -> None:
         """A run has ended."""
-        super().finished(job, status)
+        super().finished(work, status)
         if status != "done":
-            self._troubles.append(f"{status}: {_name(job)}")
+            self._troubles.append(f"{status}: {work.words}")
         self._show(f"{self._left:.0f} s left")
 
     def _show(self, words: str) -> None:
@@ -164,7 +187,3 @@ def in_notebook() -> bool:
     """Whether a kernel runs this process, so that what is displayed goes to a notebook."""
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     return getattr(shell, "kernel", None) is not None
-
-
-def _name(job: Job) -> str:
-    return f"{job.problem} {job.solver} seed {job.key.seed}"

@@ -89,7 +89,7 @@ def architecture(
         bar=Bar("accuracy", ("even mixture (start)", "validation only", "median discrete net")),
         references=functools.partial(_references, rng.seed, data, edges, width),
         flags=frozenset({"nonconvex"}),
-        phi_at="every look",
+        phi_at="doublings",
     )
 
 

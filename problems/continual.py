@@ -110,7 +110,7 @@ def continual(
         bar=Bar("accuracy", ("memory and last task (start)", "validation only")),
         references=functools.partial(_references, rng.seed, data, tasks, per_task, memory, hidden, replay),
         flags=frozenset({"nonconvex"}),
-        phi_at="every look",
+        phi_at="doublings",
     )
 
 

@@ -20,7 +20,7 @@ def write_run(
     folder: Path, problem="quadratic", solver="bome", seed=0, gaps=(1.0, 0.05, 1e-5), status="done", reason="",
     traceback="", metric="phi_gap", extra=None, references=None, picture=None, knobs=None, choices=None, order=1,
     price=10, better=None, bar=None, selection="", fault=None, attempts=1, memory=None, digest=None, kind="dg_y",
-    files=(),
+    files=(), phi_star=0.0,
 ):  # fmt: skip
     """One run whose looks at steps 0, 1, 2, ... have the given values of a metric. Returns its path.
 
@@ -30,7 +30,8 @@ def write_run(
     journal = Journal(folder / f"{made.stem}.jsonl")
     about = {
         "name": problem.partition("(")[0], "given": problem, "about": "A problem.", "n_x": 2, "n_y": 2, "n_f": 1,
-        "n_g": 1, "flags": ["strongly_convex"], "phi_star": 0.0, "phi_star_source": "by construction", "seeded": True,
+        "n_g": 1, "flags": ["strongly_convex"], "phi_star": phi_star, "seeded": True,
+        "phi_star_source": "" if phi_star is None else "by construction",
         "selection": selection, "references": references or {}, "better": better or {}, "bar": bar, "picture": picture,
         **({"digest": digest} if digest else {}),
     }  # fmt: skip

@@ -21,7 +21,7 @@ from bilevelbench.measure.gap import gap
 from bilevelbench.measure.inverse import NOT_FINITE
 from bilevelbench.measure.judge import Judge
 from bilevelbench.measure.level import Level
-from bilevelbench.measure.plan import Plan, planned
+from bilevelbench.measure.plan import EACH, Plan, planned
 from bilevelbench.measure.trace import trace
 from bilevelbench.progress import Lines
 
@@ -194,7 +194,7 @@ def test_a_stalled_method_is_followed_by_another(monkeypatch):
     p = dataclasses.replace(build_problem("quadratic(kappa=100)", Draw(0)), y_star=None)
     newton, calls = lower._newton, []
 
-    def lame(level, begin, dense):
+    def lame(level, begin, dense, factor):
         calls.append(begin.y)
         return begin._replace(why=lower.STALLED) if len(calls) == 1 else newton(level, begin, dense)
 
@@ -211,7 +211,7 @@ def test_what_may_be_off_in_the_digits_shown_is_left_out(monkeypatch):
     p = dataclasses.replace(build_problem("quadratic", Draw(0)), y_star=None)
     solve = lower.solve
 
-    def lame(level, start, convex):
+    def lame(level, start, convex, factor):
         found = solve(level, start, convex)
         return found._replace(y=1.001 * found.y, error=0.001 * float(found.y.norm()))
 
@@ -237,7 +237,9 @@ def test_a_plan_goes_by_problem_and_budget_alone():
     assert "the problem's own figures at every look" in plan.words
     assert planned(network, Budget(steps=10)).gradients > 4 * 10  # its rows are few: it may ask more
     assert not planned(dataclasses.replace(network, phi_at="every look"), Budget(steps=5)).sparse
-    assert planned(dataclasses.replace(solved, phi_at="doublings"), Budget(steps=5)).sparse
+    asked_for = planned(dataclasses.replace(solved, phi_at="doublings"), Budget(steps=5))
+    assert asked_for.sparse
+    assert asked_for.gradients == EACH  # the problem is about Phi: more than solving takes
     with pytest.raises(ValueError, match="phi_at='often' is not valid; it is 'every look' or 'doublings'"):
         dataclasses.replace(solved, phi_at="often")
 
@@ -269,6 +271,31 @@ def test_phi_is_judged_at_the_start_at_doublings_and_at_the_end():
     assert all("phi" in row.metrics for row in looks_of(25, phi_at="every look", flags=frozenset({"nonconvex"})))
 
 
+def test_a_look_near_the_last_one_is_cheap_once_a_hessian_is_known():
+    """Some 300 variables, too many for a matrix at each step, and a Hessian whose products alone converge slowly."""
+    n = 300
+    curvature = torch.logspace(-3, 0, n, dtype=torch.float64)
+    x0, y0 = torch.linspace(0.5, 1.5, 4, dtype=torch.float64), torch.zeros(n, dtype=torch.float64)
+
+    def g(x, y, rows=None):
+        return 0.5 * (curvature * (y - x.sum()) ** 2).sum() + 0.1 * curvature @ torch.cos(y)
+
+    problem = Problem(
+        f=lambda x, y, rows=None: (y**2).mean() + (x**2).sum(), g=g, x0=x0, y0=y0, flags=frozenset({"strongly_convex"})
+    )
+    judge, fresh, asked = Judge(problem), [], []
+    for k in range(4):
+        x = x0 * (1 + 0.01 * k)
+        before = judge._asked
+        found = judge(x, y0, k)
+        asked.append(judge._asked - before)
+        fresh.append(Judge(problem)(x, y0))
+        for name in ("phi", "grad_phi"):
+            off = found[f"{name}_error"] + fresh[-1][f"{name}_error"]
+            assert abs(found[name] - fresh[-1][name]) <= off + 1e-12 * abs(found[name])
+    assert max(asked[1:]) < asked[0] / 5
+
+
 def test_what_is_judged_does_not_hang_on_the_solver_or_its_speed():
     one, other = (looks_of(20, solver, flags=frozenset({"nonconvex"})) for solver in ("first_order(T=2)", "bome(T=30)"))
     assert [(row.step, set(row.metrics)) for row in one] == [(row.step, set(row.metrics)) for row in other]
@@ -283,7 +310,7 @@ def test_a_look_beyond_the_plan_is_not_available_and_says_so(monkeypatch):
 
 
 def test_judging_is_shown_after_a_while(capsys, monkeypatch):
-    job = SimpleNamespace(problem="p", solver="s", key=SimpleNamespace(seed=0))
+    job = SimpleNamespace(words="p s seed 0")
     progress, now = Lines(2), [0.0]
     monkeypatch.setattr("bilevelbench.progress.time", SimpleNamespace(monotonic=lambda: now[0]))
     for second, phase in ((0, "judge"), (20, "steps"), (25, "judge"), (50, "judge"), (56, "judge"), (60, "judge")):

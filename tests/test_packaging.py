@@ -13,7 +13,7 @@ pytestmark = pytest.mark.xdist_group("packaging")  # one process makes what the 
 ROOT = Path(__file__).parents[1]
 MAPPED = {"harness": "bilevelbench", "solvers": "bilevelbench/solvers", "problems": "bilevelbench/problems"}
 CODE = {".py", ".typed"}
-DATA = {"report/templates": None, "suites": ".toml"}  # folder of the package -> suffix of its data (None: all)
+DATA = {"report/templates": None, "suites": (".toml", ".jsonl")}  # folder of the package -> its data (None: all)
 
 
 def run(*command, cwd, path="", **options):
@@ -32,8 +32,8 @@ def expected():
         for file in (ROOT / folder).rglob("*"):
             name = f"{package}/{file.relative_to(ROOT / folder).as_posix()}"
             data = any(
-                name.startswith(f"bilevelbench/{place}/") and suffix in (None, file.suffix)
-                for place, suffix in DATA.items()
+                name.startswith(f"bilevelbench/{place}/") and (suffixes is None or file.suffix in suffixes)
+                for place, suffixes in DATA.items()
             )
             if file.is_file() and "__pycache__" not in name and (file.suffix in CODE or data):
                 names.add(name)

@@ -1,5 +1,6 @@
 """Solutions to take home: state dicts of two modules, solves that are taken up again, points that runs keep."""
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -179,6 +180,38 @@ def test_a_judged_history_has_the_rows_of_a_run(tmp_path):
         torch.testing.assert_close(torch.from_numpy(point[name]), getattr(solution, name), rtol=1e-9, atol=1e-12)
     on = bb.solve("quadratic(d=4)", "bome", steps=1, start=point)
     assert on.history["f"][0] == pytest.approx(solution.history["f"].iloc[-1], rel=1e-9)
+
+
+def sparse(**fields):
+    """A problem that is not convex, as far as is known: Phi is judged at doublings."""
+    known = bb.build_problem("quadratic(d=4)", bb.Draw(0))
+    return dataclasses.replace(known, y_star=None, phi_star=None, flags=frozenset({"nonconvex"}), **fields)
+
+
+def test_judging_is_planned_as_a_run_plans_it(tmp_path):
+    def judged(history):
+        return history.loc[history["phi"].notna(), "step"].tolist()
+
+    looks = bb.run({"sparse": sparse()}, "bome", steps=12, out=tmp_path, in_process=True, progress=False).looks
+    whole = bb.solve(sparse(), "bome", steps=12, judge=True).history
+    assert judged(whole) == judged(looks) == [0, 1, 2, 4, 8, 12]
+    assert whole["phi"].tolist() == pytest.approx(looks["phi"].tolist(), rel=1e-9, nan_ok=True)
+    bb.solve(sparse(), "bome", steps=3, judge=True, checkpoint=tmp_path / "run")
+    resumed = bb.solve(sparse(), "bome", steps=12, judge=True, checkpoint=tmp_path / "run").history
+    assert judged(resumed) == [0, 1, 2, 3, 6, 12]  # 3 was the last step, and goes on to be a start
+
+
+def test_a_judged_history_says_why_figures_are_missing(monkeypatch):
+    for name in ("FEW", "MANY"):
+        monkeypatch.setattr(f"bilevelbench.measure.plan.{name}", 6)
+    history = bb.solve(sparse(), "bome", steps=2, judge=True).history
+    assert "the re-solve of the lower level had 2 gradients and needs more" in history["unjudged"][0]
+    assert "phi" not in history or math.isnan(history["phi"][0])
+
+
+def test_what_only_a_step_finds_out_is_one_sentence_too():
+    with pytest.raises(bb.RequestError, match=r"solver: .* torch has no second derivative of multi_margin_loss"):
+        bb.solve("once", "soba", steps=2)
 
 
 def test_a_callback_sees_every_look_and_can_stop():

@@ -43,6 +43,8 @@ RUNS = {
     "threads": "of the run",
     "machine": "processor, cores, GPU",
     "load": "the machine's load when the run began",
+    "reference": "the best Phi known, an upper bound on the least; missing where Phi* is known, or none holds",
+    "reference_how": "how the reference was had; or why the one that is known does not hold; else empty",
     "attempts": "how often the run was begun until it ended",
 }
 

@@ -73,7 +73,7 @@ def prepared(
     workers, own = arguments.whole("jobs", jobs) or 1, arguments.flag("here", here)
     suite, kept = arguments.word("suite", suite, "smoke"), arguments.kept(keep)
     inside = options["in_process"] or options["engine"] == "in_process"
-    with _texts(problems, solvers, inside) as (asked, with_, sent), _makers(inside, wait, workers, sent) as maker:
+    with texts(problems, solvers, inside) as (asked, with_, sent), _makers(inside, wait, workers, sent) as maker:
         chosen = requested(suite, asked, with_, maker.solvers, **options)
         maker.device = chosen.blocks[0].device
         said = command or _said(suite, asked, with_, options)
@@ -83,7 +83,7 @@ def prepared(
 
 
 @contextlib.contextmanager
-def _texts(problems: Any, solvers: Any, inside: bool) -> Iterator[tuple[list[str], list[str], Sent]]:
+def texts(problems: Any, solvers: Any, inside: bool) -> Iterator[tuple[list[str], list[str], Sent]]:
     """The texts for problems and solvers, and the definitions of what they name and this process alone knows."""
     asked, with_ = arguments.named("problems", problems), arguments.named("solvers", solvers)
     plain = all(isinstance(one, str) and not name for name, one in (*asked, *with_))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,10 @@ from bilevelbench.core.oracle import Oracle
 from bilevelbench.core.problem import Problem
 from bilevelbench.core.solver import require, stretch
 from bilevelbench.core.solver import start as begin
-from bilevelbench.measure.budget import looks
+from bilevelbench.measure.budget import Budget, looks
 from bilevelbench.measure.judge import Judge
 from bilevelbench.measure.marks import collect, kinds
+from bilevelbench.measure.plan import planned
 
 from . import arguments, asked
 from . import checkpoint as checkpoints
@@ -71,8 +71,9 @@ def solve(
     every
         Steps after which there is a look in any case; otherwise looks are further and further apart, by a factor 1.3.
     judge
-        Judge every look as ``run`` does (phi, phi_gap, gap, ...), for which the lower level is solved anew. Otherwise
-        the history has f, g and the problem's own metrics.
+        Judge as ``run`` does (phi, phi_gap, gap, ...), for which the lower level is solved anew, at the looks and
+        within the gradients of g that ``run`` plans for so many steps. ``unjudged`` in the history says why figures
+        are missing. Otherwise the history has f, g and the problem's own metrics.
     device, dtype
         ``cpu`` or ``cuda``; ``float32`` or ``float64``.
 
@@ -93,12 +94,15 @@ def solve(
     except Unsupported as reason:
         raise RequestError(f"solver: {reason}") from None
     made = asked.started(made, start)
-    watched = Judge(exact) if judged else functools.partial(_values, made)
-    going = _Going(made, way, seed, dtype, file, watched)
+    watched = Judge(exact, planned(exact, Budget(steps=last))) if judged else _Values(made)
+    going = _Going(made, way, seed, dtype, file, watched, last)
     for look in _looks(going.step, last, apart):
         if going.solution.status == "diverged":
             break
-        going.on(look)
+        try:
+            going.on(look)
+        except Unsupported as reason:  # what only a step finds out, such as a second derivative that is not there
+            raise RequestError(f"solver: {reason}") from None
         if callback is not None and callback(going.solution):
             going.solution.status = "stopped"
             break
@@ -109,10 +113,10 @@ class _Going:
     """A solve under way."""
 
     def __init__(
-        self, problem: Problem, solver: Any, seed: int, dtype: str, file: Path | None,
-        judge: Callable[[Tensor, Tensor], Mapping[str, float]],
+        self, problem: Problem, solver: Any, seed: int, dtype: str, file: Path | None, judge: Judge | _Values,
+        last: int,
     ) -> None:  # fmt: skip
-        self._file, self._judge, self._tally = file, judge, Tally()
+        self._file, self._judge, self._tally, self._last = file, judge, Tally(), last
         self._oracle = Oracle(problem, seed, derive, self._tally)
         x, y = problem.x0, problem.y0
         self._about = {
@@ -124,6 +128,9 @@ class _Going:
             saved = checkpoints.read(file, self._about, self._kinds(problem, solver, seed), x.device)
             self._tally.add(saved.counts)
             self.solution.rows, self.solution.status = saved.history, saved.status
+            self._judge.resume(
+                max((row["step"] for row in saved.history if {"phi", "unjudged"} & row.keys()), default=-1)
+            )
             self._at(saved.step, saved.state)
         else:
             self._at(0, begin(solver, problem, self._oracle))
@@ -159,8 +166,11 @@ class _Going:
     def _look(self) -> None:
         solution = self.solution
         finite = bool(torch.isfinite(solution.x).all() and torch.isfinite(solution.y).all())
-        values = self._judge(solution.x, solution.y) if finite else {}
-        row = {"step": solution.step, "total_calls": total(meters.calls(self._tally.read())), **values}
+        step, last = solution.step, solution.step >= self._last
+        values = self._judge(solution.x, solution.y, step, last) if finite else {}
+        row: dict[str, Any] = {"step": step, "total_calls": total(meters.calls(self._tally.read())), **values}
+        if finite and self._judge.unjudged:
+            row["unjudged"] = self._judge.unjudged
         solution.rows.append(row)
         if not finite:
             solution.status = "diverged"
@@ -179,8 +189,19 @@ def _looks(step: int, last: int, every: int | None) -> Iterator[int]:
         yield step
 
 
-def _values(problem: Problem, x: Tensor, y: Tensor) -> dict[str, float]:
-    """f and g, and the problem's own metrics: uncounted."""
-    own = problem.metrics(x, y) if problem.metrics else {}
-    values = {"f": float(derive.value(problem.f, x, y)), "g": float(derive.value(problem.g, x, y))}
-    return values | {name: float(value) for name, value in own.items()}
+class _Values:
+    """f and g, and the problem's own metrics: uncounted. Used as a ``Judge`` is."""
+
+    unjudged = ""
+
+    def __init__(self, problem: Problem) -> None:
+        self._problem = problem
+
+    def __call__(self, x: Tensor, y: Tensor, step: int, last: bool) -> dict[str, float]:
+        """The figures at a point."""
+        p = self._problem
+        values = {"f": float(derive.value(p.f, x, y)), "g": float(derive.value(p.g, x, y))}
+        return values | {k: float(value) for k, value in (p.metrics(x, y) if p.metrics else {}).items()}
+
+    def resume(self, step: int) -> None:
+        """Nothing has to be known of what was."""

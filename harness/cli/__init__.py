@@ -15,6 +15,7 @@ from ..core.errors import PluginWarning, RequestError
 from .data import data
 from .hold import check, gate
 from .list import list_
+from .reference import reference
 from .report import report
 from .run import run
 
@@ -28,7 +29,7 @@ def cli() -> None:
     """
 
 
-for command in (run, report, list_, check, gate, data):
+for command in (run, report, reference, list_, check, gate, data):
     cli.add_command(command)
 
 

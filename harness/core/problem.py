@@ -5,6 +5,7 @@ min_x f(x, y*(x))   subject to   y*(x) in argmin_y g(x, y)
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -84,7 +85,8 @@ class Problem:
     project_xy: Euclidean projection of (x, y) on {X times Y: h_g(x, y) <= 0}, where it is cheap.
     flags: what is known of the structure; the keys of ``FLAGS``.
     phi_at: at which looks Phi is judged where y* is solved for: "every look", or "doublings", the start, each time the
-        steps have doubled, and the end. Left out: every look where g is flagged strongly convex, doublings elsewhere.
+        steps have doubled, and the end. Left out: every look where g is flagged strongly convex, doublings elsewhere,
+        but within fewer gradients of g: Phi is then not available where a re-solve takes more.
     seeded: whether the seed changes anything (data, noise, split or start).
     modules: ``(x, y) -> (upper, lower)``, the state dicts of two modules whose parameters x and y are.
     notes: what a reader of its results has to know, a sentence each ("dropout is off: ..."). Header, ``check`` and
@@ -149,11 +151,27 @@ class Problem:
         return self.modules(x, y)
 
     @property
+    def bounds_x(self) -> tuple[Tensor, Tensor] | None:
+        """The box that X is, as (low, high), each of shape (n_x,); None for the whole space."""
+        return _bounds(self.project_x, self.x0)
+
+    @property
+    def bounds_y(self) -> tuple[Tensor, Tensor] | None:
+        """The box that Y is, likewise."""
+        return _bounds(self.project_y, self.y0)
+
+    @property
     def chosen(self) -> str:
         """Which y*(x) the metrics mean and how it is found, where argmin g(x, .) may have more than one point."""
         if self.selection or self.y_star is not None or {"strongly_convex", "convex"} & self.flags:
             return self.selection
         return LOCAL
+
+
+def _bounds(project: Callable[[Tensor], Tensor] | None, like: Tensor) -> tuple[Tensor, Tensor] | None:
+    if project is None:
+        return None
+    return project(torch.full_like(like, -math.inf)), project(torch.full_like(like, math.inf))
 
 
 def box(low: float, high: float) -> Callable[[Tensor], Tensor]:

@@ -7,6 +7,7 @@ rests on that. Nothing here has units: what is small is small beside the largest
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import torch
@@ -82,12 +83,30 @@ class Dense:
         return whole
 
 
-class Iterated:
-    """By conjugate gradients; negative curvature ends them."""
+class Factor:
+    """H^-1 of a point near by: what conjugate gradients need to come to an end in a few steps."""
 
-    def __init__(self, level: Level, y: Tensor, free: Tensor | None) -> None:
+    def __init__(self, lower: Tensor) -> None:
+        self._lower = lower
+
+    @classmethod
+    def of(cls, level: Level, y: Tensor) -> Factor | None:
+        """That of a point; None where its Hessian is not positive definite."""
+        lower, failed = torch.linalg.cholesky_ex(level.matrix(y))
+        return None if int(failed) or not bool(torch.isfinite(lower).all()) else cls(lower)
+
+    def __call__(self, v: Tensor) -> Tensor:
+        """H^-1 v."""
+        return torch.cholesky_solve(v[:, None], self._lower)[:, 0]
+
+
+class Iterated:
+    """By conjugate gradients, preconditioned by the ``factor`` of a point near by; negative curvature ends them."""
+
+    def __init__(self, level: Level, y: Tensor, free: Tensor | None, factor: Factor | None = None) -> None:
         product, mask = level.hessian(y), None if free is None else free.to(y.dtype)
         self._product: Product = product if mask is None else lambda v: mask * product(mask * v)
+        self._factor: Callable[[Tensor], Tensor] = factor or (lambda v: v)
         self._mask, self.largest, self.least, self.convex = mask, 0.0, float("inf"), True
         self._finest, self._most = 0.0 if level.twice else FINEST_BY_DIFFERENCES, min(MOST, max(LEAST, 2 * y.numel()))
 
@@ -96,7 +115,11 @@ class Iterated:
         v = v if self._mask is None else self._mask * v
         found = torch.zeros_like(v) if near is None else near.clone()
         rest = v - self._product(found) if near is not None else v.clone()
-        along, square, goal = rest.clone(), float(rest @ rest), (max(tolerance, self._finest) * float(v.norm())) ** 2
+        ready = self._conditioned(rest)
+        along, square, slope, goal = (
+            ready.clone(), float(rest @ rest), float(rest @ ready),
+            (max(tolerance, self._finest) * float(v.norm())) ** 2,
+        )  # fmt: skip
         for _ in range(self._most):
             if square <= goal:
                 break
@@ -108,14 +131,18 @@ class Iterated:
             if not bend > FLAT * self.largest * size:
                 self.convex = False
                 if not found.any() and bend:
-                    found = found + (square / abs(bend)) * along
+                    found = found + (slope / abs(bend)) * along
                 break
             self.least = min(self.least, bend / size)
-            step = square / bend
+            step = slope / bend
             found, rest = found + step * along, rest - step * image
-            square, before = float(rest @ rest), square
-            along = rest + (square / before) * along
+            ready = self._conditioned(rest)
+            square, slope, before = float(rest @ rest), float(rest @ ready), slope
+            along = ready + (slope / before) * along
         return Solved(found, square**0.5 / self.least if square else 0.0, self.convex)
+
+    def _conditioned(self, v: Tensor) -> Tensor:
+        return self._factor(v) if self._mask is None else self._mask * self._factor(v)
 
     def valley(self, v: Tensor) -> float:
         """Not known: nothing flat has been met, or ``convex`` is False."""

@@ -15,9 +15,9 @@ from bilevelbench.core.problem import Problem
 
 from .gap import gap
 from .guards import second_derivatives
-from .inverse import SMALL
+from .inverse import SMALL, Factor
 from .level import Level, Spent
-from .lower import STALLED, Found, solve
+from .lower import STALLED, Found, factored, solve
 from .plan import Plan
 
 FEASIBLE = 1e-8  # violation of the upper level's constraints, up to which Phi counts as it is
@@ -53,6 +53,7 @@ class Judge:
         self._last: tuple[Tensor, ...] = ()  # the solution at the last look: the next one is near
         self._settled = False  # whether that is a minimiser
         self._last_q: Tensor | None = None
+        self._factor: Factor | None = None
         self._scale = 0.0  # the largest |phi| so far: beside it a phi that vanishes is known to rounding
         self._twice = problem.y_star is not None or second_derivatives(problem) in (
             "there",
@@ -73,6 +74,10 @@ class Judge:
             metrics |= {name: float(value) for name, value in p.metrics(x, y).items()}
         return metrics
 
+    def resume(self, step: int) -> None:
+        """Go on as if Phi had last been judged at ``step``."""
+        self._last_due = step
+
     def _closed(self, x: Tensor, y: Tensor) -> dict[str, float]:
         p = self.problem
         assert p.y_star is not None
@@ -87,7 +92,7 @@ class Judge:
 
     def _solved(self, x: Tensor, y: Tensor) -> dict[str, float]:
         p = self.problem
-        level = Level(p.g, x, self._twice, self.plan.allowance(self._judged, self._asked), self._bounds())
+        level = Level(p.g, x, self._twice, self.plan.allowance(self._judged, self._asked), p.bounds_y)
         try:
             return self._re_solved(level, x, y)
         finally:
@@ -97,7 +102,8 @@ class Judge:
         p = self.problem
         start = min((y, *self._last), key=lambda point: _order(derive.value(p.g, x, point)))
         # near the last minimiser Newton's method stays in its basin
-        found = solve(level, start, bool({"strongly_convex", "convex"} & p.flags) or (self._settled and start is not y))
+        settled = self._settled and start is not y
+        found = solve(level, start, bool({"strongly_convex", "convex"} & p.flags) or settled, self._factor)
         self._settled = not found.why
         self._last = (found.y,)
         if found.inverse is None or (found.why and found.why != STALLED):
@@ -117,6 +123,7 @@ class Judge:
             return {"lower_error": found.error, "phi_error": error}
         metrics["gap"] = gap(p.g, x, y, found.y)
         metrics |= self._hypergradient(level, found, fx, fy)
+        self._factor = factored(level, found, self._factor)
         return self._finished(metrics, x, y, found.y, error)
 
     def _finished(
@@ -139,12 +146,6 @@ class Judge:
                 metrics["phi_gap"] = max(metrics["phi_gap"], upper)
         first = ("phi", "phi_gap", "gap", "grad_phi", "stationarity", "violation")
         return {name: metrics[name] for name in (*first, *metrics) if name in metrics}
-
-    def _bounds(self) -> tuple[Tensor, Tensor] | None:
-        p = self.problem
-        if p.project_y is None:
-            return None
-        return p.project_y(torch.full_like(p.y0, -math.inf)), p.project_y(torch.full_like(p.y0, math.inf))
 
     def _hypergradient(self, level: Level, found: Found, fx: Tensor, fy: Tensor) -> dict[str, float]:
         """grad_phi and grad_phi_error, or nothing where the linear system behind them could not be solved."""

@@ -15,7 +15,7 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-from .inverse import NOT_FINITE, Dense, Inverse, Iterated
+from .inverse import NOT_FINITE, Dense, Factor, Inverse, Iterated
 from .level import Level, Spent
 
 SHORT, MOST_SHORT = 200, 1500  # variables up to which the Hessian is made as a matrix, and as a last resort
@@ -44,10 +44,11 @@ class Found(NamedTuple):
     why: str
 
 
-def solve(level: Level, start: Tensor, convex: bool = True) -> Found:
+def solve(level: Level, start: Tensor, convex: bool = True, factor: Factor | None = None) -> Found:
     """A minimiser of g(x, .) near ``start``, by whichever method gets there.
 
-    L-BFGS goes first where g(x, .) is not ``convex``: Newton's steps would leave the basin that ``start`` is in.
+    ``factor``: of a Hessian near by, see ``factored``. L-BFGS goes first where g(x, .) is not ``convex``: Newton's
+    steps would leave the basin that ``start`` is in.
     """
     n = start.numel()
     dense = n <= SHORT
@@ -57,10 +58,10 @@ def solve(level: Level, start: Tensor, convex: bool = True) -> Found:
             if method == "lbfgs":
                 last = last._replace(y=_lbfgs(level, last.y))
             elif method == "newton" or (not dense and n <= MOST_SHORT):
-                last = _newton(level, last, dense or method == "matrix")
+                last = _newton(level, last, dense or method == "matrix", factor)
                 if last.why == NOT_FINITE and level.twice:  # as where torch's formula meets an infinity times 0
                     level.twice = False
-                    last = _newton(level, last, dense)
+                    last = _newton(level, last, dense, factor)
                 if not last.why:
                     break
     except Spent as spent:
@@ -69,9 +70,21 @@ def solve(level: Level, start: Tensor, convex: bool = True) -> Found:
     return last
 
 
-def _newton(level: Level, begin: Found, dense: bool) -> Found:
+def factored(level: Level, found: Found, factor: Factor | None) -> Factor | None:
+    """What makes the next re-solve near ``found`` cheap: its Hessian's factor, where this one took more than that takes
+    and y is short enough, or the one that there was."""
+    n = found.y.numel()
+    if found.why or not level.twice or not SHORT < n <= MOST_SHORT or level.asked <= n / 2:
+        return factor
+    try:
+        return Factor.of(level, found.y) or factor
+    except Spent:
+        return factor
+
+
+def _newton(level: Level, begin: Found, dense: bool, factor: Factor | None = None) -> Found:
     """Newton's method with a line search, then in full steps."""
-    y, make = level.inside(begin.y), Dense if dense else Iterated
+    y = level.inside(begin.y)
     now = begin._replace(y=y)
     before, tight, stalls, fine = math.inf, False, 0, FINE[dense] if level.twice else 1e-12
     try:
@@ -80,7 +93,7 @@ def _newton(level: Level, begin: Found, dense: bool) -> Found:
             if not (math.isfinite(value) and bool(torch.isfinite(slope).all())):
                 return now._replace(why="g or its gradient is not finite at the re-solved lower level")
             free = level.free(y, slope)
-            inverse: Inverse = make(level, y, free)
+            inverse: Inverse = Dense(level, y, free) if dense else Iterated(level, y, free, factor)
             held = slope if free is None else torch.where(free, slope, 0.0)
             comparable, tight = tight or dense, before <= 1e-2 * float(y.norm())
             found = inverse(held, 1e-4 if tight else 1e-1, length=float(y.norm()))

@@ -14,7 +14,8 @@ from bilevelbench.core.problem import Problem
 
 from .budget import Budget
 
-EACH = 20_000  # gradients of g that a look may ask where Phi is judged at each: a bound, seldom near
+EACH = 20_000  # gradients of g that a look may ask where Phi is judged at each, and that all may together where a
+# problem asks for doublings: a bound, seldom near
 WORK = 5e7  # that judging a run may take in any case, where a gradient takes n_y times rows of g and
 NODE = 2000  # for each node of g's graph, which small networks consist of
 FEW, MANY = 100, 5000  # gradients: the least and the most that comes to
@@ -64,7 +65,8 @@ def planned(problem: Problem, budget: Budget) -> Plan:
     """The plan of all runs with this budget on a problem.
 
     Phi is judged sparsely where y* is solved for and need not be the one minimiser, unless ``problem.phi_at`` says
-    else. Then judging asks of g about what a cheap solver asks; where g is small it may ask more.
+    else. Then judging asks of g about what a cheap solver asks; where g is small it may ask more, and so it may where
+    the problem says by ``phi_at`` that Phi at doublings is what it is about.
     """
     if problem.y_star is not None:
         return Plan(gradients=0)
@@ -73,6 +75,7 @@ def planned(problem: Problem, budget: Budget) -> Plan:
         return Plan()
     work = problem.y0.numel() * problem.n_g + NODE * _nodes(problem)
     least = min(MANY, max(FEW, int(WORK / work)))
+    least = max(least, EACH) if problem.phi_at == "doublings" else least
     of_steps = A_STEP * budget.steps if budget.steps else UNKNOWN
     run = min(of_steps, budget.calls) if budget.calls and budget.steps else budget.calls or of_steps
     looks = (budget.steps or budget.calls or UNKNOWN).bit_length() + 2

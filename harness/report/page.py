@@ -17,12 +17,13 @@ import pandas as pd
 
 from bilevelbench.stats import targets
 from bilevelbench.stats.compare import compare, duels, reached
+from bilevelbench.stats.kinds import advice
 from bilevelbench.store.files import make_folder, written
 from bilevelbench.store.frame import Results, load
 from bilevelbench.store.journal import shown
 from bilevelbench.store.schema import FAILED
 
-from . import overall, parts, sheet, style, tables, verdict
+from . import overall, parts, sheet, style, tables, verdict, which
 from .parts import Atelier, kept
 from .verdict import Verdict
 
@@ -110,7 +111,15 @@ def _write(data: Results, results: list[Path], out: Path, tell: Callable[[Report
     fought = duels(found, hit, said.subject)
     sheet.write(fought, out / "data" / "duels.csv")
     order = leaders["solver"].tolist()
+    abouts = {
+        str(p): (data.records[run].header or {})["problem"]
+        for p, run in data.runs.groupby("problem")["run"].first().items()
+    }
+    kinds = kept(troubles, "the page of kinds", lambda: advice(data.runs, hit, found, abouts), None)
+    if kinds is not None:
+        sheet.write(kinds, out / "data" / "which.csv")
     facts: dict[str, Any] = {
+        "which": [] if kinds is None or not len(kinds) else which.sections(kinds),
         "verdict": said,
         "duels": tables.duels(fought, atelier.palette),
         "weights": asked.weights,

@@ -30,7 +30,7 @@ UNSAID = {
 MOST_METRICS = 10  # of a problem that are shown; the page has as many tabs
 MOST_SLUG = 60  # characters
 TAKEN = {  # files and anchors
-    "leaders", "targets", "duels", "overall", "pareto", "profiles-calls", "profiles-grads", "profiles-seconds",
+    "leaders", "targets", "duels", "overall", "which", "pareto", "profiles-calls", "profiles-grads", "profiles-seconds",
     "memory", "convergence", "trajectories", "failures", "provenance",
 }  # fmt: skip
 

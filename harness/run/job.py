@@ -56,6 +56,11 @@ class Job:
     outdated: tuple[int, ...] = ()
 
     @property
+    def words(self) -> str:
+        """The run, for a person."""
+        return f"{self.problem} {self.solver} seed {self.key.seed}"
+
+    @property
     def name(self) -> str:
         """What the finished file is called."""
         return final_name(self.key, self.place)

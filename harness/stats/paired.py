@@ -5,10 +5,10 @@ costs ten times the budget (the most that any solver spent there). Families of p
 family, instances within a problem, targets within an instance. Two solvers are compared on the instances that both
 took. The lead is who is cheaper than everybody by more than a tenth; anything less is a tie.
 
-*Intervals*, from five instances on, are for other instances of the same problems: Student's, of the weighted mean over
+*Intervals* are for other instances of the same problems: Student's, of the weighted mean over
 problems (Satterthwaite's degrees of freedom). A problem on which the seed changes nothing adds no variance; one that
-has a single instance, though there could be others, gets the pooled variance of the rest; where no problem has two
-there is no interval.
+has a single instance, though there could be others, gets the pooled variance of the rest; where the variance would hang
+on fewer than four differences (as of five instances of one problem) there is no interval.
 
 *The lead* is tried on other families, problems and instances: a bootstrap that draws families, problems within them and
 instances within these, each time one fewer than there are (so that the variance of a mean of few is not too small:
@@ -52,7 +52,7 @@ class Instances(NamedTuple):
         spread = _error(
             self.table["problem"].to_numpy()[has], self.table["fixed"].to_numpy()[has], values[has], weight[has]
         )
-        if spread is None or has.sum() < LEAST:
+        if spread is None:
             return found, float("nan"), float("nan")
         error, freedom = spread
         reach = error * float(stats.t.ppf(0.5 + level / 2, freedom)) if error > 0 else 0.0
@@ -67,9 +67,9 @@ def _error(
     n, variance = strata["v"].count().to_numpy(), strata["v"].var().to_numpy()
     still, share = strata["f"].all().to_numpy(), strata["w"].sum().to_numpy()
     several = (n > 1) & ~still
-    if not several.any():
-        return (0.0, 1.0) if still.all() else None
     free = (n[several] - 1).sum()
+    if free < LEAST - 1:
+        return (0.0, 1.0) if still.all() else None
     pooled = float(((n[several] - 1) * variance[several]).sum() / free)
     terms = np.where(still, 0.0, share**2 * np.where(several, variance, pooled) / n)
     degrees = np.where(several, n - 1, free)

@@ -92,6 +92,14 @@ def records(folder: Path) -> list[Path]:
     return found
 
 
+def beneath(folder: Path, name: str, suffix: str) -> list[Path]:
+    """The files with a suffix in the folder of this name, in a folder of results and in its sub-folders."""
+    inner = [Path(e.path) for e in _entries(folder) if e.is_dir(follow_symlinks=False) and not e.name.startswith(".")]
+    places = [place for sub in (folder, *inner) for place in _entries(sub) if place.name == name]
+    within = [_entries(Path(place.path)) for place in places if place.is_dir(follow_symlinks=False)]
+    return [Path(e.path) for entries in within for e in entries if e.name.endswith(suffix) and e.name[0] != "."]
+
+
 def _here(folder: Path, names: list[str]) -> list[Path]:
     final = {name for name in names if name.endswith(FINAL)}
     parts = [n for n in names if n.endswith(PART) and f"{n.removesuffix(PART).rpartition('.')[0]}{FINAL}" not in final]

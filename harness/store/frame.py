@@ -20,6 +20,7 @@ from .aims import aims
 from .journal import Record, read, shown
 from .labels import growing, label
 from .prices import price
+from .references import Known
 from .text import apart, clean, lines, tidy
 
 
@@ -73,6 +74,8 @@ def load(folders: Path | Sequence[Path], only: Collection[str] | None = None) ->
         said = f"{where} hold{'s' if len(places) == 1 else ''} no bilevelbench result"
         raise ValueError(f"{said}: {troubles[0]}" if troubles else f"{said}; make some with `bilevelbench run`")
     runs, notes = label(pd.DataFrame([_run(name, record) for name, record in whole.items()]))
+    known, faulty = Known.below(places)
+    runs["reference"], runs["reference_how"] = zip(*map(known.of, map(_header, whole.values())), strict=True)
     for record in whole.values():
         record.header = tidy(record.header)
     runs["floor_seconds"], runs["grads"] = float("nan"), float("nan")
@@ -80,7 +83,9 @@ def load(folders: Path | Sequence[Path], only: Collection[str] | None = None) ->
     price(runs, own, whole)
     runs = runs.sort_values(["problem", "solver", "seed", "run"], ignore_index=True)
     looks = _join(own, runs.set_index("run"))
-    return Results(runs, looks, whole, troubles, len(complete) - len(whole), notes + growing(runs) + _clock(whole))
+    return Results(
+        runs, looks, whole, troubles + faulty, len(complete) - len(whole), notes + growing(runs) + _clock(whole)
+    )
 
 
 @contextmanager

@@ -75,9 +75,9 @@ class Header:
     """The first line of a run's file.
 
     problem: name, family, given (as asked for), n_x, n_y, n_f, n_g, flags, phi_star, phi_star_source, references,
-        better, target, bar and selection (family and these four absent from older files), seeded, data_bytes, picture,
-        guards (what they found, by name), digest: what the run saw, ``drawn`` and ``computed`` as hexadecimal digits
-        and ``numbers`` of the start.
+        better, target, bar, selection and constraints (family and these five absent from older files), seeded,
+        data_bytes, picture, guards (what they found, by name), digest: what the run saw, ``drawn`` and ``computed`` as
+        hexadecimal digits and ``numbers`` of the start.
         solver: name, given, knobs, choices (non-numeric knobs that differ from the defaults), order and family as
         declared (the family absent from older files),
         by_hand: seconds of a step of the loop that was written by hand, where there is one,

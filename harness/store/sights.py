@@ -60,12 +60,13 @@ def _unlike(one: Sight, two: Sight) -> str:
     same_place = (one.machine, one.on) == (two.machine, two.on)
     if same_place and one.computed and two.computed and one.computed != two.computed:
         return "what was computed from the draws"
-    if one.numbers and two.numbers and not _close(one.numbers, two.numbers):
+    if one.numbers and two.numbers and not close(one.numbers, two.numbers):
         return "f or g at the start"
     return ""
 
 
-def _close(one: tuple[float | None, ...], two: tuple[float | None, ...]) -> bool:
+def close(one: tuple[float | None, ...], two: tuple[float | None, ...]) -> bool:
+    """Whether the numbers of two starts are those of one problem, seen by one machine or by two."""
     return len(one) == len(two) and all(
         a == b or (a is not None and b is not None and math.isclose(a, b, rel_tol=CLOSE))
         for a, b in zip(one, two, strict=True)
