@@ -1,7 +1,9 @@
 """What is refused to a solver, argument by argument; what is watched of it; what must be intact."""
 
+import contextlib
 import dataclasses
 import os
+import shutil
 import sys
 from itertools import count
 from pathlib import Path
@@ -11,7 +13,9 @@ import pytest
 import torch
 
 from bilevelbench.core.draw import Draw
+from bilevelbench.core.oracle import Oracle
 from bilevelbench.core.resolve import build_problem
+from bilevelbench.core.solver import Point, start, stretch
 from bilevelbench.measure import hook, intact
 from bilevelbench.measure.hook import _looks_inside, _opens, _words
 from bilevelbench.measure.intact import Intact, _changed, _own, _Picture, _untouched
@@ -71,6 +75,47 @@ def test_the_first_thing_refused_is_noted_once():
     hook._noted[:] = ["one", "two"]
     assert hook.noted() == "one"
     assert hook.noted() == ""
+
+
+def refused(step):
+    """What is refused to a solver whose step does this, or ''."""
+
+    class Steps:
+        name = "steps"
+
+        def init(self, o, x, y):
+            return Point(x, y)
+
+        def step(self, o, s):
+            step()
+            return s
+
+    def run():
+        hook.install()
+        with contextlib.suppress(hook.Refused):
+            oracle = Oracle(PROBLEM)
+            stretch(Steps(), oracle, start(Steps(), PROBLEM, oracle), 0, 1)
+        return hook.noted()
+
+    return forked(run)
+
+
+def test_what_a_library_does_for_a_solver_is_the_solver_s(tmp_path):
+    """Names of engines and modules excuse nothing, unless it is they."""
+    out = tmp_path / "out.txt"
+
+    def _find():
+        out.write_text("x")
+
+    def module():
+        exec(compile(f"open({str(out)!r}, 'w')", str(tmp_path / "mine.py"), "exec"), {})
+
+    for step in (lambda: out.write_text("x"), _find, module):
+        assert refused(step).startswith("in a step it writes the file")
+    assert refused(lambda: shutil.copy(__file__, out)).startswith("in a step it keeps things outside")
+    assert not out.exists()
+    assert refused(lambda: PROBLEM.g(PROBLEM.x0, PROBLEM.y0)) == ""
+    assert refused(lambda: Path(__file__).read_text()) == ""
 
 
 # -- what stands for something else

@@ -1,20 +1,23 @@
 """When a run need not be made, which file it replaces, and what is made in one pass."""
 
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, replace
 
 import numpy as np
 import pytest
 
 from bilevelbench.core.errors import RequestError
+from bilevelbench.measure.budget import Budget
+from bilevelbench.measure.plan import Plan
 from bilevelbench.measure.stamps import hash_of
-from bilevelbench.run.job import Job, known_device
+from bilevelbench.run.job import Job, Named, Order, known_device
 from bilevelbench.run.passes import Pass, finish, last_row, together
 from bilevelbench.run.plan import unfinished
+from bilevelbench.run.suite import Block, Suite
 from bilevelbench.run.supervise import End as Ended
 from bilevelbench.store import points
 from bilevelbench.store.files import mark
 from bilevelbench.store.journal import Journal, Record, read
-from bilevelbench.store.schema import End, Header, Row
+from bilevelbench.store.schema import End, Header, Row, RunKey
 from tests.results_factory import key
 
 HERE, THERE = "0" * 8, "1" * 8
@@ -35,6 +38,18 @@ def write(path, status="done", timeout=None, place=HERE, manifest=None, made=Non
 
 def final(asked, place=HERE, **fields):
     return write(asked.path.parent / replace(asked, place=place).name, place=place, **fields)
+
+
+@pytest.mark.parametrize(
+    "made", [Job, Named, Order, Block, Suite, RunKey, Budget, Plan], ids=lambda made: made.__name__
+)
+def test_what_is_asked_for_is_not_changed(made):
+    fields = dict.fromkeys(made.__dataclass_fields__)
+    asked = made.__new__(made)
+    for name, value in fields.items():
+        object.__setattr__(asked, name, value)
+    with pytest.raises(FrozenInstanceError):
+        setattr(asked, next(iter(fields)), 1)
 
 
 @pytest.mark.parametrize(("name", "good"), [("cpu", True), ("cuda", True), ("cuda:1", True), ("tpu", False)])

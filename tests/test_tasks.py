@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from bilevelbench.core.registry import SOLVERS
 from bilevelbench.measure import clock
 from bilevelbench.run import child, names, server, tune
 from bilevelbench.run.child import ForkServer, Interpreters, Task, Teller, _message, processes
+from bilevelbench.run.job import Named
 from bilevelbench.run.plan import expand
 from bilevelbench.run.suite import Block, Suite
 from tests.forked import forked
@@ -191,6 +193,27 @@ def test_devices_other_than_the_cpu_are_asked_for_once():
         expand(Suite("n", "a", (Block(("p",), ("s",), steps=1, device="tpu"),)), None, ask=ask)
     with pytest.raises(RequestError, match="keep needs runs of their own"):
         expand(Suite("n", "a", (Block(("p",), ("s",), steps=1, engine="batched"),)), None, ask=ask, keep=("x",))
+
+
+def test_names_are_asked_for_with_the_first_seed(tmp_path):
+    asked = []
+
+    def ask(kind, text, seed):
+        asked.append((kind, text, seed))
+        return Named(text, 1, Path(__file__))
+
+    suite = Suite("n", "a", (Block(("p", "q"), ("s", "t"), (3, 4), steps=1),))
+    jobs = expand(suite, tmp_path, "command", 9.0, True, ask, lambda: "place")
+    assert asked == [("solver", "s", 0), ("solver", "t", 0), ("problem", "p", 3), ("problem", "q", 3)]
+    assert [(job.problem, job.key.seed, job.solver) for job in jobs[:5]] == [
+        ("p", 3, "s"), ("p", 3, "t"), ("p", 4, "s"), ("p", 4, "t"), ("q", 3, "s"),
+    ]  # fmt: skip
+    assert len(jobs) == 8
+    told = {(job.command, job.timeout, job.place, job.here, job.suite, job.keep, job.sent) for job in jobs}
+    assert told == {("command", 9.0, "place", True, "n", (), ())}
+    twice = expand(Suite("n", "a", suite.blocks * 2), tmp_path, ask=ask)
+    assert len(twice) == 8
+    assert (twice[0].place, twice[0].here, twice[0].command) == ("", False, "")
 
 
 # -- tuning
