@@ -120,6 +120,13 @@ def test_another_number_of_answers_is_told(tmp_path):
     assert found["reason"].startswith(f"steps {found['from'] + 1} to {found['to']}, made again")
 
 
+def test_start_and_first_step_are_made_again_whatever_window_is_drawn(tmp_path):
+    def later(o, s):
+        return plain(o, s) if o.step else Point(s.x, s.y - 0.2 * o.dg_y(s.x, s.y))
+
+    assert again(plain, later, tmp_path)["reason"].startswith("its first step, made again")
+
+
 def test_other_rows_are_told(tmp_path):
     def fewer(o, s):
         return Point(s.x, s.y - 0.1 * o.dg_y(s.x, s.y, torch.arange(3)))

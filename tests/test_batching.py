@@ -126,6 +126,14 @@ def test_each_seed_has_its_file_and_phases_are_told(tmp_path):
         assert record.rows[-1].get("seconds") is None
 
 
+@pytest.mark.parametrize(("most", "kept"), [(6, True), (5, False)])
+def test_iterates_are_kept_of_small_problems(tmp_path, monkeypatch, most, kept):
+    monkeypatch.setattr(batched, "MOST_ITERATES", most)
+    made = jobs(tmp_path, iterates=True)
+    execute_together(made)
+    assert [bool(read(job.path).rows[0].get("x")) for job in made] == [kept] * 2
+
+
 @pytest.mark.parametrize(("failing", "rows"), [(1, [1, 1]), (2, [1, 1])])
 def test_what_one_seed_cannot_none_can(tmp_path, monkeypatch, failing, rows):
     guard, asked = batched.guard, []
@@ -157,5 +165,10 @@ def test_a_step_together_is_held_to_the_steps_alone():
     with pytest.raises(Unsupported, match="seed 1 gets another step of starts than alone"):
         made._check(o, state, off)
     made._check(o, state, new._replace(y=new.y * (1 + 3e-7)))
+    checked = []
+    made._check = lambda *arguments: checked.append(1)
+    o.begin(1)
+    made.step(o, new)
+    assert checked == []  # of each recording the first step alone
     assert isinstance(one_of(new, 0), Odd)
     assert isinstance(one_of(Point(new.x, new.y), 0), Point)

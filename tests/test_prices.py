@@ -11,8 +11,9 @@ import torch
 
 from bilevelbench.core.draw import Draw
 from bilevelbench.core.errors import Unsupported
+from bilevelbench.core.oracle import Oracle
 from bilevelbench.core.resolve import build_problem, make_solver
-from bilevelbench.core.solver import Point
+from bilevelbench.core.solver import Point, start, stretch
 from bilevelbench.measure import memory, prices
 from bilevelbench.measure.counts import counts, operations, python_calls
 from bilevelbench.measure.memory import LiveBytes, ProcessPeak, peak
@@ -198,6 +199,10 @@ def test_steps_are_made_with_an_oracle_of_their_own():
     assert torch.equal(state.x, steps_of(PROBLEM, make_solver("first_order"), 3)().x)
     assert not torch.equal(state.x, steps_of(PROBLEM, make_solver("first_order"), 2)().x)
     assert step_over_floor(PROBLEM, make_solver("bome"), rounds=2).median > 0.1
+    noisy, solver = build_problem("finite_sum_quadratic(n=64)", Draw(0)), make_solver("soba(batch=4)")
+    oracle = Oracle(noisy, 0)
+    wanted = stretch(solver, oracle, start(solver, noisy, oracle), 0, 3)
+    assert torch.equal(steps_of(noisy, solver, 3)().y, wanted.y)
 
 
 # -- what a report weighs by them

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import warnings
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from bilevelbench.run import child, names, server, tune
 from bilevelbench.run.child import ForkServer, Interpreters, Task, Teller, _message, processes
 from bilevelbench.run.job import Named
 from bilevelbench.run.plan import expand
+from bilevelbench.run.send import Sender
 from bilevelbench.run.suite import Block, Suite
 from tests.forked import forked
 
@@ -216,6 +218,14 @@ def test_names_are_asked_for_with_the_first_seed(tmp_path):
     assert (twice[0].place, twice[0].here, twice[0].command) == ("", False, "")
 
 
+def test_what_cannot_be_pickled_is_another_thing_each_time():
+    lock = threading.Lock()
+    with Sender() as sender:
+        one, other = (sender._digest(lambda rng: lock) for _ in range(2))
+    assert one != other
+    assert len(one) == len(other) == 16
+
+
 # -- tuning
 
 
@@ -282,6 +292,10 @@ def test_the_command_prints_a_suite(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(sys, "argv", ["tune", str(grid), "--jobs", "3", "--scores", "s"])
     tune.main()
     assert capsys.readouterr().out.endswith(" 3 s\n")
+    monkeypatch.setattr(sys, "argv", ["tune", "--help"])
+    with pytest.raises(SystemExit):
+        tune.main()
+    assert tune.__doc__.partition("\n")[0][:40] in capsys.readouterr().out
 
 
 # -- a device that is not there
