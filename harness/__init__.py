@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .api.results import load as load
     from .api.solution import Solution as Solution
     from .api.solve import solve as solve
+    from .api.tune import tune as tune
     from .core.at import At as At
     from .core.draw import Draw as Draw
     from .core.errors import RequestError as RequestError
@@ -38,9 +39,11 @@ if TYPE_CHECKING:
     from .core.resolve import build_problem as build_problem
     from .core.resolve import make_solver as make_solver
     from .core.solver import Point as Point
+    from .core.space import Axis as Axis
 
 _HOME = {
     "At": "core.at",
+    "Axis": "core.space",
     "Bar": "core.problem",
     "Draw": "core.draw",
     "Flat": "core.flat",
@@ -64,6 +67,7 @@ _HOME = {
     "run": "api.compare",
     "solve": "api.solve",
     "solver": "core.registry",
+    "tune": "api.tune",
 }
 __all__ = ["__version__", *_HOME]
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bilevelbench import Moments, Oracle, Outer, solver
+from bilevelbench import Axis, Moments, Oracle, Outer, solver
 
 
 class State(NamedTuple):
@@ -37,8 +37,9 @@ class BiCGAFFA(Outer):
     growth: float = 0.3  # p
     radius: float = 1e3  # r: bound of the multipliers
 
-    at_least = {"gamma": 1e-12, "gamma2": 1e-12, "c": 1e-12}  # noqa: RUF012
+    at_least = {"gamma": 1e-12, "gamma2": 1e-12, "c": 1e-12}
 
+    space = {"lr_y": Axis(1.0, curvature=1, unset=True), "c": Axis(1.0, 10.0), "lr_mu": Axis(0.1)}
     family = "first order"
     handles = ("h_g",)
     calls = "dg_y, dg_x, dg, df, 0..2 h_g, 0..1 dh_g, 0..1 dh_g_x, 0..1 dh_g_y"

@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from bilevelbench import Moments, Oracle, Outer, solver
+from bilevelbench import Axis, Moments, Oracle, Outer, solver
 
 
 class State(NamedTuple):
@@ -22,7 +22,9 @@ class BOME(Outer):
     Moves (x, y) along d = grad f + lambda grad q, the vector nearest to grad f with <d, grad q> >= phi, where
     q = g(x, y) - g(x, z) and z is T steps on g from y. lambda = 0 where grad q = 0. Additions: ``lr_y``, and ``eps``
     in lambda's denominator as in the authors' code (for "norm" it leaves eta unshrunk); ``persistent`` starts z at the
-    last z instead of y, an ablation that is not in the paper and takes the truncation bias of T away.
+    last z instead of y, an ablation that is not in the paper and takes the truncation bias of T away. With ``batch``
+    every inner step draws rows of g; one minibatch of f and one of g stand for all that lambda and d are made of, so
+    that q is the gap of one function; where lambda is not 0 the step is biased, for lambda is a ratio of these.
     """
 
     lr: float = 1e-2  # xi: step on x, and on y unless lr_y is given
@@ -33,7 +35,9 @@ class BOME(Outer):
     phi: Literal["norm", "gap"] = "norm"
     eps: float = 0.0
     persistent: bool = False
+    batch: int | None = None
 
+    space = {"lr_y": Axis(1.0, curvature=1, unset=True)}
     family = "first order"
     calls = "T dg_y, dg, dg_x, df, 2*(phi=='gap') g"
     memory = "1"
@@ -50,16 +54,17 @@ class BOME(Outer):
         x, y = s.x, s.y
         z = y if s.z is None else s.z
         for _ in range(self.T):  # z ~ argmin g(x, .)
-            z = o.project_y(z - self.lr_inner * o.dg_y(x, z))
-        fx, fy = o.df(x, y)
-        gx, gy = o.dg(x, y)
-        qx, qy = gx - o.dg_x(x, z), gy  # q = g(x, y) - g(x, z), z held fixed
+            z = o.project_y(z - self.lr_inner * o.dg_y(x, z, o.draw_g(self.batch) if self.batch else None))
+        of_f, of_g = (o.draw_f(self.batch), o.draw_g(self.batch)) if self.batch else (None, None)
+        fx, fy = o.df(x, y, of_f)
+        gx, gy = o.dg(x, y, of_g)
+        qx, qy = gx - o.dg_x(x, z, of_g), gy  # q = g(x, y) - g(x, z), z held fixed
         square = qx @ qx + qy @ qy
         dot = fx @ qx + fy @ qy
         if self.phi == "norm":
             lam = torch.relu(self.eta - _ratio(dot, square + self.eps))
         else:
-            lam = torch.relu(_ratio(self.eta * (o.g(x, y) - o.g(x, z)) - dot, square + self.eps))
+            lam = torch.relu(_ratio(self.eta * (o.g(x, y, of_g) - o.g(x, z, of_g)) - dot, square + self.eps))
         m, dx, dy = self.move(s.m, fx + lam * qx, fy + lam * qy)
         lr_y = self.lr if self.lr_y is None else self.lr_y
         return State(o.project_x(x - self.lr * dx), o.project_y(y - lr_y * dy), z if self.persistent else None, m)

@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from bilevelbench import At, Moments, Oracle, Outer, solver
+from bilevelbench import At, Axis, Moments, Oracle, Outer, solver
 
 
 class State(NamedTuple):
@@ -41,6 +41,7 @@ class BVFSM(Outer):
     fade: float = 1.1
     barrier: Literal["quadratic", "log"] = "quadratic"
 
+    space = {"lr_y": Axis(0.5, curvature=1), "sigma": Axis(30.0, 10.0)}
     family = "first order"
     calls = "2*T dg_y, T df_y, df_x, 2 dg_x, 1+(T+1)*(barrier=='quadratic') g"
     memory = "1"

@@ -31,7 +31,7 @@ class DARTS(Outer):
     exact: bool = False
     eps: float = 0.01
 
-    at_least = {"eps": 1e-12}  # noqa: RUF012
+    at_least = {"eps": 1e-12}
 
     family = "unrolled"
     calls = "2 dg_y, df, exact d2g_xy, 2*(not exact) dg_x"

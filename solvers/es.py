@@ -35,7 +35,7 @@ class ES(Outer):
     mirrored: bool = True
     warm: bool = False
 
-    at_least = {"mu": 1e-12}  # noqa: RUF012
+    at_least = {"mu": 1e-12}
 
     family = "derivative free"
     calls = "(Q*(1+mirrored)+1)*T dg_y, Q+(Q if mirrored else 1) f"

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from bilevelbench import Moments, Oracle, Outer, solver
+from bilevelbench import Axis, Moments, Oracle, Outer, solver
 
 
 class State(NamedTuple):
@@ -34,6 +34,7 @@ class F2SA(Outer):
     decay_inner: float = 0.0  # c: gamma_k = lr_inner (k + 1)^-c
     batch: int | None = None
 
+    space = {"lam": Axis(30.0, 10.0)}
     family = "first order"
     calls = "2*T dg_y, T df_y, df_x, 2 dg_x"
     memory = "1"

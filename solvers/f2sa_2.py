@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from bilevelbench import Moments, Oracle, Outer, solver
+from bilevelbench import Axis, Moments, Oracle, Outer, solver
 
 
 class State(NamedTuple):
@@ -17,21 +17,24 @@ class State(NamedTuple):
 @solver("f2sa_2")
 class F2SA2(Outer):
     """F2SA-p with p = 2. Chen, Li, Chayti, Zhang: "Faster gradient methods for highly-smooth stochastic bilevel
-    optimization", 2025 (arXiv 2509.02937), Algorithm 1, full batch.
+    optimization", 2025 (arXiv 2509.02937), Algorithm 1.
 
     The hypergradient is the derivative at nu = 0 of the gradient of l_nu(x) = min_y g + nu f, taken here as
     (grad l_nu - grad l_-nu) / (2 nu): an error of O(nu^2) where F2SA, the forward difference, has O(nu), at the same
     number of lower problems. nu = 1/lam, and it has to be small enough for g - nu f to be convex. Plain steps on x
-    where the paper normalises them to analyse the lower loops.
+    where the paper normalises them to analyse the lower loops. With ``batch`` every gradient of the lower loops has
+    rows of its own; both sides of the difference on x share theirs.
     """
 
     lr: float = 1e-2  # eta_x: step on x
     lr_inner: float = 1e-1  # eta_y: step on both lower iterates
     T: int = 10  # K: inner steps on each of them
     lam: float = 100.0  # 1/nu
+    batch: int | None = None
 
-    at_least = {"lam": 1e-12}  # noqa: RUF012
+    at_least = {"lam": 1e-12}
 
+    space = {"lam": Axis(100.0, 10.0)}
     family = "first order"
     calls = "2*T dg_y, 2*T df_y, 2 df_x, 2 dg_x"
     memory = "1"
@@ -44,8 +47,12 @@ class F2SA2(Outer):
     def step(self, o: Oracle, s: State) -> State:
         x, y, z, nu = s.x, s.y, s.z, 1.0 / self.lam
         for _ in range(self.T):
-            y = o.project_y(y - self.lr_inner * (o.dg_y(x, y) + nu * o.df_y(x, y)))
-            z = o.project_y(z - self.lr_inner * (o.dg_y(x, z) - nu * o.df_y(x, z)))
-        direction = 0.5 * (o.df_x(x, y) + o.df_x(x, z)) + 0.5 * self.lam * (o.dg_x(x, y) - o.dg_x(x, z))
+            of_f, of_g = (o.draw_f(self.batch), o.draw_g(self.batch)) if self.batch else (None, None)
+            y = o.project_y(y - self.lr_inner * (o.dg_y(x, y, of_g) + nu * o.df_y(x, y, of_f)))
+            of_f, of_g = (o.draw_f(self.batch), o.draw_g(self.batch)) if self.batch else (None, None)
+            z = o.project_y(z - self.lr_inner * (o.dg_y(x, z, of_g) - nu * o.df_y(x, z, of_f)))
+        of_f, of_g = (o.draw_f(self.batch), o.draw_g(self.batch)) if self.batch else (None, None)
+        along_g = o.dg_x(x, y, of_g) - o.dg_x(x, z, of_g)
+        direction = 0.5 * (o.df_x(x, y, of_f) + o.df_x(x, z, of_f)) + 0.5 * self.lam * along_g
         m, dx = self.move(s.m, direction)
         return State(o.project_x(x - self.lr * dx), y, z, m)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bilevelbench import Moments, Oracle, Outer, solver
+from bilevelbench import Axis, Moments, Oracle, Outer, solver
 
 
 class State(NamedTuple):
@@ -39,6 +39,7 @@ class F3SA(Outer):
     eta: float = 0.5  # weight of the plain estimate
     batch: int | None = None
 
+    space = {"lam": Axis(30.0, 10.0)}
     family = "first order"
     calls = "4 dg_y, 2 df_y, 2 df_x, 4 dg_x"
     memory = "1"

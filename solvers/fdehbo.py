@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bilevelbench import Moments, Oracle, Outer, solver
+from bilevelbench import Axis, Moments, Oracle, Outer, solver
 
 
 class State(NamedTuple):
@@ -33,8 +33,9 @@ class FdeHBO(Outer):
     delta: float = 1e-3  # delta_eps: half the length of a difference, in units of v
     radius: float = 1e3  # r_v: bound of |v|
 
-    at_least = {"delta": 1e-12}  # noqa: RUF012
+    at_least = {"delta": 1e-12}
 
+    space = {"lr_inner": Axis(1.0, curvature=1)}
     family = "first order"
     calls = "3 dg_y, 2 dg_x, df"
     memory = "1"

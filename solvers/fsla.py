@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bilevelbench import Moments, Oracle, Outer, solver
+from bilevelbench import Axis, Moments, Oracle, Outer, solver
 
 
 class State(NamedTuple):
@@ -35,6 +35,7 @@ class FSLA(Outer):
     eta: float = 0.5  # weight of the new estimate, at most 1
     batch: int | None = None
 
+    space = {"lr_inner": Axis(1.0, curvature=1)}
     family = "implicit"
     order = 2
     calls = "dg_y, df_y, 2 df_x, d2g_yy, 2 d2g_xy"

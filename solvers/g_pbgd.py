@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from bilevelbench import Moments, Oracle, Outer, solver
+from bilevelbench import Axis, Moments, Oracle, Outer, solver
 
 
 class State(NamedTuple):
@@ -28,6 +28,7 @@ class GPBGD(Outer):
     gamma: float = 10.0  # penalty
     ramp: int = 1  # steps in which gamma grows linearly from 0
 
+    space = {"gamma": Axis(30.0, 10.0), "lr_y": Axis(1.0, curvature=1, unset=True)}
     family = "first order"
     order = 2
     calls = "dg_y, df, d2g"

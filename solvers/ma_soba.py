@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bilevelbench import Moments, Oracle, Outer, solver
+from bilevelbench import Axis, Moments, Oracle, Outer, solver
 
 
 class State(NamedTuple):
@@ -34,6 +34,7 @@ class MASOBA(Outer):
     theta: float = 0.1  # weight of the new direction, at most 1
     batch: int | None = None
 
+    space = {"lr_inner": Axis(1.0, curvature=1)}
     family = "implicit"
     order = 2
     calls = "dg_y, df, d2g"

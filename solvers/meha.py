@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from bilevelbench import Moments, Oracle, Outer, solver
+from bilevelbench import Axis, Moments, Oracle, Outer, solver
 
 
 class State(NamedTuple):
@@ -31,8 +31,9 @@ class MEHA(Outer):
     c: float = 1.0  # c_0: weight of the gap against f
     growth: float = 0.25  # p
 
-    at_least = {"gamma": 1e-12, "c": 1e-12}  # noqa: RUF012
+    at_least = {"gamma": 1e-12, "c": 1e-12}
 
+    space = {"lr_y": Axis(0.5, curvature=1), "c": Axis(1.0, 10.0)}
     family = "first order"
     calls = "2 dg_y, df_y, df_x, 2 dg_x"
     memory = "1"

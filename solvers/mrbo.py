@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bilevelbench import Moments, Oracle, Outer, solver
+from bilevelbench import Axis, Moments, Oracle, Outer, solver
 
 
 class State(NamedTuple):
@@ -37,6 +37,7 @@ class MRBO(Outer):
     eta: float = 0.5  # alpha, beta: weight of the plain estimate
     batch: int | None = None
 
+    space = {"lr_inner": Axis(1.0, curvature=1)}
     family = "implicit"
     order = 2
     calls = "2 dg_y, 2 df, 2*K-2 d2g_yy, 2 d2g_xy"

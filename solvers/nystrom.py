@@ -37,7 +37,7 @@ class Nystrom(Outer):
     rho: float = 0.1
     fresh: bool = True
 
-    at_least = {"rho": 1e-12}  # noqa: RUF012
+    at_least = {"rho": 1e-12}
 
     family = "implicit"
     order = 2

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from bilevelbench import Moments, Oracle, Outer, solver
+from bilevelbench import Axis, Moments, Oracle, Outer, solver
 
 
 class State(NamedTuple):
@@ -29,8 +29,9 @@ class PBGDFree(Outer):
     T: int = 1  # K: inner steps
     gamma: float = 10.0  # penalty
 
-    at_least = {"gamma": 1e-12}  # noqa: RUF012
+    at_least = {"gamma": 1e-12}
 
+    space = {"gamma": Axis(10.0, 10.0)}
     family = "first order"
     calls = "T dg_y, T df_y, df_x"
     memory = "1"

@@ -31,7 +31,7 @@ class PZOBO(Outer):
     Q: int = 10  # directions
     mu: float = 0.01  # length of a difference
 
-    at_least = {"mu": 1e-12}  # noqa: RUF012
+    at_least = {"mu": 1e-12}
 
     family = "derivative free"
     order = 1

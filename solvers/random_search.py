@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bilevelbench import Oracle, solver
+from bilevelbench import Axis, Oracle, solver
 
 
 class State(NamedTuple):
@@ -30,6 +30,7 @@ class RandomSearch:
     T: int = 10  # steps of the lower loop
     scale: float = 1.0  # standard deviation of a guess, in each variable
 
+    space = {"scale": Axis(1.0, 2.0)}
     family = "control"
     calls = "T dg_y, f"
     memory = "1"

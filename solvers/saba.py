@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bilevelbench import Moments, Oracle, Outer, solver
+from bilevelbench import Axis, Moments, Oracle, Outer, solver
 
 Answers = tuple[Tensor, ...]
 
@@ -40,6 +40,7 @@ class SABA(Outer):
     lr_inner: float = 1e-1  # rho: step on y and on v
     batch: int | None = None
 
+    space = {"lr_inner": Axis(1.0, curvature=1)}
     family = "implicit"
     order = 2
     calls = "dg_y, df, d2g"

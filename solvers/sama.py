@@ -5,7 +5,7 @@ from typing import ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from bilevelbench import Moments, Oracle, Outer, solver
+from bilevelbench import Axis, Moments, Oracle, Outer, solver
 
 
 class State(NamedTuple):
@@ -37,9 +37,10 @@ class SAMA(Outer):
     eps: float = 1.0  # alpha: length of the difference
     beta: float = 0.9  # Adam's beta_1 on y; beta_2 is 0.999
 
-    at_least = {"eps": 1e-12}  # noqa: RUF012
+    at_least = {"eps": 1e-12}
     scale: ClassVar[float] = 1.0  # of the identity, with plain steps
 
+    space = {"lr_inner": Axis(0.01)}  # in units of y, as Adam's steps are
     family = "implicit"
     order = 1
     calls = "T dg_y, df, 2 dg_x"

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bilevelbench import Moments, Oracle, Outer, solver
+from bilevelbench import Axis, Moments, Oracle, Outer, solver
 
 
 class State(NamedTuple):
@@ -33,6 +33,7 @@ class SLBAMM(Outer):
     mu: float = 0.1  # mu_0: weight of f, at most 1
     fade: float = 0.0  # 1/p: mu falls like k^-fade
 
+    space = {"lr_inner": Axis(1.0, curvature=1)}
     family = "implicit"
     order = 2
     calls = "dg_y, df, d2f, d2g"

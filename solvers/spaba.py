@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bilevelbench import Moments, Oracle, Outer, solver
+from bilevelbench import Axis, Moments, Oracle, Outer, solver
 
 
 class Triple(NamedTuple):
@@ -43,6 +43,7 @@ class SPABA(Outer):
     batch: int | None = None
 
     unverified = "written from its description; the authors' code flips its coin once for the whole run"
+    space = {"lr_inner": Axis(1.0, curvature=1)}
     family = "implicit"
     order = 2
     calls = "1..2 dg_y, 1..2 df, 1..2 d2g"

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bilevelbench import Moments, Oracle, Outer, solver
+from bilevelbench import Axis, Moments, Oracle, Outer, solver
 
 
 class Triple(NamedTuple):
@@ -40,6 +40,7 @@ class SRBA(Outer):
     period: int = 32  # q: steps from one full pass to the next; the paper: n + m for single rows
     batch: int | None = None
 
+    space = {"lr_inner": Axis(1.0, curvature=1)}
     family = "implicit"
     order = 2
     calls = "1..2 dg_y, 1..2 df, 1..2 d2g"

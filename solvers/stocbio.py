@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from bilevelbench import Moments, Oracle, Outer, solver
+from bilevelbench import Axis, Moments, Oracle, Outer, solver
 
 
 class State(NamedTuple):
@@ -32,8 +32,9 @@ class StocBiO(Outer):
     Q: int = 3  # products; terms but one
     batch: int | None = None
 
-    at_least = {"Q": 0}  # noqa: RUF012
+    at_least = {"Q": 0}
 
+    space = {"Q": Axis(3)}
     family = "implicit"
     order = 2
     calls = "T dg_y, df, Q d2g_yy, d2g_xy"

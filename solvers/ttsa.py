@@ -4,7 +4,7 @@ from typing import ClassVar, NamedTuple
 
 from torch import Tensor
 
-from bilevelbench import Moments, Oracle, Outer, solver
+from bilevelbench import Axis, Moments, Oracle, Outer, solver
 
 
 class State(NamedTuple):
@@ -32,6 +32,7 @@ class TTSA(Outer):
     decay_inner: float = 0.0  # of the step on y; decay is that of the step on x
     batch: int | None = None
 
+    space = {"lr_inner": Axis(1.0, curvature=1)}
     family = "implicit"
     order = 2
     calls = "dg_y, df, 0..K-1 d2g_yy, d2g_xy"

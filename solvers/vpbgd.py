@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from bilevelbench import Moments, Oracle, Outer, solver
+from bilevelbench import Axis, Moments, Oracle, Outer, solver
 
 
 class State(NamedTuple):
@@ -29,6 +29,7 @@ class VPBGD(Outer):
     gamma: float = 10.0  # penalty
     ramp: int = 1
 
+    space = {"gamma": Axis(30.0, 10.0), "lr_y": Axis(1.0, curvature=1, unset=True)}
     family = "first order"
     calls = "T dg_y, dg, dg_x, df"
     memory = "1"

@@ -66,6 +66,8 @@ BAD = [
     (["list", "bomme"], "bome"),
     (["check", "bomme"], "bome"),
     (["report", "nowhere"], "nowhere"),
+    (["report", "--weight", "toys"], "FAMILY=NUMBER"),
+    (["list", "--for", "quadratik"], "quadratic"),
 ]
 
 

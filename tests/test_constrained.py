@@ -5,9 +5,11 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from bilevelbench import Draw, Oracle, Unsupported, build_problem, make_solver
+from bilevelbench import Draw, Oracle, Problem, Unsupported, build_problem, make_solver
 from bilevelbench.core.solver import require
 from bilevelbench.measure.judge import Judge
 
@@ -318,3 +320,20 @@ def test_lv_hba_solves_the_constrained_sine():
         state = solver.step(oracle, state)
     assert float(state.x) == pytest.approx(-2 / 3, abs=1e-2)
     np.testing.assert_allclose(state.y, 2 / 3, atol=1e-2)
+
+
+@settings(max_examples=15)
+@given(units=st.tuples(*[st.integers(-10, 10).map(lambda k: 10.0**k)] * 3), off=st.sampled_from([-1e-3, 1e-10, 1e-3]))
+def test_what_violates_a_constraint_above_has_no_units(units, off):
+    """x + y <= 4 at x = y = 2, in units of h, x and y; off by a part of that, which rounding is, or is not."""
+    of_h, of_x, of_y = units
+    problem = Problem(
+        f=lambda x, y, rows=None: (x / of_x).sum() ** 2, g=lambda x, y, rows=None: ((y / of_y - 2) ** 2).sum(),
+        x0=torch.zeros(1, dtype=torch.float64), y0=torch.zeros(1, dtype=torch.float64),
+        y_star=lambda x: 2 * of_y + 0 * x, h_f=lambda x, y: of_h * (x / of_x + y / of_y - 4), phi_star=5.0,
+        phi_star_source="a test",
+    )  # fmt: skip
+    x = torch.full((1,), 2 * (1 + off) * of_x, dtype=torch.float64)
+    found = Judge(problem)(x, problem.y_star(x))
+    inside = found["phi"] - 5.0
+    assert found["phi_gap"] == pytest.approx(max(inside, found["violation"]) if off > 1e-6 else inside, rel=1e-9)

@@ -19,7 +19,8 @@ from bilevelbench.report.parts import Atelier
 from bilevelbench.report.terminal import show
 from bilevelbench.stats import compare, targets
 from bilevelbench.store import text
-from bilevelbench.store.frame import load, order
+from bilevelbench.store.frame import load
+from bilevelbench.store.summary import order
 from tests.results_factory import write_run
 
 pytestmark = pytest.mark.xdist_group("report")

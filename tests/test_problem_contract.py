@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bilevelbench import Draw, Problem, build_problem
 from bilevelbench.catalogue import NO_DATA, problem_rows, regenerated, show
-from bilevelbench.contract import PROBLEM_CHECKS, check
+from bilevelbench.contract import PROBLEM_CHECKS, check, problems
 from bilevelbench.core.errors import Unsupported
 from bilevelbench.core.registry import PROBLEMS, Entry
 from bilevelbench.run.describe import describe_problem
@@ -199,3 +201,31 @@ def forget():
     """What is kept in memory as well, for the metrics of these two."""
     for module in ("poisoning", "continual"):
         importlib.import_module(f"bilevelbench.problems.{module}")._references.cache_clear()
+
+
+def in_units(f, g, x, y, f_slope=1.0, g_slope=1.0):
+    """A problem in units of f, g, x and y; slopes other than 1 make gradients wrong by that factor, values not."""
+    plain = torch.linspace(0.5, 1.5, 3, dtype=torch.float64)
+
+    def off(value, factor):
+        return value + (factor - 1) * (value - value.detach())
+
+    return Problem(
+        f=lambda a, b, rows=None: off(f * ((a / x).sum() * (b / y).square().sum() + torch.cos(b / y).sum()), f_slope),
+        g=lambda a, b, rows=None: off(g * torch.cosh(b / y - (a / x).sum()).sum(), g_slope),
+        x0=x * plain, y0=y * plain,
+    )  # fmt: skip
+
+
+@settings(max_examples=30)
+@given(units=st.tuples(*[st.integers(-10, 10).map(lambda k: 10.0**k)] * 4), wrong=st.sampled_from(["f", "g", ""]))
+def test_derivatives_are_held_to_differences_in_any_units(units, wrong):
+    slopes = {f"{wrong}_slope": 1.001} if wrong else {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(problems, "built", lambda target: in_units(*units, **slopes))
+        if wrong:
+            with pytest.raises(AssertionError, match="should be"):
+                problems.gradients_are_right("")
+        else:
+            problems.gradients_are_right("")
+            problems.second_order_products_are_right("")

@@ -1,5 +1,6 @@
 """The page: complete, self-contained, the same bytes for the same data, honest about what failed."""
 
+import math
 import re
 
 import matplotlib.pyplot as plt
@@ -8,7 +9,9 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from bilevelbench.report import figures, sheet
+from bilevelbench.api import results as api
+from bilevelbench.core.errors import RequestError
+from bilevelbench.report import figures, overall, sheet
 from bilevelbench.report.page import write
 from bilevelbench.report.terminal import show
 from bilevelbench.report.words import some
@@ -218,3 +221,78 @@ def test_a_sheet_reads_as_what_pandas_writes(tmp_path, monkeypatch, rows):
     table.to_csv(tmp_path / "theirs.csv", index=False)
     ours, theirs = (pd.read_csv(tmp_path / name) for name in ("ours.csv", "theirs.csv"))
     pd.testing.assert_frame_equal(ours, theirs, check_exact=True)
+
+
+# -- subject and weights
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"subject": "bomme"}, "there is no solver 'bomme' in these results; they have bome, itd"),
+        ({"weights": {"toys": 2.0}}, "there is no family 'toys' in these results; they have quadratic"),
+        ({"weights": {"quadratic": -1.0}}, "the weight -1 of the family quadratic is not valid"),
+        ({"weights": {"quadratic": math.nan}}, "the weight nan of the family quadratic is not valid"),
+        ({"weights": {"quadratic": 0.0}}, "all families have the weight 0"),
+    ],
+)
+def test_a_wrong_subject_or_weight_is_one_sentence(tmp_path, asked, words):
+    for solver in ("bome", "itd"):
+        write_run(tmp_path, solver=solver)
+    results = api.load(tmp_path)
+    for call in (results.verdict, results.report, results.duels):
+        with pytest.raises(RequestError, match=words.replace("(", ".")):
+            call(**asked)
+
+
+def test_the_subject_is_the_users_own_then_bome(tmp_path):
+    for solver in ("itd", "bome"):
+        write_run(tmp_path, solver=solver)
+    assert "BOME held" in api.load(tmp_path).verdict()
+    assert "itd held" in api.load(tmp_path).verdict(subject="itd")
+    path = write_run(tmp_path, solver="mine")
+    path.write_text(path.read_text().replace('"given":"mine"', '"given":"a/mine.py"'))
+    assert "mine held" in api.load(tmp_path).verdict()
+
+
+def test_weights_are_told_and_change_what_is_said(tmp_path):
+    for seed in range(5):
+        for problem, solver, price in (("a", "bome", 1), ("a", "itd", 30), ("b", "bome", 30), ("b", "itd", 1)):
+            write_run(tmp_path, problem, solver, seed, gaps=(1.0, 1e-9), price=price)
+    results = api.load(tmp_path)
+    assert results.verdict().count("No winner among bome and itd") == 1
+    assert "The winner is bome" in results.verdict(weights={"b": 0})
+    report = results.report(tmp_path / "out", weights={"b": 0.0})
+    assert "Weights of families that are not 1: b 0" in report.path.read_text()
+
+
+def test_a_control_that_does_as_well_is_said(tmp_path):
+    for solver in ("bome", "random_search"):
+        path = write_run(tmp_path, solver=solver)
+        if solver == "random_search":
+            path.write_text(path.read_text().replace('"order":1', '"order":1,"family":"control"', 1))
+    said = api.load(tmp_path).verdict()
+    assert "A control is as cheap as any method in 1 problem: random_search on quadratic." in said
+
+
+def test_tuned_beside_untuned_is_said(tmp_path):
+    for solver, tuned in (("bome", "true"), ("itd", '"edge"'), ("mine", "false")):
+        path = write_run(tmp_path, solver=solver)
+        path.write_text(path.read_text().replace('"order":1', f'"order":1,"tuned":{tuned}', 1))
+    said = api.load(tmp_path).verdict()
+    assert "mine was not tuned here, the others were (`run --tune` tunes alike)." in said
+    assert "1 choice of tuning lies at the edge of what was tried." in said
+
+
+def test_what_hangs_on_the_step_is_drawn_from_the_scores_of_tuning(tmp_path, monkeypatch):
+    steps = [
+        {"lr": 0.1 * 2**k, "share": share, "score": 0.1, "cost": 1.0, "instances": 3, "chosen": k == 0}
+        for k, share in ((-1, 0.2), (0, 0.9), (1, 0.0))
+    ]
+    line = {"problem": "quadratic", "asked": "bome", "steps": steps}
+    monkeypatch.setattr(overall, "_scores", lambda suite: [line])
+    write_run(tmp_path)
+    page = write(tmp_path, tmp_path / "out").path.read_text()
+    assert "Most targets: bome with half the step" in page
+    assert (tmp_path / "out" / "data" / "steps.csv").read_text().count("\n") == 4
+    assert (tmp_path / "out" / "figures" / "steps.pdf").exists()

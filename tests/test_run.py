@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from bilevelbench.core.draw import Draw
 from bilevelbench.core.errors import RequestError
 from bilevelbench.core.resolve import build_problem, make_solver
-from bilevelbench.measure.budget import Budget, looks
+from bilevelbench.measure.budget import Budget, Used, looks
 from bilevelbench.measure.clock import Stopwatch
 from bilevelbench.measure.judge import Judge
 from bilevelbench.measure.memory import LiveBytes, peak
@@ -37,8 +37,8 @@ def test_looks_are_geometric():
 @given(st.integers(1, 5000))
 def test_the_last_look_is_the_last_step(steps):
     budget, step, seen, schedule = Budget(steps=steps), 0, [], looks()
-    while not budget.spent(step, 0.0, step):
-        step = min(next(schedule), step + budget.room(step, 0.0, step))
+    while not budget.spent(step, Used(calls=step)):
+        step = min(next(schedule), step + budget.room(step, Used(calls=step)))
         seen.append(step)
     assert seen[-1] == steps
     assert seen == sorted(set(seen))
@@ -47,8 +47,8 @@ def test_the_last_look_is_the_last_step(steps):
 @given(st.integers(1, 400), st.integers(1, 5000))
 def test_calls_are_never_exceeded_after_the_first_step(price, limit):
     budget, step, schedule = Budget(calls=limit), 0, looks()
-    while not budget.spent(step, 0.0, price * step):
-        step = min(next(schedule), step + budget.room(step, 0.0, price * step))
+    while not budget.spent(step, Used(calls=price * step)):
+        step = min(next(schedule), step + budget.room(step, Used(calls=price * step)))
     assert step == max(1, limit // price)
 
 

@@ -210,7 +210,7 @@ def table_of(costs, budget=1000.0, seeded=True):
         for (f, p, s, who), own in costs.items() for k, c in enumerate(own)
     ]  # fmt: skip
     hit = pd.DataFrame(rows)
-    runs = hit[["problem", "seed", "solver"]].drop_duplicates().assign(calls=budget, seeded=seeded)
+    runs = hit[["problem", "seed", "solver"]].drop_duplicates().assign(calls=budget, grads=budget, seeded=seeded)
     return hit, runs
 
 
@@ -344,3 +344,15 @@ def test_the_front_of_cost_and_memory():
     leaders = pd.DataFrame({"solver": list("abcd"), **columns})
     found = profiles.pareto(leaders).set_index("solver")["best"]
     assert found.to_dict() == {"a": True, "b": True, "c": False}
+
+
+def test_rows_are_what_is_counted_where_they_are_the_budget():
+    costs = {("f", "p", 0, "a"): [10], ("f", "p", 0, "b"): [20], ("g", "q", 0, "a"): [10], ("g", "q", 0, "b"): [10]}
+    hit, runs = table_of(costs)
+    hit["rows"] = np.where(hit["solver"] == "a", 900.0, 100.0)
+    runs = runs.assign(rows=5000.0, unit=np.where(runs["problem"] == "p", "rows", "calls"))
+    field = paired.Field(hit, runs, "calls")
+    assert field.unit == "calls or rows"
+    assert field.ratio("a", "b")[0] == pytest.approx(math.sqrt(1 / 9 * 1))
+    assert paired.Field(hit[hit["problem"] == "q"], runs, "calls").unit == "calls"
+    assert paired.Field(hit, runs, "grads").ratio("a", "b")[0] == pytest.approx(math.sqrt(2))

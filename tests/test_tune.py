@@ -1,93 +1,334 @@
-"""Choosing step sizes: what is tried, what is kept, and that the shipped suites are what their grids lead to."""
+"""Tuning: where it looks, what it chooses, what it keeps; and that the shipped suites are what their grids lead to."""
 
 import json
 import math
+import re
 import tomllib
-from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import get_context
+from types import SimpleNamespace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from bilevelbench.core.draw import Draw
+from bilevelbench.api.tune import tune as tune_
 from bilevelbench.core.errors import RequestError
-from bilevelbench.core.resolve import build_problem, make_solver
-from bilevelbench.measure.budget import Budget
-from bilevelbench.measure.clock import Stopwatch
-from bilevelbench.measure.trace import trace
+from bilevelbench.core.registry import SOLVERS
+from bilevelbench.core.space import Axis
+from bilevelbench.core.spec import parse
+from bilevelbench.run import scores as kept
 from bilevelbench.run import tune
+from bilevelbench.run.choices import Found, suite_text
+from bilevelbench.run.grid import Part, Plan, read_grid
+from bilevelbench.run.lattice import Grid, Lattice
+from bilevelbench.run.score import aims, cost, outcome, survey
+from bilevelbench.run.search import MORE, search
 from bilevelbench.run.suite import SUITES, load_suite
 
-GRIDS = sorted(path.name.removesuffix(".toml") for path in (SUITES / "grids").iterdir())
-GRID = {
-    "about": "a grid",
-    "seed": 7,
-    "solver": {"itd": {"T": [1, 2]}, "penalty": {"T": [1], "lr_inner": ["0.5", 0.1]}},
-    "problem": [
-        {
-            "spec": ["quadratic(d=3)", "quadratic(d=4)"], "also": ["quadratic(d=5)"], "lr": [0.1, 1e9], "lr_inner": 0.4,
-            "calls": 40, "suite": {"seeds": "0", "calls": 80}, "solvers": ["itd", "penalty"],
-        }
-    ],
-}  # fmt: skip
+from .test_cli import here
+
+STEP, T = Grid("lr", 1.0, 2.0), Grid("T", 5, 4.0, whole=True, low=1)
+TUNED = ["reference", "default", "stochastic"]
+
+
+class Threadless:
+    """Stands for a pool of processes: calls at once, in this one."""
+
+    def __init__(self, *arguments, **named):
+        self._processes = {}
+
+    def submit(self, call, *arguments):
+        future = kept.Future()
+        future.set_result(call(*arguments))
+        return future
+
+    def map(self, call, several):
+        return map(call, several)
+
+    def shutdown(self, **named):
+        pass
 
 
 @pytest.fixture
-def threads(monkeypatch):
-    monkeypatch.setattr(tune, "ProcessPoolExecutor", lambda jobs, mp_context: ThreadPoolExecutor(1))
+def inside(monkeypatch):
+    monkeypatch.setattr(kept, "ProcessPoolExecutor", Threadless)
 
 
-@pytest.mark.parametrize("name", GRIDS)
-def test_a_suite_is_what_its_grid_leads_to(name):
-    grid, suite = tomllib.loads((SUITES / "grids" / f"{name}.toml").read_text(encoding="utf-8")), load_suite(name)
-    parts = list(tune._parts(grid))
-    assert len(parts) == len(suite.blocks)
-    for (problem, text, tried), block in zip(parts, suite.blocks, strict=True):
-        assert block.problems == (text, *problem.get("also", []))
-        assert len(block.solvers) == len(tried)
-        for chosen, specs in zip(block.solvers, tried.values(), strict=True):
-            assert chosen in [str(spec) for spec in specs]
-        assert grid["seed"] not in block.seeds
-        steps = {len(specs) for solver, specs in tried.items() if solver != "lower_only"}
-        assert len(steps) == 1, "every solver has the same number of configurations"
+def sought(score, lattice=None, configs=24, seeds=(0, 1, 2)):
+    """What a search leads to where a configuration is worth ``score(knobs, seed)``."""
+    lattice = lattice or Lattice("x", (STEP,), {})
+    steps = search(lattice, configs, seeds)
+    asked = next(steps)
+    try:
+        while True:
+            asked = steps.send([score(lattice.knobs(point), seed) for point, seed in asked])
+    except StopIteration as end:
+        return end.value, lattice.knobs(end.value.point)
 
 
-def test_a_value_in_quotes_is_a_multiple_of_the_lower_step():
-    specs = tune.configurations("penalty", {"T": [1], "lr_inner": ["0.5", 0.1]}, [1.0, 2.0], 0.4)
-    assert [spec.arguments["lr_inner"] for spec in specs] == [0.2, 0.1, 0.2, 0.1]
-    assert [spec.arguments["lr"] for spec in specs] == [1.0, 1.0, 2.0, 2.0]
-    longer = tune.configurations("vpbgd", {"lr_times": 10.0, "gamma": [30.0]}, [0.1, 0.3], 0.4)
-    assert [spec.arguments["lr"] for spec in longer] == [1.0, 3.0]
+@given(best=st.integers(-50, 50))
+@settings(max_examples=25, deadline=None)
+def test_a_best_step_outside_of_the_first_grid_is_found(best):
+    far = abs(best) > 3 * MORE + 9 + 3 * 10
+    choice, knobs = sought(lambda knobs, seed: 1 / (1 + abs(math.log2(knobs["lr"]) - best)), configs=24)
+    assert abs(math.log2(knobs["lr"]) - best) < 1e-2 or far
+    assert not choice.edges or far
 
 
-def test_each_problem_has_its_block_and_a_diverging_step_is_not_chosen(threads, tmp_path):
-    (tmp_path / "made.toml").write_text(tune.tune(GRID, 1), encoding="utf-8")
-    suite = load_suite(str(tmp_path / "made.toml"))
-    assert [block.problems[0] for block in suite.blocks] == ["quadratic(d=3)", "quadratic(d=4)"]
-    assert all(block.problems[1] == "quadratic(d=5)" for block in suite.blocks)
-    assert all("lr=0.1" in solver for block in suite.blocks for solver in block.solvers)
+def test_a_knife_edge_loses_to_what_is_robust():
+    def score(knobs, seed):
+        k = round(math.log2(knobs["lr"]))
+        return 1.0 if k == 3 else 0.8 if -6 <= k <= -2 else 0.0
+
+    choice, knobs = sought(score)
+    assert choice.scores[(3,), 0] == 1.0
+    assert -5 <= math.log2(knobs["lr"]) <= -3
 
 
-def test_a_tuning_that_was_interrupted_goes_on(threads, tmp_path, monkeypatch):
-    path = tmp_path / "scores"
-    whole = tune.tune(GRID, 1, path)
-    lines = path.read_text(encoding="utf-8").splitlines()
-    assert len(lines) == 16
-    path.write_text("\n".join(lines[:11]) + "\n", encoding="utf-8")
-    made = []
-    monkeypatch.setattr(tune, "_score", lambda task, score=tune._score: made.append(task) or score(task))
-    assert tune.tune(GRID, 1, path) == whole
-    assert made == [tuple(json.loads(line)[:-1]) for line in lines[11:]]
+def test_what_is_good_on_one_instance_alone_loses_on_the_others():
+    def score(knobs, seed):
+        k = round(math.log2(knobs["lr"]))
+        return {0: 0.9, 3: 0.8}.get(3 * round(k / 3), 0.0) if seed == 0 else float(2 <= k <= 4)
+
+    assert abs(math.log2(sought(score)[1]["lr"]) - 3) < 1.5
 
 
-def test_the_last_two_iterates_are_those_of_a_run():
-    problem, solver = build_problem("quadratic(d=3)", Draw(0)), make_solver("itd(lr=0.1,T=3)")
-    *_, row = trace(problem, solver, 0, Budget(calls=100), lambda x, y, *look: {}, Stopwatch(lambda: None), True)
-    *_, after = trace(
-        problem, solver, 0, Budget(steps=row.step + 1), lambda x, y, *look: {}, Stopwatch(lambda: None), True
-    )
-    assert [x.tolist() for x, _ in tune.last_two(problem, solver, 0, 100)] == [row.x, after.x]
+@given(
+    peak=st.tuples(st.integers(-12, 12), st.integers(0, 3)), slope=st.floats(0.1, 2),
+    unset=st.booleans(), configs=st.integers(14, 40),
+)  # fmt: skip
+@settings(max_examples=30, deadline=None)
+def test_all_have_the_same_number_of_configurations_but_for_those_beyond_an_edge(peak, slope, unset, configs):
+    lattice = Lattice("x", (STEP, T, Grid("lr_y", 1.0, 4.0, unset=unset)), {})
+
+    def score(knobs, seed):
+        away = abs(math.log2(knobs["lr"]) - peak[0]) + abs(math.log(knobs["T"] / 5, 4) - peak[1])
+        return math.exp(-slope * away)
+
+    choice, _ = sought(score, lattice, configs)
+    assert configs <= choice.tried <= configs + MORE
+    assert len({point for point, seed in choice.scores if seed == 0}) == choice.tried
 
 
-def test_what_cannot_run_has_no_score_and_a_wrong_grid_is_said():
-    assert tune.final_phi("simplex_projection", "bome", 0, 50) == math.inf
+def test_where_no_number_of_configurations_is_enough_the_edge_is_named():
+    choice, _ = sought(lambda knobs, seed: math.atan(math.log2(knobs["lr"])) + 2, configs=12)
+    assert choice.edges == ("lr",)
+    lattice = Lattice("x", (STEP, T), {})
+    choice, knobs = sought(lambda knobs, seed: math.log(knobs["T"]) / (1 + abs(math.log2(knobs["lr"]))), lattice, 12)
+    assert "T" in choice.edges, knobs
+    choice, knobs = sought(lambda knobs, seed: 1 / knobs["T"], lattice, configs=24)
+    assert (choice.edges, knobs["T"]) == ((), 1), "there is no T below 1"
+
+
+def test_a_target_counts_where_it_is_held():
+    looks = [{"phi_gap": value} for value in (1.0, 0.05, 0.3, 0.09, 0.19, 0.01)]
+    first, second, *_ = aims(looks, {})
+    assert cost(first, range(6)) == 3, "at 1 it was passed through, and at 4 it is within twice the target"
+    assert cost(second, range(6)) == 5
+    assert aims([{"phi_gap": 0.0}, {"phi_gap": 0.0}], {}) == [], "a start at the optimum gives nothing to anybody"
+    figure = [{"accuracy": value} for value in (0.5, 0.91, 0.72, 0.69, 0.9)]
+    (own,) = aims(figure, {"accuracy": (0.9, "higher")})
+    assert cost(own, range(5)) == 4, "at 3 it was more than half of the way back"
+
+
+def test_failed_configurations_score_nothing_and_the_better_step_more():
+    def worth(lr):
+        return outcome("quadratic(d=3)", f"itd(lr={lr},lr_inner=1.0)", 1000, {"calls": 500})
+
+    assert (worth(1e9)["score"], worth(1e9)["status"]) == (0.0, "diverged")
+    slow, fast = worth(1e-6), worth(0.02)
+    assert 0 < slow["score"] < 0.2 < fast["score"] < 1
+    assert (slow["share"], slow["cost"]) == (0, math.inf)
+    assert fast["share"] > 0.3
+
+
+def test_a_solver_says_where_it_is_tuned_and_what_is_given_is_kept():
+    axes = {name: rest for name, *rest in survey("quadratic(d=3)", "bome(T=3)", 0)["axes"]}
+    assert list(axes) == ["lr", "lr_y"]
+    assert axes["lr_y"][-1], "leaving it out is tried, too"
+    assert survey("simplex_projection", "bome", 0)["unsupported"]
+    still = survey("quadratic(d=3)", "lower_only", 0)
+    assert (still["axes"], list(still["fixed"])) == ([], ["lr_inner", "T"])
     with pytest.raises(RequestError, match="no knob"):
-        tune.final_phi("quadratic", "bome(K=3)", 0, 50)
+        survey("quadratic", "bome(K=3)", 0)
+
+
+@pytest.mark.parametrize("name", SOLVERS.names())
+def test_every_solver_s_grids_are_of_values_that_it_takes(name):
+    space = SOLVERS.entries[name].make.space
+    assert all(axis is None or isinstance(axis, Axis) for axis in space.values())
+    found = survey("box_quadratic(d=2)" if name in ("bic_gaffa", "lv_hba") else "finite_sum_quadratic(d=3)", name, 0)
+    lattice = Lattice(name, tuple(Grid(*axis) for axis in found["axes"]), found["fixed"])
+    for start in lattice.starts():
+        SOLVERS.entries[name].make(**lattice.knobs(start))
+
+
+PLAN = Plan(
+    (Part(("quadratic(d=3)", "quadratic(d=4)"), ("itd(T=2)", "lower_only"), (("calls", 60),), suite={"calls": 90}),),
+    12,
+    (7, 8),
+)
+
+
+def test_a_tuning_that_was_interrupted_goes_on_and_changed_code_is_scored_anew(inside, tmp_path, monkeypatch):
+    path = tmp_path / "scores"
+    with kept.Scores(path, 1) as scores:
+        whole, made = tune.tuned(PLAN, scores), scores.made
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert made == len(lines) > 2 * 12
+    path.write_text("\n".join(lines[:20]) + '\n{"task": ["quad', encoding="utf-8")
+    with kept.Scores(path, 1) as scores:
+        again = tune.tuned(PLAN, scores)
+    assert scores.made == made - 20
+    assert [one.solver for one in again.values()] == [one.solver for one in whole.values()]
+    changed = lambda asked: {**kept._called(asked), **({"code": "other"} if asked[0] == "survey" else {})}  # noqa: E731
+    monkeypatch.setattr(Threadless, "map", lambda self, call, several: map(changed, several))
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with kept.Scores(path, 1) as scores:
+        tune.tuned(PLAN, scores)
+    assert scores.made == made
+
+
+def test_a_changed_file_has_another_code(tmp_path):
+    source = (SOLVERS.entries["first_order"].file).read_text().replace('"first_order"', '"lonely"')
+    (tmp_path / "lonely.py").write_text(source)
+    (tmp_path / "other.py").write_text(source.replace('"lonely"', '"lonelier"'))
+    codes = [survey("quadratic(d=3)", f"{tmp_path}/{name}.py", 0)["code"] for name in ("lonely", "lonely", "other")]
+    assert codes[0] == codes[1] != codes[2]
+
+
+def test_a_suite_is_written_that_says_how_it_was_tuned(inside, tmp_path):
+    with kept.Scores(None, 1) as scores:
+        found = tune.tuned(PLAN, scores)
+    first, *_ = found.values()
+    first.edges = ("lr",)
+    (tmp_path / "made.toml").write_text(suite_text(PLAN, found, "a command"), encoding="utf-8")
+    suite = load_suite(str(tmp_path / "made.toml"))
+    assert [block.problems for block in suite.blocks] == [("quadratic(d=3)",), ("quadratic(d=4)",)]
+    tuned, still = suite.blocks[0].solvers
+    assert parse(tuned).arguments["T"] == 2
+    assert [suite.blocks[0].is_tuned(solver) for solver in (tuned, still)] == ["edge", True]
+    joined = SimpleNamespace(**vars(suite.blocks[0]) | {"joined": (still,)})
+    assert not type(suite.blocks[0]).is_tuned(joined, still)
+
+
+def test_solvers_that_join_are_tuned_as_the_suite_s_own(inside, tmp_path):
+    text = '[[block]]\nproblems = ["quadratic(d=3)", "quadratic(d=4)"]\nsolvers = ["bome"]\ncalls = 90\nseeds = "0"\n'
+    (tmp_path / "own.toml").write_text(text + 'tuned = { configs = 13, calls = 30, seeds = "5" }\n', encoding="utf-8")
+    suite = load_suite(str(tmp_path / "own.toml"))
+    suite = tune.replace(
+        suite, blocks=tuple(tune.replace(b, solvers=("bome", "itd"), joined=("itd",)) for b in suite.blocks)
+    )
+    plans = []
+
+    def make(plan):
+        plans.append(plan)
+        with kept.Scores(None, 1) as scores:
+            return tune.tuned(plan, scores)
+
+    made = tune.with_tuned(suite, ["itd"], make)
+    assert (plans[0].configs, plans[0].seeds, plans[0].parts[0].limits) == (13, (5,), (("calls", 30),))
+    assert [block.problems for block in made.blocks] == [("quadratic(d=3)",), ("quadratic(d=4)",)]
+    assert all(block.solvers[0] == "bome" and "itd(lr=" in block.solvers[1] for block in made.blocks)
+    assert all(block.is_tuned(solver) for block in made.blocks for solver in block.solvers)
+    untuned = tune.replace(suite, blocks=tuple(tune.replace(block, tuned={}) for block in suite.blocks))
+    chosen = Found("itd(lr=1.0)", (), 16, 0.5, 0.0)
+    found = tune.with_tuned(
+        untuned, ["itd"], lambda plan: {(i, p.problems[0], "itd"): chosen for i, p in enumerate(plan.parts)}
+    ).blocks[0]
+    assert found.is_tuned("bome") is False
+
+
+GRID = '[[block]]\nproblems = ["quadratic(d=3)"]\nsolvers = ["itd"]\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "has no [[block]]"),
+        (GRID + "call = 3\n", "has a wrong key 'call'; did you mean calls"),
+        ("configs = 3\n" + GRID, "configs 3 is not valid; a search needs at least 12"),
+        (GRID + 'suite = { seeds = "1001" }\n', "seed 1001 is both tuned on and used by the suite"),
+        ('[[block]]\nproblems = ["quadratic"]\n', "a grid names at least one problem and one solver"),
+        ("block = 3\n", "block = 3 is not valid; it takes a list of tables, each under [[block]]"),
+    ],
+)
+def test_a_wrong_grid_is_one_sentence(text, words, tmp_path):
+    (tmp_path / "grid.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(RequestError, match=re.escape(words)):
+        read_grid(tmp_path / "grid.toml")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("tune", "tune takes problems with solvers (-s), or a grid file"),
+        ("tune quadratic", "tune takes problems with solvers (-s), or a grid file"),
+        ("tune grid.toml -s bome", "says what is tuned and how; give it alone"),
+        ("tune grid.toml", "the grid grid.toml cannot be read"),
+        ("tune quadratic -s bome -o out.txt", "out out.txt is no suite; name a file that ends in .toml"),
+        ("tune quadratic -s bome -o there.toml", "was not made by `tune`; name another file"),
+        ("tune quadratic -s bome --configs 3", "configs 3 is not valid"),
+        ("tune quadratic -s bome --scores there.toml", "there.toml, line 1: no score"),
+        ("run -p quadratic -s bome(T=3) --tune", "tune has no solver without settings to tune; name one (-s)"),
+    ],
+)
+def test_bad_input_is_one_sentence(arguments, words, tmp_path, monkeypatch, capfd):
+    (tmp_path / "there.toml").write_text("mine\nmine\n")
+    code, _, error = here(arguments.split(), tmp_path, monkeypatch, capfd)
+    assert code == 2
+    assert words in error
+    assert error.count("\n") == 1
+
+
+def test_a_solver_that_ends_its_process_scores_nothing(tmp_path, monkeypatch):
+    ends = (
+        "import os\nfrom bilevelbench import Oracle, Outer, Point, solver\n\n@solver('ends')\nclass Ends(Outer):\n"
+        "    def step(self, o, s):\n        os._exit(3) if self.lr > 1 else None\n        return s\n"
+    )
+    (tmp_path / "ends.py").write_text(ends)
+    monkeypatch.setattr(kept, "get_context", lambda way: get_context("fork"))  # which saves many imports of torch
+    (found,) = tune_("quadratic(d=3)", str(tmp_path / "ends.py"), configs=12, calls=20, seeds=5, progress=False)
+    assert parse(found.solver).arguments["lr"] <= 1
+
+
+def test_a_grid_s_solvers_stand_for_all_but_those_without(tmp_path):
+    text = 'solvers = ["itd", "bome"]\n[[block]]\nproblems = ["quadratic"]\nwithout = ["bome"]\nrows = 500\n'
+    (tmp_path / "grid.toml").write_text(text)
+    (part,) = read_grid(tmp_path / "grid.toml").parts
+    assert (part.solvers, part.limits) == (("itd",), (("rows", 500),))
+    assert part.suite == {"seeds": "0-4", "rows": 2500}
+
+
+def names():
+    return sorted(path.name.removesuffix(".toml") for path in (SUITES / "grids").iterdir())
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_suite_is_what_its_grid_leads_to(name):
+    content, suite = (SUITES / "grids" / f"{name}.toml").read_text(encoding="utf-8"), load_suite(name)
+    plan = read_grid(SUITES / "grids" / f"{name}.toml")
+    parts = [(part, problem) for part in plan.parts for problem in part.problems]
+    assert tomllib.loads(content)["about"] == suite.about
+    own = suite.blocks[sum(len(load_suite(part).blocks) for part in plan.include) :]
+    for (part, problem), block in zip(parts, own, strict=True):
+        assert block.problems == (problem, *part.also)
+        assert block.tuned
+        assert not {*plan.seeds} & {*block.seeds}
+        for asked, chosen in zip(part.solvers, block.solvers, strict=True):
+            given, found = parse(asked), parse(chosen)
+            assert given.name == found.name
+            assert found.arguments | given.arguments == found.arguments
+
+
+@pytest.mark.parametrize("name", TUNED)
+def test_what_came_of_the_steps_is_kept_for_every_choice(name):
+    lines = (SUITES / "scores" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+    told = {(said["problem"], said["solver"]): said for said in map(json.loads, lines)}
+    for block in load_suite(name).blocks:
+        for solver in block.solvers:
+            said = told.get((block.problems[0], solver))
+            if said is not None:
+                assert sum(step["chosen"] for step in said["steps"]) == 1
+                assert (solver in block.tuned.get("edges", {})) == bool(said["edges"])
+                assert said["configs"] >= block.tuned["configs"]

@@ -26,6 +26,7 @@ def run(
     steps: int | None = None,
     seconds: float | None = None,
     calls: int | None = None,
+    rows: int | None = None,
     out: str | os.PathLike[str] = "results",
     device: str | None = None,
     dtype: str | None = None,
@@ -38,6 +39,7 @@ def run(
     patience: float = 600.0,
     here: bool = False,
     in_process: bool = False,
+    tune: bool = False,
     progress: bool = True,
 ) -> Results:
     """Run every solver on every problem for every seed, and answer what was measured.
@@ -57,8 +59,9 @@ def run(
         A suite by name, or by the path of a .toml file; ``default`` where no problems are given.
     seeds
         Whole numbers from 0 on, or a text such as ``"0-4"``: they make data, split, noise and start. Default 0.
-    steps, seconds, calls
-        Limits of a run: outer steps, seconds of the solver's own time, oracle calls. Default 1000 steps.
+    steps, seconds, calls, rows
+        Limits of a run: outer steps, seconds of the solver's own time, oracle calls, rows of data behind these calls.
+        Default 1000 steps.
     out
         The folder of the results; it is made if it is not there.
     device, dtype, engine, threads
@@ -77,6 +80,9 @@ def run(
     in_process
         Make the runs in this process, one after the other: untimed, under no time limit, and anew whenever they are
         asked for, since what they read is not known.
+    tune
+        Tune the solvers that are given without settings first, on every problem by itself, as the suite's own were
+        (see ``tune``); scores are kept in ``out``.
     progress
         Show a bar (in a notebook, too), or lines where nobody watches.
 
@@ -97,8 +103,8 @@ def run(
     calls this has to do so under ``if __name__ == "__main__"``, for its process is started by importing the script.
     """
     options: dict[str, Any] = {
-        "seeds": seeds, "steps": steps, "seconds": seconds, "calls": calls, "device": device, "dtype": dtype,
-        "engine": engine, "threads": threads, "iterates": iterates or None, "in_process": in_process,
+        "seeds": seeds, "steps": steps, "seconds": seconds, "calls": calls, "rows": rows, "device": device,
+        "dtype": dtype, "engine": engine, "threads": threads, "iterates": iterates or None, "in_process": in_process,
     }  # fmt: skip
     with prepared(
         problems,
@@ -110,6 +116,7 @@ def run(
         patience=patience,
         here=here,
         keep=keep,
+        tune=tune,
         **options,
     ) as comparison:
         comparison.make(arguments.flag("progress", progress))

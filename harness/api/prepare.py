@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bilevelbench.core.errors import RequestError
+
 from . import arguments
 
 if TYPE_CHECKING:
@@ -42,11 +44,11 @@ class Comparison:
         return {job.key.stem for job in self.jobs}
 
     def good(self) -> bool:
-        """Whether all runs ended well, or could not be made here through nobody's fault."""
-        from bilevelbench.store.schema import GOOD
+        """Whether every run says something of its solver, be it that it diverges, or cannot be made here."""
+        from bilevelbench.store.schema import FINDINGS
 
         records = [job.record() for job in self.jobs]
-        return all(record.status in GOOD and record.fault != "problem" for record in records)
+        return all(record.status in FINDINGS and record.fault != "problem" for record in records)
 
     def results(self) -> Results:
         """What there is of these runs."""
@@ -58,7 +60,7 @@ class Comparison:
 @contextlib.contextmanager
 def prepared(
     problems: Any, solvers: Any, *, suite: Any = None, out: Any = "results", command: str = "", jobs: Any = 1,
-    timeout: Any = 600.0, patience: Any = 600.0, here: Any = False, keep: Any = (), **options: Any,
+    timeout: Any = 600.0, patience: Any = 600.0, here: Any = False, keep: Any = (), tune: Any = False, **options: Any,
 ) -> Iterator[Comparison]:  # fmt: skip
     """A comparison that is ready to be made: everything that can be known to be wrong has been said.
 
@@ -75,6 +77,9 @@ def prepared(
     inside = options["in_process"] or options["engine"] == "in_process"
     with texts(problems, solvers, inside) as (asked, with_, sent), _makers(inside, wait, workers, sent) as maker:
         chosen = requested(suite, asked, with_, maker.solvers, **options)
+        if arguments.flag("tune", tune):
+            make_folder(folder)
+            chosen = _tuned(chosen, with_, folder / "tuning.scores", workers, sent, inside)
         maker.device = chosen.blocks[0].device
         said = command or _said(suite, asked, with_, options)
         plan = expand(chosen, folder, said, limit, own, maker, maker.place, sent, kept)
@@ -95,6 +100,27 @@ def texts(problems: Any, solvers: Any, inside: bool) -> Iterator[tuple[list[str]
     with Sender(inside) as sender:
         texts = [sender.problem(one, name) for name, one in asked], [sender.solver(one) for _, one in with_]
         yield *texts, sender.sent
+
+
+def _tuned(suite: Suite, solvers: list[str], kept: Path, workers: int, sent: Sent, inside: bool) -> Suite:
+    """The suite with those solvers tuned that joined it without settings."""
+    from bilevelbench.core.spec import parse
+    from bilevelbench.run.grid import Plan
+    from bilevelbench.run.scores import Scores
+    from bilevelbench.run.tune import tuned, with_tuned
+
+    from .tune import telling
+
+    bare = [solver for solver in solvers if not parse(solver).arguments]
+    if not bare or inside:
+        why = "has no solver without settings to tune" if not bare else "makes its runs in processes of its own"
+        raise RequestError(f"tune {why}; {'name one (-s)' if not bare else 'leave out in_process'}")
+
+    def make(plan: Plan) -> Any:
+        with Scores(kept, workers, sent) as scores:
+            return tuned(plan, scores, telling(plan, True))
+
+    return with_tuned(suite, bare, make)
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from .list import list_
 from .reference import reference
 from .report import report
 from .run import run
+from .tune import tune
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -29,7 +30,7 @@ def cli() -> None:
     """
 
 
-for command in (run, report, reference, list_, check, gate, data):
+for command in (run, tune, report, reference, list_, check, gate, data):
     cli.add_command(command)
 
 

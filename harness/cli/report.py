@@ -67,7 +67,8 @@ def report(
         return
     from ..api.results import load
 
-    troubles = written(load(*(results or [Path("results")])), out, subject, dict(map(_weight, weight)))
+    weights = dict(map(_weight, weight))
+    troubles = written(load(*(results or [Path("results")])), out, subject, weights)
     for trouble in troubles:
         click.echo(f"error: {trouble}", err=True)
     sys.exit(2 if troubles else 0)

@@ -50,6 +50,7 @@ WHOLE, POSITIVE = Number(int, 1), Number(float, 0, above=True)
 @click.option("--steps", type=WHOLE, metavar="N", help="Limit of outer steps.")
 @click.option("--seconds", type=POSITIVE, metavar="S", help="Limit of solver seconds.")
 @click.option("--calls", type=WHOLE, metavar="N", help="Limit of oracle calls.")
+@click.option("--rows", type=WHOLE, metavar="N", help="Limit of rows of data behind the calls.")
 @click.option("--device", metavar="cpu|cuda")
 @click.option("--dtype", metavar="float32|float64")
 @click.option(
@@ -70,12 +71,16 @@ WHOLE, POSITIVE = Number(int, 1), Number(float, 0, above=True)
     help="Limit of whatever is not the solver's: importing, building, judging (600 each).",
 )  # fmt: skip
 @click.option("--here", is_flag=True, help="Results of another machine do not stand in for those of this one.")
+@click.option("--tune", is_flag=True, help="Tune solvers given without settings (-s) first, as a suite's own were.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("results"), help="Folder of the results.")
 def run(suite: str | None, problems: tuple[str, ...], solvers: tuple[str, ...], out: Path, **options: Any) -> None:
     """Run a suite (default: `default`), or problems (-p) with solvers (-s), and write a report.
 
     With -s alone the solvers join a suite's own; with -p alone every solver runs with its defaults. Runs that are
     already finished in --out are not made again: an interrupted command is resumed by repeating it.
+
+    Exit code 0: all runs were made, even if solvers diverge, which is a finding, or are unsupported. 1: a run ended in
+    an error, a timeout or out of memory, or was lost. 2: the request cannot be read.
     """
     from ..api.prepare import prepared
 

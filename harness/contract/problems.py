@@ -15,6 +15,8 @@ from bilevelbench.core.resolve import build_problem, resolve
 
 from .rounding import same
 
+ROUNDING = 1e-12  # of what is subtracted: what a difference of two values may be off by
+
 
 def built(target: str, seed: int = 0, dtype: torch.dtype = torch.float64) -> Problem:
     """The problem that a text names, on the CPU."""
@@ -24,9 +26,19 @@ def built(target: str, seed: int = 0, dtype: torch.dtype = torch.float64) -> Pro
 def probe(problem: Problem, seed: int = 0) -> tuple[Tensor, Tensor]:
     """A point near the start, inside the bounds: at the start itself derivatives may vanish by symmetry."""
     rng = Draw(seed)
-    x = problem.x0 + 0.1 * rng.normal(problem.x0.numel()).to(problem.x0)
-    y = problem.y0 + 0.1 * rng.normal(problem.y0.numel()).to(problem.y0)
+    x, y = (start + 0.1 * unit(start) * rng.normal(start.numel()).to(start) for start in (problem.x0, problem.y0))
     return (problem.project_x or _same)(x), (problem.project_y or _same)(y)
+
+
+def unit(point: Tensor) -> float:
+    """The unit of a point: the root mean square of its numbers, 1 where all are 0."""
+    return float(point.norm()) / point.numel() ** 0.5 or 1.0
+
+
+def _direction(rng: Draw, point: Tensor) -> Tensor:
+    """A random direction, as long as the point's unit."""
+    drawn = rng.normal(point.numel())
+    return unit(point) / drawn.norm() * drawn
 
 
 def _same(point: Tensor) -> Tensor:
@@ -55,14 +67,12 @@ def gradients_are_right(target: str) -> None:
         oracle = Oracle(problem)
         dx, dy = oracle.df(x, y) if name == "f" else oracle.dg(x, y)
         for _ in range(3):
-            u, v = rng.normal(x.numel()), rng.normal(y.numel())
-            u, v = u / u.norm(), v / v.norm()
-            h = 1e-5
-            difference = float(function(x + h * u, y + h * v) - function(x - h * u, y - h * v)) / (2 * h)
-            exact = float(dx @ u + dy @ v)
-            scale = float(dx.norm() + dy.norm()) + 1
-            assert abs(difference - exact) <= 1e-5 * scale, (
-                f"the gradient of {name} is {exact:g}, it should be {difference:g}"
+            u, v = 1e-5 * _direction(rng, x), 1e-5 * _direction(rng, y)
+            ahead, behind = float(function(x + u, y + v)), float(function(x - u, y - v))
+            difference, exact = (ahead - behind) / 2, float(dx @ u + dy @ v)
+            allowed = 1e-5 * float(dx.norm() * u.norm() + dy.norm() * v.norm())
+            assert abs(difference - exact) <= allowed + ROUNDING * (abs(ahead) + abs(behind)), (
+                f"the gradient of {name} along a step is {exact:g}, it should be {difference:g}"
             )
 
 
@@ -72,22 +82,28 @@ def second_order_products_are_right(target: str) -> None:
     x, y = probe(problem)
     # Across a kink no difference is near a derivative: a short one seldom meets any of the many kinks of a network.
     oracle, rng, h = Oracle(problem), Draw(2), 1e-8 if "nonsmooth" in problem.flags else 1e-5
-    u, v = rng.normal(x.numel()), rng.normal(y.numel())
-    u, v = u / u.norm(), v / v.norm()
+    u, v = _direction(rng, x), _direction(rng, y)
     along_y = {}
     for name, gradient in (("f", oracle.df), ("g", oracle.dg)):
         ahead, behind = gradient(x, y + h * v), gradient(x, y - h * v)
-        along_y[name] = [(a - b) / (2 * h) for a, b in zip(ahead, behind, strict=True)]
-    along_x = (oracle.dg_y(x + h * u, y) - oracle.dg_y(x - h * u, y)) / (2 * h)
-    for name, product, difference in (
+        along_y[name] = [_halved(a, b, h) for a, b in zip(ahead, behind, strict=True)]
+    along_x = _halved(oracle.dg_y(x + h * u, y), oracle.dg_y(x - h * u, y), h)
+    for name, product, (difference, rounding) in (
         *zip(("d2f/dxdy v", "d2f/dydy v"), oracle.d2f(x, y, v), along_y["f"], strict=True),
         *zip(("d2g/dxdy v", "d2g/dydy v"), oracle.d2g(x, y, v), along_y["g"], strict=True),
         ("d2g_xy", oracle.d2g_xy(x, y, v), along_y["g"][0]),
         ("d2g_yy", oracle.d2g_yy(x, y, v), along_y["g"][1]),
         ("d2g_yx", oracle.d2g_yx(x, y, u), along_x),
     ):
-        error, scale = float((product - difference).norm()), float(difference.norm()) + 1
-        assert error <= 1e-4 * scale, f"{name} is off by {error:g} from central differences"
+        error = float((product - difference).norm())
+        assert error <= 1e-4 * float(difference.norm()) + rounding, (
+            f"{name} is off by {error:g} from central differences"
+        )
+
+
+def _halved(ahead: Tensor, behind: Tensor, h: float) -> tuple[Tensor, float]:
+    """A central difference, and what rounding may do to it."""
+    return (ahead - behind) / (2 * h), ROUNDING * float(ahead.norm() + behind.norm()) / (2 * h)
 
 
 def constraints_are_differentiable(target: str) -> str:
@@ -97,15 +113,14 @@ def constraints_are_differentiable(target: str) -> str:
         return "it has no constraints between x and y"
     x, y = probe(problem)
     oracle, rng, h = Oracle(problem), Draw(7), 1e-5
-    u, v = rng.normal(x.numel()), rng.normal(y.numel())
-    u, v = u / u.norm(), v / v.norm()
+    u, v = _direction(rng, x), _direction(rng, y)
     for values, pull in ((oracle.h_f, oracle.dh_f), (oracle.h_g, oracle.dh_g)):
         w = rng.normal(values(x, y).numel())
-        difference = float(w @ (values(x + h * u, y + h * v) - values(x - h * u, y - h * v))) / (2 * h)
+        along, rounding = _halved(values(x + h * u, y + h * v), values(x - h * u, y - h * v), h)
         in_x, in_y = pull(x, y, w)
-        exact = float(in_x @ u + in_y @ v)
-        scale = 1 + float(in_x.norm() + in_y.norm())
-        assert abs(exact - difference) <= 1e-5 * scale, f"{pull.__name__} gives {exact:g}, it should be {difference:g}"
+        difference, exact = float(w @ along), float(in_x @ u + in_y @ v)
+        allowed = 1e-5 * float(in_x.norm() * u.norm() + in_y.norm() * v.norm()) + rounding * float(w.norm())
+        assert abs(exact - difference) <= allowed, f"{pull.__name__} gives {exact:g}, it should be {difference:g}"
     return ""
 
 

@@ -10,7 +10,7 @@ import dataclasses
 import math
 import types
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Union
 
 from torch import Tensor
@@ -18,6 +18,7 @@ from torch import Tensor
 from .errors import RequestError, Unsupported
 from .oracle import Oracle
 from .problem import Problem
+from .space import Axis
 from .spec import suggest
 
 
@@ -48,7 +49,9 @@ class Solver(Protocol):
     "1" or "T". certificate: what theory says of its limit on a quadratic (see ``contract.claims``), and
     ``certified`` the settings under which that is checked. biased: why the mean of a step over all minibatches is not
     the step with all rows; empty where it is. unverified: why it could not be checked against its paper
-    or an independent implementation; empty where it was. declares: which of all these it says itself.
+    or an independent implementation; empty where it was. space: grids of the knobs that are tuned, by name, beside
+    those that all solvers share (``core.space``); None takes one of these out. declares: which of all these it says
+    itself.
     """
 
     name: ClassVar[str]
@@ -60,6 +63,7 @@ class Solver(Protocol):
     certified: ClassVar[tuple[str, ...]]
     biased: ClassVar[str]
     unverified: ClassVar[str]
+    space: ClassVar[Mapping[str, Axis | None]]
     declares: ClassVar[frozenset[str]]
 
     @property
@@ -80,7 +84,7 @@ NEEDS: dict[str, tuple[str, Callable[[Problem], bool]]] = {
 
 ATTRIBUTES: dict[str, Any] = {
     "family": "", "order": 1, "needs": (), "handles": (), "calls": "", "memory": "", "certificate": "",
-    "certified": (), "biased": "", "unverified": "",
+    "certified": (), "biased": "", "unverified": "", "space": {},
 }  # fmt: skip
 CONSTRAINTS = {"h_f": "constraints on the upper level", "h_g": "constraints that couple x and y on the lower level"}
 
@@ -91,12 +95,22 @@ def check_attributes(solver: Any) -> None:
         vocabulary: dict[str, dict[str, Any]] = {"needs": NEEDS, "handles": CONSTRAINTS}
         value, known = getattr(solver, name), vocabulary.get(name, {})
         if type(value) is not type(default):
-            words = {str: "a string", int: "1 or 2", tuple: "a tuple of strings"}[type(default)]
+            words = {str: "a string", int: "1 or 2", tuple: "a tuple of strings", dict: "knobs with an Axis each"}
             such = {"calls": ", such as 'T dg_y, df_x'", "memory": ", such as 'T'"}.get(name, "")
-            raise RequestError(f"the solver {solver.name!r}: {name} = {value!r} is not valid; it takes {words}{such}")
+            takes = f"{words[type(default)]}{such}"
+            raise RequestError(f"the solver {solver.name!r}: {name} = {value!r} is not valid; it takes {takes}")
         for word in value if known else ():
             if word not in known:
                 raise RequestError(f"the solver {solver.name!r}: {name} has {word!r}; {suggest(str(word), known)}")
+    fields = [field.name for field in dataclasses.fields(solver)]
+    for knob, axis in solver.space.items():
+        if knob not in fields:
+            raise RequestError(f"the solver {solver.name!r}: space has {knob!r}; {suggest(str(knob), fields)}")
+        if axis is not None and not (isinstance(axis, Axis) and axis.start > 0 and axis.ratio >= 1):
+            raise RequestError(
+                f"the solver {solver.name!r}: space[{knob!r}] = {axis!r} is not valid; it takes an Axis, such as "
+                "Axis(10.0), whose start is above 0 and whose ratio is 1 or more, or None"
+            )
 
 
 def require(solver: Solver, problem: Problem) -> None:

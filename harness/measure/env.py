@@ -20,6 +20,7 @@ import psutil
 from bilevelbench.core.spec import DEFINITION
 
 HOME = Path(__file__).resolve().parents[1]  # harness/, or bilevelbench/ where a wheel is installed
+ROOMS = ("core", "measure", "run", "data")  # whose source a run executes
 
 
 def environment(device: str) -> dict[str, Any]:
@@ -139,13 +140,13 @@ def repository(file: Path) -> dict[str, Any]:
 
 
 @functools.lru_cache(maxsize=1024)
-def source_digest(*files: Path) -> str:
+def source_digest(*files: Path, rooms: tuple[str, ...] = ROOMS) -> str:
     """Digest of the source that a run executes: kernel, measuring and running, data, shared pieces, the given files.
 
     Part of the RunKey: a change of code is another experiment, and nothing measured with the old code stands for it.
     """
     paths: set[Path] = {*files}
-    for room in ("core", "measure", "run", "data"):
+    for room in rooms:
         paths.update((HOME / room).glob("*.py"))
     for folder in {path.parent for path in files}:
         paths.update(folder.glob("_[!_]*.py"))

@@ -20,6 +20,8 @@ from bilevelbench.core.errors import Unsupported
 from bilevelbench.core.problem import Problem
 from bilevelbench.core.solver import Solver
 
+from .level import Level
+
 Build = Callable[[Draw], Problem]
 
 SAME = 1e-9  # relative: two builds of one problem; a library may order its sums by where in memory the numbers lie
@@ -176,11 +178,8 @@ def _product(function: derive.Function, problem: Problem) -> Tensor:
 
 
 def _slope_of_gradient(problem: Problem) -> Tensor:
-    """The product of g's Hessian in y with ``_direction`` by central differences of gradients."""
-    x, y, v = problem.x0, problem.y0, _direction(problem)
-    h = 1e-6 * (1 + float(y.norm()))
-    ahead, behind = derive.grad_y(problem.g, x, y + h * v), derive.grad_y(problem.g, x, y - h * v)
-    return (ahead - behind) / (2 * h)
+    """The product of g's Hessian in y with ``_direction`` by central differences of gradients, in y's own units."""
+    return Level(problem.g, problem.x0, twice=False).hessian(problem.y0)(_direction(problem))
 
 
 def _direction(problem: Problem) -> Tensor:

@@ -20,7 +20,8 @@ from .level import Level, Spent
 from .lower import STALLED, Found, factored, solve
 from .plan import Plan
 
-FEASIBLE = 1e-8  # violation of the upper level's constraints, up to which Phi counts as it is
+FEASIBLE = 1e-8  # of its own terms: violation of a constraint above, up to which Phi counts as it is
+MOST_VIOLATED = 20  # constraints that are held to that
 AT_Y_STAR = 1e-6  # |y - y*| over |y*|, below which BOME's measure has no direction to go by
 LINEAR_TOLERANCE = 1e-10  # relative residual of the linear system behind the true hypergradient
 DIGITS = 1e-4  # relative error up to which a figure is shown: reports have four digits
@@ -142,7 +143,7 @@ class Judge:
         if p.h_g is not None or p.h_f is not None:
             upper, lower = _violation(p.h_f, x, best), _violation(p.h_g, x, y)
             metrics["violation"] = max(upper, lower)
-            if upper > FEASIBLE and "phi_gap" in metrics:
+            if "phi_gap" in metrics and _infeasible(p.h_f, x, best):
                 metrics["phi_gap"] = max(metrics["phi_gap"], upper)
         first = ("phi", "phi_gap", "gap", "grad_phi", "stationarity", "violation")
         return {name: metrics[name] for name in (*first, *metrics) if name in metrics}
@@ -201,6 +202,21 @@ def _order(value: Tensor) -> float:
 
 def _violation(h: derive.Function | None, x: Tensor, y: Tensor) -> float:
     return 0.0 if h is None else max(0.0, float(derive.value(h, x, y).max()))
+
+
+def _infeasible(h: derive.Function | None, x: Tensor, y: Tensor) -> bool:
+    """Whether one of h(x, y) <= 0 is violated by more than a small part of what x and y each contribute to it."""
+    if h is None:
+        return False
+    with torch.enable_grad():
+        both = x.detach().requires_grad_(), y.detach().requires_grad_()
+        values = h(*both).reshape(-1)
+        for value in values.topk(min(MOST_VIOLATED, len(values))).values:
+            slopes = torch.autograd.grad(value, both, retain_graph=True, materialize_grads=True)
+            terms = sum(float(slope.norm() * point.detach().norm()) for slope, point in zip(slopes, both, strict=True))
+            if float(value.detach()) > FEASIBLE * terms:
+                return True
+    return False
 
 
 def _project(projection: object, point: Tensor) -> Tensor:

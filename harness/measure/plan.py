@@ -76,9 +76,9 @@ def planned(problem: Problem, budget: Budget) -> Plan:
     work = problem.y0.numel() * problem.n_g + NODE * _nodes(problem)
     least = min(MANY, max(FEW, int(WORK / work)))
     least = max(least, EACH) if problem.phi_at == "doublings" else least
-    of_steps = A_STEP * budget.steps if budget.steps else UNKNOWN
-    run = min(of_steps, budget.calls) if budget.calls and budget.steps else budget.calls or of_steps
-    looks = (budget.steps or budget.calls or UNKNOWN).bit_length() + 2
+    of_steps, of_rows = A_STEP * (budget.steps or 0), (budget.rows or 0) // problem.n_g
+    run = min([limit for limit in (of_steps, budget.calls, of_rows) if limit] or [UNKNOWN])
+    looks = (budget.steps or budget.calls or budget.rows or UNKNOWN).bit_length() + 2
     return Plan(True, max(least, run), looks)
 
 

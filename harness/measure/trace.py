@@ -21,7 +21,7 @@ from bilevelbench.core.solver import Solver, State, start, stretch
 from bilevelbench.store.schema import FINAL, Row
 
 from . import hook
-from .budget import Budget, looks
+from .budget import Budget, Used, looks
 from .clock import COMPILE, INIT, JUDGE, OVERHEAD, STEPS, Stopwatch
 from .failure import AtLook, Diverged, Foul, Impure, broken, failed
 from .intact import Intact
@@ -54,14 +54,14 @@ def trace(
     row = run.first(judge, iterates, budget)
     schedule, ended_by = looks(), ""
     while row.status not in FINAL:
-        init = run.init
-        ended_by = budget.spent(run.step, watch.seconds, row.total_calls, init)
+        used = run.used()
+        ended_by = budget.spent(run.step, used, run.init)
         if ended_by:
             row.status, row.ended_by = "done", ended_by
             keep(run.state)
             break
         yield row
-        look = min(next(schedule), run.step + budget.room(run.step, watch.seconds, row.total_calls, init))
+        look = min(next(schedule), run.step + budget.room(run.step, used, run.init))
         row = run.until(look, row, judge, iterates, budget)
     yield row
 
@@ -74,7 +74,7 @@ class _Run:
         marks: Marks | None, intact: Intact | None, watch: Stopwatch,
     ) -> None:  # fmt: skip
         hook.install()
-        self.step, self.init = 0, (0.0, 0)
+        self.step, self.init = 0, Used()
         self._problem, self._solver, self._marks, self._watch = problem, solver, marks, watch
         self._tally = Tally()
         self._oracle = Oracle(metered(problem, meter) if meter else problem, seed, derivatives, self._tally)
@@ -98,7 +98,7 @@ class _Run:
             if self._marks:
                 self._marks.write(0, 0, (), state, ({}, self._tally.shot()))
             self.state = state
-            self.init = self._watch.seconds, self._calls()
+            self.init = self.used()
             row = judged(0, state, self._problem, self._tally, judge, self._watch, iterates, self._ends(budget))
         except BaseException as error:
             row = failed(row, error)
@@ -114,11 +114,13 @@ class _Run:
         except BaseException as error:
             return failed(row, error)
 
-    def _calls(self) -> int:
-        return total(meters.calls(self._tally.read()))
+    def used(self) -> Used:
+        """What the solver has used so far."""
+        counts = self._tally.read()
+        return Used(self._watch.seconds, total(meters.calls(counts)), total(meters.rows(counts)))
 
     def _ends(self, budget: Budget) -> bool:
-        return bool(budget.spent(self.step, self._watch.seconds, self._calls(), self.init))
+        return bool(budget.spent(self.step, self.used(), self.init))
 
     def _go(self, look: int) -> None:
         solver, oracle, shot, state = self._solver, self._oracle, self._tally.shot, self.state

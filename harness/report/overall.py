@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 from functools import partial
+from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -10,17 +13,18 @@ import pandas as pd
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from bilevelbench.stats import profiles
+from bilevelbench.stats import profiles, sensitivity
 from bilevelbench.stats.compare import Comparison
 
 from . import style
 from .figures import legend, panels
 from .parts import Atelier, kept
 from .style import Palette
+from .words import both
 
 BY = {"calls": "oracle calls", "grads": "gradient equivalents", "seconds": "seconds"}
 FARTHEST = 1e3  # times the best: what a profile shows
-TITLE = {"calls": "calls", "grads": "gradients", "seconds": "seconds", "pareto": "cost and memory"}
+TITLE = {"calls": "calls", "grads": "gradients", "seconds": "seconds", "pareto": "cost and memory", "steps": "steps"}
 
 
 def figures(atelier: Atelier, hit: pd.DataFrame, found: Comparison, troubles: list[str]) -> list[dict[str, Any]]:
@@ -30,6 +34,7 @@ def figures(atelier: Atelier, hit: pd.DataFrame, found: Comparison, troubles: li
         for by in found.fields
     ]
     made.append(kept(troubles, "the figure of cost and memory", partial(_pareto, atelier, found), None))
+    made.append(kept(troubles, "the figure of steps", partial(_steps, atelier), None))
     return [figure for figure in made if figure]
 
 
@@ -52,6 +57,55 @@ def _pareto(atelier: Atelier, found: Comparison) -> dict[str, Any] | None:
     return atelier.figure("pareto", lambda: (draw_pareto(table, atelier.palette), "")) | {
         "title": TITLE["pareto"], "data": "pareto",
     }  # fmt: skip
+
+
+def _steps(atelier: Atelier) -> dict[str, Any] | None:
+    """What hangs on the steps of the suites that were run, where the scores of their tuning came with the package."""
+    runs = atelier.data.runs
+    suites = {(record.header or {}).get("suite", "") for record in atelier.data.records.values()}
+    lines = [line for suite in sorted(suites) for line in _scores(suite)]
+    known, families = set(runs["asked_problem"]), dict(zip(runs["asked_problem"], runs["family"], strict=True))
+    table = sensitivity.table(line for line in lines if line["problem"] in known)
+    table = table[table["solver"].isin(runs["name"])]
+    if not len(table):
+        return None
+    found = sensitivity.curves(table, families)
+    atelier.write(table, "steps")
+    remark = _ranked(sensitivity.ranks(found))
+    return atelier.figure("steps", lambda: (draw_steps(found, atelier.palette), remark)) | {
+        "title": TITLE["steps"], "data": "steps",
+    }  # fmt: skip
+
+
+def _scores(suite: str) -> list[dict[str, Any]]:
+    """Lines of ``suites/scores`` for a shipped suite; none for any other."""
+    if not re.fullmatch(r"[a-z-]+", suite):
+        return []
+    path = files("bilevelbench.suites") / "scores" / f"{suite}.jsonl"
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+
+
+def _ranked(ranks: pd.DataFrame) -> str:
+    first = {factor: both(sorted(ranks.index[ranks[factor] == 1])) for factor in (0.5, 1.0, 2.0)}
+    return (
+        f"Most targets: {first[0.5]} with half the step, {first[1.0]} with the chosen one, {first[2.0]} with twice it."
+    )
+
+
+def draw_steps(found: pd.DataFrame, palette: Palette) -> Figure:
+    """Share of targets held against the step, as a multiple of the chosen one."""
+    solvers = [str(solver) for solver in found.index]
+    figure, (ax,) = panels([palette.name(solver) for solver in solvers], 1)
+    for solver in solvers:
+        own = found.loc[solver].dropna()
+        ax.plot(own.index, own, color=palette.colour(solver), ls=palette.line(solver), marker="o", ms=2.5, lw=1.5)
+    ax.set_xscale("log", base=2)
+    ax.set_xticks(found.columns, [f"{factor:g}" for factor in found.columns])
+    ax.minorticks_off()
+    ax.set(ylim=(0, 1.02), xlabel="step ÷ the chosen one")
+    ax.set_ylabel("share of targets held in tuning")
+    legend(figure, solvers, palette, 1)
+    return figure
 
 
 def draw_profiles(table: pd.DataFrame, solvers: list[str], label: str, palette: Palette) -> Figure:

@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 
 from bilevelbench.data.facts import behind
 from bilevelbench.store.files import written
-from bilevelbench.store.frame import BYTES, LOOK, Results
+from bilevelbench.store.frame import LOOK, Results
+from bilevelbench.store.summary import BYTES
 from bilevelbench.store.text import clean
 
 from . import figures, sheet, style, tables
@@ -30,8 +31,8 @@ UNSAID = {
 MOST_METRICS = 10  # of a problem that are shown; the page has as many tabs
 MOST_SLUG = 60  # characters
 TAKEN = {  # files and anchors
-    "leaders", "targets", "duels", "overall", "which", "pareto", "profiles-calls", "profiles-grads", "profiles-seconds",
-    "memory", "convergence", "trajectories", "failures", "provenance",
+    "leaders", "targets", "duels", "overall", "which", "steps", "pareto", "profiles-calls", "profiles-grads",
+    "profiles-seconds", "memory", "convergence", "trajectories", "failures", "provenance",
 }  # fmt: skip
 
 

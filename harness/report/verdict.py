@@ -12,13 +12,13 @@ from bilevelbench.stats.compare import Comparison, Hanging, duels, families, sta
 from bilevelbench.stats.paired import LEAST, MARGIN, SURE, Standing
 from bilevelbench.stats.targets import not_run
 from bilevelbench.store.frame import Results
-from bilevelbench.store.schema import FAILED
 
 from .bars import against_references, controls, useful
+from .caveats import failures, judge, tuning
 from .words import both, count, either, some, times, title
 
 SUBJECT = "bome"
-AXES = {"calls": "calls", "grads": "gradient equivalents", "seconds": "seconds"}
+AXES = {"grads": "gradient equivalents", "seconds": "seconds"}
 
 
 class Verdict(NamedTuple):
@@ -73,10 +73,11 @@ def paragraph(
             "subject": _subject(found, subject),
             "duels": _duels(found, hit, subject),
             "families": _families(found, subject),
-            "failures": _failures(runs),
+            "failures": failures(runs),
             "bars": useful(references),
             "controls": controls(runs, found),
-            "judge": _judge(hit, hanging),
+            "judge": judge(hit, hanging),
+            "tuning": tuning(runs),
         },
     )
 
@@ -102,7 +103,7 @@ def _leader(found: Comparison) -> str:
     if len(calls.lead) < 2:
         who = both(calls.among) if calls.among else "anybody"
         return f"There is nobody to compare {who} with: no other solver took part in half of what weighs."
-    parts = [_won(found, calls) if calls.winner else _open(calls)]
+    parts = [_won(found, calls) if calls.winner else _open(calls, found.fields["calls"].unit)]
     others = {axis: found.standings[axis] for axis in ("grads", "seconds") if axis in found.standings}
     for axis, other in others.items():
         if other.winner == calls.winner and (calls.winner or set(other.among) == set(calls.among)):
@@ -118,19 +119,19 @@ def _won(found: Comparison, calls: Standing) -> str:
     rivals = [s for s in calls.lead if s != winner]
     ratio, second = min((field.ratio(winner, s), s) for s in rivals)
     return (
-        f"The winner is {winner}: {second}, the next, pays {times(*ratio)} its calls for the same targets, and "
+        f"The winner is {winner}: {second}, the next, pays {times(*ratio)} its {field.unit} for the same targets, and "
         f"{winner} keeps the lead in {calls.lead[winner]:.0%} of the resamples of families, problems and instances."
     )
 
 
-def _open(calls: Standing) -> str:
+def _open(calls: Standing, unit: str) -> str:
     text = f"No winner among {some(calls.among, 'solver')}"
     if calls.instances < LEAST:
         return f"{text}: {count(calls.instances, 'instance')} cannot tell, it takes {LEAST}."
     best = max(calls.lead.values())
     return (
-        f"{text}: nobody is cheaper than all others, in calls and by more than a tenth, in {SURE:.0%} of the resamples "
-        f"of families, problems and instances (at most {best:.0%})."
+        f"{text}: nobody is cheaper than all others, in {unit} and by more than a tenth, in {SURE:.0%} of the "
+        f"resamples of families, problems and instances (at most {best:.0%})."
     )
 
 
@@ -161,7 +162,7 @@ def _subject(found: Comparison, one: str) -> str:
     if field is not None and len(field.solvers) > 1:
         ratio = field.against_field(one)
         if np.isfinite(ratio[0]):
-            text += f"; the field pays {times(*ratio)} its calls"
+            text += f"; the field pays {times(*ratio)} its {field.unit}"
     return text + "."
 
 
@@ -171,6 +172,8 @@ def _duels(found: Comparison, hit: pd.DataFrame, one: str) -> str:
     if not len(table):
         return ""
     sure = table["low"].notna()
+    if not sure.any():
+        return "There are too few instances for intervals of single duels."
     won, lost = table[sure & (table["low"] > 1)], table[sure & (table["high"] < 1)]
     parts = []
     if len(won):
@@ -180,7 +183,7 @@ def _duels(found: Comparison, hit: pd.DataFrame, one: str) -> str:
     rest = table[~table["solver"].isin([*won["solver"], *lost["solver"]])]
     if len(rest):
         parts.append(f"undecided against {some(rest['solver'].tolist(), 'rival')}")
-    return f"In calls, on these problems, {title(one)} is {'; '.join(parts)}."
+    return f"In {found.fields['calls'].unit}, on these problems, {title(one)} is {'; '.join(parts)}."
 
 
 def _by(row: Mapping[Hashable, Any]) -> str:
@@ -207,41 +210,6 @@ def _families(found: Comparison, one: str) -> str:
         name = behind.index[0]
         parts.append(
             f"{'i' if first else 'I'}t is behind somebody on {where}, most on {name}, where {against[name]} pays "
-            f"1/{np.exp(-behind.iloc[0]):.2g} of its calls"
+            f"1/{np.exp(-behind.iloc[0]):.2g} of its {field.unit}"
         )
     return "; ".join(parts) + "." if parts else ""
-
-
-def _failures(runs: pd.DataFrame) -> str:
-    refused = (runs["status"] == "unsupported") & (runs["fault"] != "")
-    failed = runs[runs["status"].isin(FAILED) | refused]
-    if not len(failed):
-        return "No run failed."
-    excused = not_run(failed)
-    parts = []
-    if not excused.all():
-        own = failed[~excused]
-        parts.append(f"{count(len(own), 'run')} of {len(runs)} failed ({_kinds(own)}); they count as unsolved.")
-    if excused.any():
-        others = failed[excused]
-        counts = "it counts" if len(others) == 1 else "they count"
-        parts.append(
-            f"{count(len(others), 'run')} ended through no solver's fault ({_kinds(others)}); {counts} for none."
-        )
-    return " ".join(parts)
-
-
-def _kinds(runs: pd.DataFrame) -> str:
-    return both([f"{n} {kind}" for kind, n in runs["status"].value_counts().sort_index().items()])
-
-
-def _judge(hit: pd.DataFrame, hanging: Hanging) -> str:
-    """What hangs on looks that could not be judged."""
-    blind = int(hit["unjudged"].sum()) if len(hit) else 0
-    if not blind:
-        return ""
-    said = [name or "nobody" for words, name in hanging.otherwise if words.startswith("with all that could not")]
-    effect = f"were they held, {said[0]} would win" if said else "were they all held, the winner would be the same"
-    hang = "hangs" if blind == 1 else "hang"
-    what = f"{count(blind, 'target')} of {len(hit)} {hang} on looks that could not be judged and"
-    return f"{what} {'counts' if blind == 1 else 'count'} as not held; {effect}."

@@ -26,7 +26,7 @@ from bilevelbench.core.resolve import build_problem, make_solver
 from bilevelbench.core.solver import Point, Solver, require, start, stretch
 from bilevelbench.core.tape import Drawn
 from bilevelbench.core.traced import Recording, Run, Traced, flatten, record, unflatten
-from bilevelbench.measure.budget import Budget, looks
+from bilevelbench.measure.budget import Budget, Used, looks
 from bilevelbench.measure.clock import INIT, STEPS, Stopwatch
 from bilevelbench.measure.env import now
 from bilevelbench.measure.failure import failed
@@ -158,6 +158,9 @@ def trace_together(
     together: Any = Together(solver, problems, data)
     last = [Row(0) for _ in seeds]
 
+    def used() -> Used:
+        return Used(0.0, total(o.calls), total(o.rows))
+
     def look_at(state: Any, step: int, ended_by: str) -> list[Row | None]:
         rows: list[Row | None] = []
         for i, problem in enumerate(problems):
@@ -180,11 +183,11 @@ def trace_together(
             state = together.start(o)
         if marks:
             marks.write(0, 0, (), one_of(state, audited), ({}, o._tally.shot()))
-        schedule, step, init = looks(), 0, (0.0, total(o.calls))
-        ended_by = budget.spent(0, 0.0, total(o.calls), init)
+        schedule, step, init = looks(), 0, used()
+        ended_by = budget.spent(0, init, init)
         yield look_at(state, 0, ended_by)
         while not ended_by:
-            look = min(next(schedule), step + budget.room(step, 0.0, total(o.calls), init))
+            look = min(next(schedule), step + budget.room(step, used(), init))
             begin, end = marks.within(step, look) if marks else (step, step)
             with watch.account(STEPS):
                 before = stretch(together, o, state, step, begin)
@@ -195,7 +198,7 @@ def trace_together(
             if marks:
                 marks.write(begin, end, one_of(before, audited), one_of(after, audited), (at_begin, at_end))
             step = look
-            ended_by = budget.spent(step, 0.0, total(o.calls), init)
+            ended_by = budget.spent(step, used(), init)
             yield look_at(state, step, ended_by)
     except BaseException as error:
         if isinstance(error, GeneratorExit):
@@ -215,14 +218,14 @@ def execute_together(jobs: Sequence[Job], order: Order | None = None, tell: Tell
         header = Header(job.key, *given, machine(order, key.device), job.suite, job.command, now(), job.timeout)
         try:
             stage("solver")
-            header.solver, solver = describe_solver(job.solver), make_solver(job.solver)
+            header.solver, solver = describe_solver(job.solver, job.tuned), make_solver(job.solver)
             stage("problem")
             rngs = [Draw(job.key.seed, key.device, dtype) for dtype in (getattr(torch, key.dtype), torch.float64)]
             problem, exact = (build_problem(job.problem, rng) for rng in rngs)
             iterates = key.iterates and problem.x0.numel() + problem.y0.numel() <= MOST_ITERATES
             stage("references")
             header.problem = describe_problem(job.problem, exact, iterates)
-            header.problem["judged"] = planned(exact, Budget(key.steps, key.seconds, key.calls)).words
+            header.problem["judged"] = planned(exact, Budget(key.steps, key.seconds, key.calls, key.rows)).words
             stage("guards")
             require(solver, problem)
             build = partial(build_problem, job.problem)
@@ -238,7 +241,7 @@ def execute_together(jobs: Sequence[Job], order: Order | None = None, tell: Tell
             return
     assert solver is not None
     problems, exacts, data = zip(*made, strict=True)
-    budget = Budget(key.steps, None, key.calls)
+    budget = Budget(key.steps, None, key.calls, key.rows)
     judges = [Judge(exact, planned(exact, budget)) for exact in exacts]
     seeds = [job.key.seed for job in jobs]
     marks = Marks(order.states) if order.states else None

@@ -16,7 +16,7 @@ MOST_ITERATES = 1000  # variables; beyond that --iterates keeps none
 GRID = 61  # points along each side of a picture's level sets
 
 
-def describe_solver(given: str) -> dict[str, Any]:
+def describe_solver(given: str, tuned: bool | str = False) -> dict[str, Any]:
     """What a header says of the solver."""
     entry, spec = resolve(SOLVERS, given)
     defaults = {name: default for name, (_, default) in knobs(entry).items()}
@@ -27,7 +27,7 @@ def describe_solver(given: str) -> dict[str, Any]:
     return {
         "name": entry.name, "given": given, "asked": asked, "knobs": spec.arguments, "choices": choices,
         "order": made.order, "family": made.family, "about": entry.doc.partition("\n")[0],
-        "repository": repository(entry.file),
+        "repository": repository(entry.file), "tuned": tuned,
     }  # fmt: skip
 
 

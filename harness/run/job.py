@@ -39,7 +39,7 @@ class Job:
     path: the file that is written while the run is made. place: of this machine (see ``store.files.place``); with
     ``here`` its results alone count, else those of any. sent: definitions that the process needs (see ``run.send``).
     keep: of x and y, what is stored of the last state (see ``store.points``).
-    outdated: the mark of a finished file that this run replaces.
+    outdated: the mark of a finished file that this run replaces. tuned: see ``store.schema.Header``.
     """
 
     key: RunKey
@@ -54,6 +54,7 @@ class Job:
     sent: Sent = ()
     keep: tuple[str, ...] = ()
     outdated: tuple[int, ...] = ()
+    tuned: bool | str = False
 
     @property
     def words(self) -> str:

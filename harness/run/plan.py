@@ -61,9 +61,9 @@ def _jobs(block: Block, suite: str, out: Path, ask: Ask) -> Iterator[Job]:
                 key = RunKey(
                     problem.spec, problem.version, solver.spec, seed, block.device, block.dtype, block.engine,
                     block.threads, block.steps, block.seconds, block.calls, block.iterates,
-                    source_digest(problem.file, solver.file),
+                    source_digest(problem.file, solver.file), block.rows,
                 )  # fmt: skip
-                yield Job(key, given_problem, given, out / f"{key.stem}.jsonl", suite)
+                yield Job(key, given_problem, given, out / f"{key.stem}.jsonl", suite, tuned=block.is_tuned(given))
 
 
 def unfinished(jobs: list[Job]) -> list[Job]:

@@ -16,7 +16,8 @@ DEFAULT_STEPS = 1000
 def requested(
     name: str | None, problems: Sequence[str], solvers: Sequence[str], every: Callable[[], Sequence[str]], *,
     seeds: Sequence[int] | None = None, steps: int | None = None, seconds: float | None = None,
-    calls: int | None = None, batch_seeds: bool = False, in_process: bool = False, **options: Any,
+    calls: int | None = None, rows: int | None = None, batch_seeds: bool = False, in_process: bool = False,
+    **options: Any,
 ) -> Suite:  # fmt: skip
     """A suite by name, or problems with solvers, with the given options in every block.
 
@@ -30,7 +31,7 @@ def requested(
             way = "batch_seeds" if engine == "batched" else "in_process"
             raise RequestError(f"{way} is the engine {engine}, and the engine {options['engine']} was asked for")
         options["engine"] = engine
-    limits: dict[str, Any] = {"steps": steps, "seconds": seconds, "calls": calls}
+    limits: dict[str, Any] = {"steps": steps, "seconds": seconds, "calls": calls, "rows": rows}
     limited = any(limit is not None for limit in limits.values())
     if problems:
         limits = limits if limited else {"steps": DEFAULT_STEPS}
@@ -38,6 +39,6 @@ def requested(
     else:
         suite = load_suite(name or "default")
         blocks = [replace(block, **limits) for block in suite.blocks] if limited else suite.blocks
-        blocks = [replace(block, solvers=(*block.solvers, *solvers)) for block in blocks]
+        blocks = [replace(block, solvers=(*block.solvers, *solvers), joined=tuple(solvers)) for block in blocks]
         suite = replace(suite, blocks=tuple(blocks))
     return suite.override(seeds=None if seeds is None else tuple(seeds), **options)

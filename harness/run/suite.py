@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
@@ -21,7 +22,11 @@ SUITES = files("bilevelbench.suites")
 
 @dataclass(frozen=True)
 class Block:
-    """Every problem with every solver for every seed, under one budget. Specs are text, such as ``bome(lr=0.05)``."""
+    """Every problem with every solver for every seed, under one budget. Specs are text, such as ``bome(lr=0.05)``.
+
+    tuned: how the solvers' knobs were chosen, as ``bilevelbench tune`` writes it; ``edges`` names those solvers whose
+    choice lies at the end of what was tried, and of which knob. joined: solvers that are not the suite's own.
+    """
 
     problems: tuple[str, ...]
     solvers: tuple[str, ...]
@@ -34,9 +39,12 @@ class Block:
     threads: int = 1
     iterates: bool = False
     engine: str = "eager"
+    rows: int | None = None
+    tuned: Mapping[str, Any] = field(default_factory=dict)
+    joined: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("steps", "seconds", "calls"):
+        for name in ("steps", "seconds", "calls", "rows"):
             value = getattr(self, name)
             if value is not None and not 0 < value < 1e15:
                 raise RequestError(f"{name} {value} is not valid; it is a number above 0")
@@ -50,8 +58,14 @@ class Block:
             raise RequestError(f"runs of the engine {self.engine} have no seconds of their own; give steps or calls")
         if not self.problems or not self.solvers or not self.seeds:
             raise RequestError("a block of a suite names at least one problem, one solver and one seed")
-        if self.steps is None and self.seconds is None and self.calls is None:
-            raise RequestError("a run needs a limit: steps, seconds or calls")
+        if self.steps is None and self.seconds is None and self.calls is None and self.rows is None:
+            raise RequestError("a run needs a limit: steps, seconds, calls or rows")
+
+    def is_tuned(self, solver: str) -> bool | str:
+        """Whether a solver's knobs were tuned on these problems; "edge" where they lie at the end of what was tried."""
+        if not self.tuned or solver in self.joined:
+            return False
+        return "edge" if solver in self.tuned.get("edges", {}) else True
 
 
 @dataclass(frozen=True)
@@ -96,10 +110,15 @@ def load_suite(name: str) -> Suite:
     return _read(_shipped(name), name, f"suite {name}", (name,))
 
 
+TOP: dict[str, tuple[type, ...]] = {"about": (str,), "include": (list,), "block": (list,), "tuned": (str,)}
+LISTS = {
+    "include": "names of suites", "block": "tables, each under [[block]]",
+    "solvers": "specs as strings, such as 'bome(lr=0.05)'",
+}  # fmt: skip
 KEYS: dict[str, tuple[type, ...]] = {
     "problems": (list,), "solvers": (list,), "seeds": (str, int), "steps": (int,), "seconds": (float, int),
     "calls": (int,), "device": (str,), "dtype": (str,), "threads": (int,), "iterates": (bool,),
-    "engine": (str,),
+    "engine": (str,), "rows": (int,), "tuned": (dict,),
 }  # fmt: skip
 
 
@@ -108,14 +127,14 @@ def _read(text: str, name: str, source: str, within: tuple[str, ...] = ()) -> Su
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise RequestError(f"{source} is not valid TOML: {error}") from None
-    _only(content, {"about", "include", "block"}, source)
+    check_keys(content, TOP, source)
     parts, blocks = content.get("include", []), content.get("block", [])
-    if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
-        raise RequestError(f"{source}: include = {parts!r} is not valid; it takes a list of names of suites")
-    if not isinstance(blocks, list) or not (parts or blocks) or not all(isinstance(block, dict) for block in blocks):
+    if not (parts or blocks):
         raise RequestError(f"{source} has no [[block]]; a suite is a list of blocks of problems, solvers and seeds")
     included = [block for part in parts for block in _included(part, source, within).blocks]
-    return Suite(name, str(content.get("about", "")), (*included, *(_block(block, source) for block in blocks)))
+    by = {"tuned": {"by": content["tuned"]}} if "tuned" in content else {}
+    own = (_block(by | block, source) for block in blocks)
+    return Suite(name, str(content.get("about", "")), (*included, *own))
 
 
 def _included(part: str, source: str, within: tuple[str, ...]) -> Suite:
@@ -131,12 +150,7 @@ def _shipped(name: str) -> str:
 
 
 def _block(content: dict[str, Any], source: str) -> Block:
-    _only(content, set(KEYS), source)
-    for key, value in content.items():
-        if not isinstance(value, KEYS[key]) or (isinstance(value, bool) and bool not in KEYS[key]):
-            raise RequestError(f"{source}: {key} = {value!r} is not valid; it takes {_kind(KEYS[key])}")
-        if isinstance(value, list) and not all(isinstance(item, str) for item in value):
-            raise RequestError(f"{source}: {key} holds specs as strings, such as 'bome(lr=0.05)'")
+    check_keys(content, KEYS, source)
     if missing := {"problems", "solvers"} - set(content):
         raise RequestError(f"{source}: a block lacks {' and '.join(sorted(missing))}")
     seeds = parse_seeds(content.get("seeds", "0"))
@@ -144,18 +158,25 @@ def _block(content: dict[str, Any], source: str) -> Block:
                     "solvers": tuple(content["solvers"])})  # fmt: skip
 
 
-def _only(content: dict[str, Any], known: set[str], source: str) -> None:
-    for key in content:
+def check_keys(content: dict[str, Any], known: Mapping[str, tuple[type, ...]], source: str) -> None:
+    """Refuse a table of a TOML file with a key that is not known, or a value of another type than the known one."""
+    for key, value in content.items():
         if key not in known:
             raise RequestError(f"{source} has a wrong key {key!r}; {suggest(key, known)}")
+        items, item = (LISTS.get(key, LISTS["solvers"]), dict if key == "block" else str)
+        if not isinstance(value, known[key]) or (isinstance(value, bool) and bool not in known[key]):
+            takes = f"a list of {items}" if list in known[key] else _kind(known[key])
+            raise RequestError(f"{source}: {key} = {value!r} is not valid; it takes {takes}")
+        if isinstance(value, list) and not all(isinstance(one, item) for one in value):
+            raise RequestError(f"{source}: {key} holds {items}")
 
 
 def _kind(types: tuple[type, ...]) -> str:
     words = {
-        list: "a list of strings",
         str: "a string",
         int: "a whole number",
         float: "a number",
         bool: "true or false",
+        dict: "a table",
     }
     return " or ".join(words[kind] for kind in types)

@@ -111,7 +111,7 @@ def execute(job: Job, order: Order | None = None, tell: Tell = silent) -> str:
     intact = Intact()  # before anything foreign is imported
     try:
         stage("solver")
-        header.solver = describe_solver(job.solver)
+        header.solver = describe_solver(job.solver, job.tuned)
         solver = make_solver(job.solver)
         stage("problem")
         resolve(PROBLEMS, job.problem)
@@ -124,7 +124,7 @@ def execute(job: Job, order: Order | None = None, tell: Tell = silent) -> str:
         small = problem.x0.numel() + problem.y0.numel() <= MOST_ITERATES
         stage("references")
         header.problem = describe_problem(job.problem, exact, key.iterates and small)
-        header.problem["judged"] = planned(exact, Budget(key.steps, key.seconds, key.calls)).words
+        header.problem["judged"] = planned(exact, Budget(key.steps, key.seconds, key.calls, key.rows)).words
         header.problem["data_bytes"] = sum({t.data_ptr(): t.numel() * t.element_size() for t in rng.data}.values())
         stage("guards")
         require(solver, problem)
@@ -172,7 +172,7 @@ def _measure(
             journal.append(row)
             return row.status
     held = resident.read()
-    budget = Budget(key.steps, key.seconds, key.calls)
+    budget = Budget(key.steps, key.seconds, key.calls, key.rows)
     status = ""
     marks = Marks(order.states) if order.states else None
     judge = Judge(exact, planned(exact, budget))

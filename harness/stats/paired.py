@@ -1,9 +1,10 @@
 """Solvers compared on the same instances: ratios of cost, how sure they are, and who leads.
 
 What a solver pays on an instance is the geometric mean of its costs over the targets, where one that it does not hold
-costs ten times the budget (the most that any solver spent there). Families of problems weigh alike, problems within a
-family, instances within a problem, targets within an instance. Two solvers are compared on the instances that both
-took. The lead is who is cheaper than everybody by more than a tenth; anything less is a tie.
+costs ten times the budget (the most that any solver spent there). A target that nobody holds tells nothing and is left
+out. Calls are what is counted; where rows of data are the budget, rows. Families of problems weigh alike, problems
+within a family, instances within a problem, targets within an instance. Two solvers are compared on the instances that
+both took. The lead is who is cheaper than everybody by more than a tenth; anything less is a tie.
 
 *Intervals* are for other instances of the same problems: Student's, of the weighted mean over
 problems (Satterthwaite's degrees of freedom). A problem on which the seed changes nothing adds no variance; one that
@@ -96,12 +97,15 @@ class Field:
     Attributes
     ----------
     solvers : list of str
+    unit : str
+        What is counted: ``by``, or "rows" where these are the budget, or "calls or rows".
     log : (instances, solvers) array
         Logarithm of what was paid; NaN where a solver took no part.
     """
 
     def __init__(self, hit: pd.DataFrame, runs: pd.DataFrame, by: str, families: Mapping[str, float] | None = None):
-        hit = hit.dropna(subset=[by])
+        hit, runs, self.unit = _in_unit(hit.dropna(subset=[by]), runs, by)
+        hit = hit[np.isfinite(hit.groupby(["problem", "seed", "target"])[by].transform("min"))]
         self.of, self.by = instances(hit, runs, families), by
         self.solvers = sorted(hit["solver"].unique())
         keys = ["problem", "seed"]
@@ -163,6 +167,16 @@ class Field:
         ahead = mean > np.log(factor)
         ahead[:, self.solvers.index(one)] = True
         return np.asarray(ahead)
+
+
+def _in_unit(hit: pd.DataFrame, runs: pd.DataFrame, by: str) -> tuple[pd.DataFrame, pd.DataFrame, str]:
+    """Targets and runs with rows in the place of calls where rows are the budget, and what the unit then is."""
+    if by != "calls" or "unit" not in runs:
+        return hit, runs, by
+    rows = set(runs.loc[runs["unit"] == "rows", "problem"])
+    hit, runs = (t.assign(calls=t["calls"].where(~t["problem"].isin(rows), t["rows"])) for t in (hit, runs))
+    kinds = {"rows" if problem in rows else "calls" for problem in hit["problem"].unique()}
+    return hit, runs, " or ".join(sorted(kinds)) or by
 
 
 def _codes(table: pd.DataFrame, columns: list[str]) -> np.ndarray:

@@ -27,7 +27,7 @@ REACHED = 1e-12  # of its own scale: what starts below has nothing left to reach
 SLACK = 2.0  # times the target: what is above at a later look is not held
 HALF = 0.5  # of the way from the start to an own figure's target
 NOTHING = ("error", "diverged", "oom")  # statuses that hold nothing
-COSTS = ("calls", "passes", "grads", "seconds")
+COSTS = {"calls": "total_calls", "rows": "total_rows", "passes": "passes", "grads": "grads", "seconds": "seconds"}
 COLUMNS = ("run", "problem", "family", "solver", "seed", "measure", "target", *COSTS, "passed", "unjudged")
 
 
@@ -72,8 +72,8 @@ class Aim(NamedTuple):
 def hits(runs: pd.DataFrame, looks: pd.DataFrame) -> pd.DataFrame:
     """One row per run and target: what the first look cost from which on it is held, infinity where it is not.
 
-    Columns: run, problem, family, solver, seed, measure, target, calls, passes, grads (gradient equivalents, NaN where
-    the oracle's prices are not known), seconds; passed: some look met it, and it was not held; unjudged: the answer
+    Columns: run, problem, family, solver, seed, measure, target, calls, rows, passes, grads (gradient equivalents; NaN
+    where prices are not known), seconds; passed: some look met it, and it was not held; unjudged: the answer
     hangs on a look that could not be judged. Runs that say nothing about their solver (``not_run``) and instances
     without targets have no rows.
     """
@@ -170,7 +170,7 @@ def _held(runs: pd.DataFrame, seen: Looks, aim: Aim) -> pd.DataFrame:
         place=found.index, measure=aim.measure, target=aim.target,
         passed=found["met"].to_numpy() & ~held, unjudged=found["blind"].to_numpy() & ~nothing,
     )  # fmt: skip
-    for name, column in zip(COSTS, ("total_calls", "passes", "grads", "seconds"), strict=True):
+    for name, column in COSTS.items():
         value = seen.column(column)
         table[name] = np.where(held, value[np.minimum(found["at"].to_numpy(), n - 1)], np.inf)
         unknown = ~np.maximum.reduceat(np.isfinite(value), begins)
@@ -182,7 +182,7 @@ def _held(runs: pd.DataFrame, seen: Looks, aim: Aim) -> pd.DataFrame:
 def costs(hit: pd.DataFrame, by: str) -> pd.DataFrame:
     """Median over seeds of the cost to each target (column ``cost``), infinity where the median run never gets there.
 
-    One row per problem, target and solver. ``by`` is "calls", "passes", "grads" or "seconds".
+    One row per problem, target and solver. ``by`` is one of ``COSTS``.
     """
     return hit.dropna(subset=[by]).groupby(["problem", "target", "solver"])[by].agg(median).rename("cost").reset_index()
 

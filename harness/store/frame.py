@@ -16,12 +16,12 @@ import numpy as np
 import pandas as pd
 
 from . import files
-from .aims import aims
 from .journal import Record, read, shown
 from .labels import growing, label
 from .prices import price
 from .references import Known
-from .text import apart, clean, lines, tidy
+from .summary import machine, row
+from .text import apart, clean, tidy
 
 
 class Results(NamedTuple):
@@ -44,8 +44,8 @@ class Results(NamedTuple):
 
 
 TAKEN = {
-    "run", "problem", "solver", "seed", "place", "grads", "step", "seconds", "cpu_seconds", "total_calls", "passes",
-    "status", "unjudged",
+    "run", "problem", "solver", "seed", "place", "grads", "step", "seconds", "cpu_seconds", "total_calls", "total_rows",
+    "passes", "status", "unjudged",
 }  # fmt: skip
 LOOK = ("step", "seconds", "cpu_seconds", "total_calls", "status")
 Columns = dict[str, np.ndarray]
@@ -73,7 +73,7 @@ def load(folders: Path | Sequence[Path], only: Collection[str] | None = None) ->
         where = " and ".join(map(shown, places))
         said = f"{where} hold{'s' if len(places) == 1 else ''} no bilevelbench result"
         raise ValueError(f"{said}: {troubles[0]}" if troubles else f"{said}; make some with `bilevelbench run`")
-    runs, notes = label(pd.DataFrame([_run(name, record) for name, record in whole.items()]))
+    runs, notes = label(pd.DataFrame([row(name, record) for name, record in whole.items()]))
     known, faulty = Known.below(places)
     runs["reference"], runs["reference_how"] = zip(*map(known.of, map(_header, whole.values())), strict=True)
     for record in whole.values():
@@ -107,6 +107,7 @@ def _columns(record: Record) -> Columns:
     made: Columns = {name: np.array([row.get(name) for row in rows], float) for name in LOOK if name != "status"}
     made["status"] = np.array([sys.intern(row["status"]) for row in rows], object)
     made["passes"] = np.array([_passes(row) for row in rows], float)
+    made["total_rows"] = np.array([sum((row.get("rows") or {}).values()) for row in rows], float)
     made["unjudged"] = np.array([sys.intern(clean(row.get("unjudged", ""))) for row in rows], object)
     for weight in ("calls", "rows", "kept"):
         counts = [row.get(weight) or {} for row in rows]
@@ -184,61 +185,6 @@ def _latest(records: list[Record]) -> dict[str, Record]:
 
 def _header(record: Record) -> dict[str, Any]:
     return record.header or {}
-
-
-def _run(name: str, record: Record) -> dict[str, Any]:
-    header = _header(record)
-    key, problem, solver = header["key"], header["problem"], header["solver"]
-    first, last = (record.rows[0], record.rows[-1]) if record.rows else ({}, {})
-    memory, digest = record.end.get("memory") or first.get("memory") or {}, problem.get("digest") or {}
-    threads, environment = key["threads"], header.get("environment", {})
-    measured = order(last.get("calls") or {})
-    phi_star = problem.get("phi_star")
-    return {
-        "run": name, "asked_problem": problem.get("given") or key["problem"],
-        "family": clean(problem.get("family") or problem.get("name") or key["problem"].partition("(")[0]),
-        "asked_solver": clean(solver.get("given") or key["solver"]), "spec": key["solver"],
-        "seeded": problem.get("seeded", True), "phi_star": float("nan") if phi_star is None else phi_star,
-        "aims": aims(problem),
-        "name": solver.get("name") or (solver.get("given") or key["solver"]).partition("(")[0],
-        "choices": solver.get("choices") or {}, "knobs": solver.get("knobs") or {},
-        "kind": clean(solver.get("family") or ""), "order": solver.get("order") if measured is None else measured,
-        "seed": key["seed"], "device": clean(key["device"]), "dtype": clean(key["dtype"]), "threads": threads,
-        "engine": clean(key.get("engine", "")), "machine": machine(environment),
-        "version": f"version {key.get('problem_version')}", "on": f"{threads} thread{'s' if threads != 1 else ''}",
-        "drawn": digest.get("drawn", ""), "computed": digest.get("computed", ""),
-        "numbers": tuple(digest.get("numbers") or ()),
-        "status": record.status, "fault": record.fault, "attempts": record.end.get("attempts"),
-        "reason": clean(last.get("reason", "")), "traceback": lines(last.get("traceback", "")),
-        "budget": ", ".join(f"{key[unit]} {unit}" for unit in ("steps", "seconds", "calls") if key.get(unit)),
-        "ended_by": last.get("ended_by", ""), "steps": last.get("step"), "seconds": last.get("seconds"),
-        "cpu_seconds": last.get("cpu_seconds"), "calls": last.get("total_calls"),
-        **{name: memory.get(name) for name in BYTES}, "n_x": problem.get("n_x"), "n_y": problem.get("n_y"),
-        **{name: first.get(name) for name in ("setup_seconds", "first_seconds", "warmup_seconds", "audit_seconds")},
-        **{name: last.get(name) for name in ("judge_seconds", "overhead_seconds")},
-        "load": (environment.get("load") or [None])[0],
-    }  # fmt: skip
-
-
-BYTES = (
-    "peak_bytes", "solver_bytes", "problem_bytes", "state_bytes", "process_bytes", "cuda_bytes", "growth_bytes",
-)  # fmt: skip
-
-
-def machine(environment: dict[str, Any]) -> str:
-    """What must be equal for seconds to be comparable: processor, cores, GPU."""
-    parts = [environment.get("cpu"), f"{environment.get('cores')} cores", environment.get("gpu")]
-    return clean(", ".join(part for part in parts if part))
-
-
-def order(calls: dict[str, int]) -> int | None:
-    """The highest order of derivative among the answers that were counted; None where none was."""
-    counted = [kind for kind, n in calls.items() if n]
-    if any(kind.startswith("d2") for kind in counted):
-        return 2
-    if any(kind.startswith(("df", "dg", "dh")) for kind in counted):
-        return 1
-    return 0 if any(kind in ("f", "g", "h_f", "h_g") for kind in counted) else None
 
 
 def _clock(records: dict[str, Record]) -> list[str]:

@@ -21,7 +21,8 @@ KNOWN_SCHEMAS = (1, 2)  # that are read
 RUNNING = "running"
 FINAL = ("done", "diverged", "error", "timeout", "oom", "unsupported", "lost")
 CUT = "cut off"  # what a reader calls a run without a final status; never written
-GOOD = ("done", "unsupported")  # statuses that leave the exit code at 0
+GOOD = ("done", "unsupported")  # statuses of runs that ended well
+FINDINGS = (*GOOD, "diverged")  # that leave the exit code at 0: what was asked has been answered
 FAILED = (*(status for status in FINAL if status not in GOOD), CUT)
 FAULTS = ("solver", "problem", "machine", "harness")  # whose a status other than done is
 
@@ -37,7 +38,8 @@ class RunKey:
     """What makes an experiment. Equal keys are the same experiment; the digest names the file.
 
     problem, solver: specs with every knob spelled out. code: digest of the source that the run executes.
-    steps, seconds, calls: the budget, each None where not limited.
+    steps, seconds, calls, rows: the budget, each None where not limited. A key without a limit of rows is written
+    without it, as keys were before there was one.
     """
 
     problem: str
@@ -53,11 +55,16 @@ class RunKey:
     calls: int | None
     iterates: bool
     code: str
+    rows: int | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The key as a dictionary."""
+        return {name: value for name, value in asdict(self).items() if name != "rows" or value is not None}
 
     @property
     def digest(self) -> str:
         """16 hexadecimal digits, the same on every machine."""
-        text = json.dumps(asdict(self), sort_keys=True)
+        text = json.dumps(self.as_json(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
@@ -80,7 +87,8 @@ class Header:
         hexadecimal digits and ``numbers`` of the start.
         solver: name, given, knobs, choices (non-numeric knobs that differ from the defaults), order and family as
         declared (the family absent from older files),
-        by_hand: seconds of a step of the loop that was written by hand, where there is one,
+        by_hand: seconds of a step of the loop that was written by hand, where there is one, tuned: whether its knobs
+        were tuned on this problem (true, false, "edge": at the end of what was tried; absent from older files),
         repository (commit and dirty, of the solver's own file). environment: versions, commit, machine, place, load,
         and a check of the clock. prices: seconds by kind of oracle answer, of a call and of each row of data in it, and
         as "kept KIND" where a graph is kept (see ``measure.prices``). None of it is needed to read the rows.
@@ -98,7 +106,13 @@ class Header:
 
     def as_json(self) -> dict[str, Any]:
         """The line as a dictionary."""
-        return {"kind": "header", "schema": SCHEMA, "digest": self.key.digest, **asdict(self)}
+        return {
+            "kind": "header",
+            "schema": SCHEMA,
+            "digest": self.key.digest,
+            **asdict(self),
+            "key": self.key.as_json(),
+        }
 
 
 @dataclass

@@ -82,6 +82,7 @@ class Solver(TypedDict, total=False):
     choices: dict[str, Any] | None
     order: Literal[0, 1, 2] | None
     by_hand: Number | None
+    tuned: bool | Literal["edge"]
 
 
 class Environment(TypedDict, total=False):

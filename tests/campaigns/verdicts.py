@@ -1,19 +1,25 @@
-"""What the verdict says of simulated suites of which the truth is known: python -m tests.campaigns.verdicts [TRIALS]
+"""What the verdict says where the truth is known.
+
+    python -m tests.campaigns.verdicts [TRIALS] [RESULTS]
 
 Solvers of which one is twice as cheap, two of one kind, one that is cheaper by a fifth in half of the families; and how
-often the 95 % intervals hold the truth. Families, problems and instances have effects of their own.
+often the 95 % intervals hold the truth. Families, problems and instances have effects of their own. With a folder of
+results the same is planted there: two solvers that pay what one of its solvers paid, times noise, on instances drawn
+anew; and the verdict on the results themselves under other weights.
 """
 
 from __future__ import annotations
 
 import sys
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from bilevelbench.stats import paired
+from bilevelbench.stats import compare, paired, targets
+from bilevelbench.store.frame import load
 
 SIBLING = "test_the_verdict_on_what_was_planted"
 BUDGET = 1e4
@@ -46,6 +52,26 @@ def simulate(case: str, seed: int, families: int = 8, problems: int = 2, seeds: 
 def winner(case: str, seed: int, **sizes: int) -> str:
     """Who is named winner of a simulated suite; '' where nobody is."""
     return paired.standing(paired.Field(*simulate(case, seed, **sizes), "calls")).winner
+
+
+def plant(hit: pd.DataFrame, runs: pd.DataFrame, base: str, case: str, seed: int) -> str:
+    """Who is named winner of two solvers that pay what ``base`` did on instances that are drawn anew, times noise."""
+    rng = np.random.default_rng(seed)
+    own, known = hit[hit["solver"] == base], runs[runs["solver"] == base].set_index(["problem", "seed"])
+    places = {family: k for k, family in enumerate(sorted(own["family"].unique()))}
+    tables, made = [], []
+    for problem, group in own.groupby("problem"):
+        seeds = group["seed"].unique()
+        for place, drawn in enumerate(rng.choice(seeds, len(seeds))):
+            rows = group[group["seed"] == drawn].assign(seed=place)
+            budget = known.loc[(problem, drawn), "calls"]
+            for k in range(2):
+                noise = np.exp(rng.normal(0, 0.3)) / CASES[case](places[rows["family"].iloc[0]], k)
+                tables.append(rows.assign(solver=f"s{k}", calls=rows["calls"] * noise))
+                made.append((problem, place, f"s{k}", float(budget), bool(known.loc[(problem, drawn), "seeded"])))
+    table = pd.concat(tables, ignore_index=True)
+    described = pd.DataFrame(made, columns=["problem", "seed", "solver", "calls", "seeded"])
+    return paired.standing(paired.Field(table, described, "calls")).winner
 
 
 def _normal(rng, problems, seeds):
@@ -93,9 +119,28 @@ def band(share: float, trials: int) -> tuple[float, float]:
     return found.low, found.high
 
 
+def real(folder: Path, trials: int) -> None:
+    """What is planted in results, and what their verdict hangs on."""
+    data = load(folder)
+    hit = targets.hits(data.runs, data.looks)
+    counts = hit[np.isfinite(hit["calls"])].groupby("solver").size().sort_values()
+    for base in counts.index[[-1, len(counts) // 2]]:
+        for case in CASES:
+            found = Counter(plant(hit, data.runs, str(base), case, k) or "none" for k in range(trials))
+            print(f"what {base} paid, {case}: {dict(found)}", flush=True)
+    found = compare.compare(data.runs, hit)
+    standing = found.standings["calls"]
+    print(f"winner: {standing.winner or 'none'}; may lead: {', '.join(standing.among)}")
+    hanging = compare.stability(data.runs, hit, found)
+    print(f"{hanging.tried} other ways of weighing; another verdict in {len(hanging.otherwise)}: {hanging.otherwise}")
+
+
 def main() -> None:
-    """The tables of both."""
+    """The tables of all."""
     trials = int(sys.argv[1]) if len(sys.argv) > 1 else 100
+    if len(sys.argv) > 2:
+        real(Path(sys.argv[2]), trials)
+        return
     for seeds in (5, 20):
         for case in CASES:
             found = Counter(winner(case, k, seeds=seeds) or "none" for k in range(trials))

@@ -1,0 +1,63 @@
+"""What a verdict has to be read with: failures, what could not be judged, how knobs were chosen."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from bilevelbench.stats.compare import Hanging
+from bilevelbench.stats.targets import not_run
+from bilevelbench.store.schema import FAILED
+
+from .words import both, count, some
+
+
+def failures(runs: pd.DataFrame) -> str:
+    """How many runs failed, how, and whose fault it was."""
+    refused = (runs["status"] == "unsupported") & (runs["fault"] != "")
+    failed = runs[runs["status"].isin(FAILED) | refused]
+    if not len(failed):
+        return "No run failed."
+    excused = not_run(failed)
+    parts = []
+    if not excused.all():
+        own = failed[~excused]
+        parts.append(f"{count(len(own), 'run')} of {len(runs)} failed ({_kinds(own)}); they count as unsolved.")
+    if excused.any():
+        others = failed[excused]
+        counts = "it counts" if len(others) == 1 else "they count"
+        parts.append(
+            f"{count(len(others), 'run')} ended through no solver's fault ({_kinds(others)}); {counts} for none."
+        )
+    return " ".join(parts)
+
+
+def _kinds(runs: pd.DataFrame) -> str:
+    return both([f"{n} {kind}" for kind, n in runs["status"].value_counts().sort_index().items()])
+
+
+def judge(hit: pd.DataFrame, hanging: Hanging) -> str:
+    """What hangs on looks that could not be judged."""
+    blind = int(hit["unjudged"].sum()) if len(hit) else 0
+    if not blind:
+        return ""
+    said = [name or "nobody" for words, name in hanging.otherwise if words.startswith("with all that could not")]
+    effect = f"were they held, {said[0]} would win" if said else "were they all held, the winner would be the same"
+    hang = "hangs" if blind == 1 else "hang"
+    what = f"{count(blind, 'target')} of {len(hit)} {hang} on looks that could not be judged and"
+    return f"{what} {'counts' if blind == 1 else 'count'} as not held; {effect}."
+
+
+def tuning(runs: pd.DataFrame) -> str:
+    """Where what was tuned meets what was not, and what was chosen at the end of what was tried."""
+    if "tuned" not in runs or not runs["tuned"].isin([True, "edge"]).any():
+        return ""
+    parts = []
+    bare = sorted(runs.loc[runs["tuned"].eq(False), "solver"].unique())
+    if bare:
+        verb = "was" if len(bare) == 1 else "were"
+        parts.append(f"{some(bare, 'solver')} {verb} not tuned here, the others were (`run --tune` tunes alike).")
+    edge = runs.loc[runs["tuned"].eq("edge"), ["problem", "solver"]].drop_duplicates()
+    if len(edge):
+        lie = "lies" if len(edge) == 1 else "lie"
+        parts.append(f"{count(len(edge), 'choice')} of tuning {lie} at the edge of what was tried.")
+    return " ".join(parts)
