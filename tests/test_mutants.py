@@ -8,7 +8,7 @@ import time
 import pytest
 
 from tests.campaigns.mutation import forks, probes
-from tests.campaigns.mutation.asked import _imports, concerned
+from tests.campaigns.mutation.asked import _imports, concerned, made_at_import
 from tests.forked import forked
 
 SOURCE = '''\
@@ -82,6 +82,13 @@ def test_what_runs_at_import_concerns_the_functions_that_use_it():
     assert of_four <= concerned(SOURCE, 20)  # a class
     assert concerned(SOURCE, 21) == of_four  # a field that a method reads
     assert concerned(SOURCE, 5) == of_one | of_four  # nobody names it here
+
+
+def test_names_that_are_made_at_import_concern_other_modules_too():
+    assert made_at_import(SOURCE, 4) == {"LIMIT"}
+    assert made_at_import(SOURCE, 20) == {"Two"}
+    assert made_at_import(SOURCE, 21) == {"three"}
+    assert made_at_import(SOURCE, 11) == set()
 
 
 def test_modules_that_tests_import_by_name():

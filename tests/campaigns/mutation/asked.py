@@ -45,14 +45,23 @@ class Map:
             for module in _imports((site.parent.parent / file).read_text()):
                 self._direct.setdefault(module, set()).add(file)
 
+    def _running(self, module: str, numbers: set[int]) -> set[str]:
+        """The tests that run one of these statements."""
+        return {test for test, found in self._hits.get(module, {}).items() if found & numbers}
+
     def asked(self, module: str, line: int, most: float) -> Asked:
         """The tests that come by a line, those of its own module and the quickest first, for so many CPU seconds."""
-        numbers = concerned((self._site / module).read_text(), line)
-        hits = self._hits.get(module, {})
-        by = [test for test, found in hits.items() if found & numbers]
-        direct = self._direct.get(module, set())
+        source = (self._site / module).read_text()
+        by = self._running(module, concerned(source, line))
+        direct = set(self._direct.get(module, set()))
+        if names := made_at_import(source, line):  # constants and classes that other modules use, too
+            for other in self._hits:
+                there = ast.parse((self._site / other).read_text())
+                if other != module and names & _named(there):
+                    by |= self._running(other, of_functions(there))
+                    direct |= self._direct.get(other, set())
         picked, spent, begun = list[str](), 0.0, set[str]()
-        left = set(by)
+        left = by
 
         def cost(test: str) -> float:
             file = test.partition("::")[0]
@@ -89,23 +98,45 @@ def concerned(source: str, line: int) -> set[int]:
     statements of the function whose signature it is, or of those functions that name the constant, or of all.
     """
     tree = ast.parse(source)
-    number = {id(stmt): k for k, stmt in enumerate(probes.statements(tree))}
-    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-    within = [stmt for stmt in probes.statements(tree) if _begin(stmt) <= line <= (stmt.end_lineno or stmt.lineno)]
-    inner = max(within, key=lambda stmt: (stmt.lineno, -(stmt.end_lineno or 0)), default=None)
-
-    def of(nodes: Sequence[ast.AST]) -> set[int]:
-        """The numbers of the statements within."""
-        return {number[id(stmt)] for node in nodes for stmt in probes.statements(node) if stmt is not node}
-
-    if isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef) and of([inner]):
-        return of([inner])
+    inner, functions = innermost(tree, line), _functions(tree)
+    if isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef) and (found := _within(tree, [inner])):
+        return found
     if inner is not None and any(inner is stmt for function in functions for stmt in ast.walk(function)):
-        return {number[id(inner)]}
+        return {k for k, stmt in enumerate(probes.statements(tree)) if stmt is inner}
     names = _made(inner) if inner is not None else set()
     naming: list[ast.AST] = [function for function in functions if names & _named(function)]
     own: list[ast.AST] = [inner] if isinstance(inner, ast.ClassDef) else []
-    return of([*naming, *own]) or of(list[ast.AST](functions)) or set(number.values())
+    every = {k for k, _ in enumerate(probes.statements(tree))}
+    return _within(tree, [*naming, *own]) or of_functions(tree) or every
+
+
+def made_at_import(source: str, line: int) -> set[str]:
+    """The names that the statement of a line makes, where it is a module's or a class's own and no function's."""
+    tree = ast.parse(source)
+    inner = innermost(tree, line)
+    if inner is None or any(inner is stmt for function in _functions(tree) for stmt in ast.walk(function)):
+        return set()
+    return _made(inner)
+
+
+def innermost(tree: ast.AST, line: int) -> ast.stmt | None:
+    """The innermost statement that a line is in."""
+    within = [stmt for stmt in probes.statements(tree) if _begin(stmt) <= line <= (stmt.end_lineno or stmt.lineno)]
+    return max(within, key=lambda stmt: (stmt.lineno, -(stmt.end_lineno or 0)), default=None)
+
+
+def of_functions(tree: ast.AST) -> set[int]:
+    """The numbers of the statements in functions."""
+    return _within(tree, _functions(tree))
+
+
+def _functions(tree: ast.AST) -> list[ast.AST]:
+    return [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+
+
+def _within(tree: ast.AST, nodes: Sequence[ast.AST]) -> set[int]:
+    number = {id(stmt): k for k, stmt in enumerate(probes.statements(tree))}
+    return {number[id(stmt)] for node in nodes for stmt in probes.statements(node) if stmt is not node}
 
 
 def _begin(stmt: ast.stmt) -> int:
@@ -119,6 +150,6 @@ def _made(stmt: ast.stmt) -> set[str]:
     return {node.id for node in ast.walk(stmt) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
 
 
-def _named(function: ast.AST) -> set[str]:
-    names = {node.id for node in ast.walk(function) if isinstance(node, ast.Name)}
-    return names | {node.attr for node in ast.walk(function) if isinstance(node, ast.Attribute)}
+def _named(tree: ast.AST) -> set[str]:
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    return names | {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
