@@ -4,7 +4,7 @@ from itertools import islice
 
 import pytest
 
-from bilevelbench.measure.budget import Budget, looks
+from bilevelbench.measure.budget import Budget, Used, looks
 
 
 def test_the_schedule_grows_by_its_ratio_and_by_one_at_least():
@@ -32,7 +32,8 @@ def test_the_schedule_grows_by_its_ratio_and_by_one_at_least():
     ],
 )
 def test_a_limit_ends_a_run_where_it_leaves_no_room(budget, at, expected):
-    assert budget.spent(*at) == expected
+    step, seconds, calls = at
+    assert budget.spent(step, Used(seconds, calls)) == expected
 
 
 @pytest.mark.parametrize(
@@ -40,12 +41,23 @@ def test_a_limit_ends_a_run_where_it_leaves_no_room(budget, at, expected):
     [(9, ""), (8, ""), (7, "calls")],
 )
 def test_what_init_took_counts_and_is_no_part_of_what_a_step_costs(calls, expected):
-    assert Budget(calls=calls).spent(1, 0.0, 6, init=(0.0, 4)) == expected  # 4 and 2: a further step makes 8
+    assert Budget(calls=calls).spent(1, Used(0.0, 6), Used(0.0, 4)) == expected  # 4 and 2: a further step makes 8
 
 
 def test_an_init_that_asks_may_leave_no_room_for_a_first_step():
-    assert Budget(calls=4).spent(0, 0.0, 4, init=(0.0, 4)) == "calls"
-    assert Budget(calls=5).spent(0, 0.0, 4, init=(0.0, 4)) == ""
+    assert Budget(calls=4).spent(0, Used(0.0, 4), Used(0.0, 4)) == "calls"
+    assert Budget(calls=5).spent(0, Used(0.0, 4), Used(0.0, 4)) == ""
+
+
+def test_rows_are_a_limit_like_calls():
+    budget = Budget(rows=30)
+    assert budget.spent(0, Used(rows=40)) == ""  # the first step shows what a step costs
+    assert budget.spent(2, Used(rows=20)) == ""
+    assert budget.spent(2, Used(rows=21)) == "rows"
+    assert budget.spent(1, Used(rows=20), Used(rows=10)) == ""
+    assert budget.room(2, Used(rows=14), Used(rows=4)) == 3
+    assert Budget(calls=2, rows=1).spent(1, Used(calls=2, rows=1)) == "calls"
+    assert Used() == Used(0.0, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -65,4 +77,5 @@ def test_an_init_that_asks_may_leave_no_room_for_a_first_step():
     ],
 )
 def test_room_is_what_the_narrowest_limit_leaves(budget, at, init, expected):
-    assert budget.room(*at, init) == expected
+    step, seconds, calls = at
+    assert budget.room(step, Used(seconds, calls), Used(*init)) == expected

@@ -10,7 +10,8 @@ import torch
 from bilevelbench import Draw, Problem, build_problem
 from bilevelbench.measure.gap import ENOUGH, gap
 from bilevelbench.measure.inverse import Solved
-from bilevelbench.measure.judge import Judge, _moved, _order, _violation
+from bilevelbench.measure.judge import FEASIBLE, Judge, _moved, _order, _violation
+from bilevelbench.measure.level import Spent
 from bilevelbench.measure.lower import STALLED, Found
 from bilevelbench.measure.plan import Plan
 
@@ -89,14 +90,19 @@ def test_violations():
     assert _violation(None, vector(0.0), vector(5.0)) == 0.0
     assert _violation(h, vector(0.0), vector(3.0, 2.0)) == 2.0
     assert _violation(h, vector(0.0), vector(0.5)) == 0.0
-    for upper, expected in ((0.9e-8, 0.5), (1.1e-8, 0.5), (0.7, 0.7)):
-        made = Judge(dataclasses.replace(QUADRATIC, phi_star=0.0, h_f=lambda x, y, u=upper: vector(u)))
-        found = made._finished({"phi": 0.5, "gap": 0.0}, QUADRATIC.x0, QUADRATIC.y0, QUADRATIC.y0, 0.0)
+    x, y = QUADRATIC.x0, QUADRATIC.y0
+    size = float(x.norm())  # of what x contributes to this constraint
+    for upper, phi, expected in (
+        (0.9 * FEASIBLE * size, 0.0, 0.0), (1.1 * FEASIBLE * size, 0.0, 1.1 * FEASIBLE * size),
+        (0.7, 0.5, 0.7), (0.7, 0.9, 0.9),
+    ):  # fmt: skip
+        made = Judge(
+            dataclasses.replace(QUADRATIC, phi_star=0.0, h_f=lambda x, y, u=upper: (x.norm() - size + u).view(1))
+        )
+        found = made._finished({"phi": phi, "gap": 0.0}, x, y, y, 0.0)
         assert found["violation"] == pytest.approx(upper)
-        assert found["phi_gap"] == expected
+        assert found["phi_gap"] == pytest.approx(expected)
         assert "stationarity" in found
-    made = Judge(dataclasses.replace(QUADRATIC, phi_star=0.0, h_f=lambda x, y: vector(1.1e-8)))
-    assert made._finished({"phi": 0.0, "gap": 0.0}, QUADRATIC.x0, QUADRATIC.y0, QUADRATIC.y0, 0.0)["phi_gap"] == 1.1e-8
     made = Judge(dataclasses.replace(QUADRATIC, h_g=lambda x, y: vector(-1.0)))
     found = made._finished({"phi": 0.5, "gap": 0.0}, QUADRATIC.x0, QUADRATIC.y0, QUADRATIC.y0, 0.0)
     assert (found["violation"], "stationarity" in found) == (0.0, False)
@@ -138,6 +144,17 @@ def test_a_hypergradient_is_shown_where_its_digits_are_known(off, error, convex,
     assert made._hypergradient(level, found, vector(4.0, 2.0, 2.0), y)["grad_phi_error"] == pytest.approx(
         expected + 3e-8
     )
+
+
+def test_a_hypergradient_for_which_no_gradients_are_left_is_not_shown():
+    def spends(y, v):
+        raise Spent
+
+    level = SimpleNamespace(x=QUADRATIC.x0, cross=spends, inside=lambda y: y, allowance=7)
+    made = Judge(dataclasses.replace(QUADRATIC, y_star=None))
+    found = Found(QUADRATIC.y0, 0.0, Exactly(QUADRATIC.y0), None, QUADRATIC.y0, "")
+    assert made._hypergradient(level, found, QUADRATIC.x0, QUADRATIC.y0) == {}
+    assert made.unjudged == "grad_phi: the 7 gradients of this look are spent"
 
 
 def test_pieces_of_the_judge():

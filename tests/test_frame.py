@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from bilevelbench.store import frame
-from bilevelbench.store.frame import _arrays, _columns, _kept, _latest, _no_collector, _run, load, machine, order
+from bilevelbench.store.frame import _arrays, _columns, _kept, _latest, _no_collector, load
 from bilevelbench.store.journal import Record, read
+from bilevelbench.store.summary import machine, order, row
 from tests.results_factory import write_run
 
 
@@ -55,7 +56,7 @@ def test_a_run_s_row_takes_each_figure_from_its_place(tmp_path):
         lines[-2] |= {"judge_seconds": 0.6, "overhead_seconds": 0.8}
 
     path = rewritten(write_run(tmp_path, knobs={"lr": 0.1}, seed=3, memory={"growth_bytes": 9}), header, rows)
-    run = _run("name", read(path))
+    run = row("name", read(path))
     assert run["run"] == "name"
     assert (run["asked_problem"], run["asked_solver"], run["name"]) == ("quadratic", "bome({'lr': 0.1})", "bome")
     assert (run["seed"], run["threads"], run["on"]) == (3, 2, "2 threads")
@@ -81,13 +82,13 @@ def test_what_a_file_does_not_say_is_left_open(tmp_path):
         del head["problem"]["given"], head["environment"]
 
     path = rewritten(write_run(tmp_path), header)
-    run = _run("name", read(path))
+    run = row("name", read(path))
     assert (run["asked_problem"], run["asked_solver"], run["name"]) == ("quadratic", "bome", "bome")
     assert (run["choices"], run["knobs"], run["load"], run["on"]) == ({}, {}, None, "1 thread")
     assert (run["drawn"], run["computed"], run["numbers"]) == ("", "", ())
     found = read(path)
     found.rows = []
-    empty = _run("name", found)
+    empty = row("name", found)
     assert (empty["steps"], empty["seconds"], empty["peak_bytes"], empty["order"]) == (None, None, None, 2)
     assert (empty["status"], empty["reason"], empty["traceback"], empty["ended_by"]) == ("cut off", "", "", "")
 
@@ -95,7 +96,7 @@ def test_what_a_file_does_not_say_is_left_open(tmp_path):
 def test_the_last_line_s_memory_goes_before_the_first_row_s(tmp_path):
     found = record(tmp_path)
     found.end["memory"] = {"peak_bytes": 7}
-    assert (_run("n", found)["peak_bytes"], _run("n", found)["state_bytes"]) == (7, None)
+    assert (row("n", found)["peak_bytes"], row("n", found)["state_bytes"]) == (7, None)
 
 
 def test_looks_are_the_rows_with_metrics(tmp_path):

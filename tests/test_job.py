@@ -132,7 +132,8 @@ def test_points_that_are_to_be_kept_are_there_where_the_run_is_done(tmp_path):
     points.write(points.beside(path), {"x": np.zeros(1), "y": np.zeros(1)}, {})
     assert asked.stands(read(path))
     points.beside(path).unlink()
-    assert asked.stands(read(final(asked, status="diverged")))
+    for status in ("diverged", "error", "oom"):
+        assert asked.stands(read(final(asked, status=status)))
 
 
 def test_a_file_that_was_read_and_has_changed_is_another_run(tmp_path):

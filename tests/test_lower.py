@@ -132,7 +132,7 @@ def test_methods_follow_each_other(monkeypatch):
     """Newton's method, L-BFGS, Newton's again; the matrix where it was not used before and is not too large."""
     asked = []
 
-    def newton(level, last, dense):
+    def newton(level, last, dense, factor):
         asked.append("dense" if dense else "products")
         return last._replace(why="no")
 
@@ -149,5 +149,5 @@ def test_methods_follow_each_other(monkeypatch):
     assert order(1500)[-1] == "dense"
     assert order(1501) == ["products", "lbfgs", "products"]
     assert order(2, convex=False) == ["lbfgs", "dense", "lbfgs", "dense"]
-    monkeypatch.setattr(lower, "_newton", lambda level, last, dense: asked.append("dense") or last)
+    monkeypatch.setattr(lower, "_newton", lambda level, last, dense, factor: asked.append("dense") or last)
     assert order(2) == ["dense"]

@@ -46,7 +46,8 @@ def test_defaults():
 
 
 def gradients(problem, **limits):
-    return planned(problem, Budget(**limits)).gradients
+    """Of a problem that does not ask for doublings itself, but is judged at them."""
+    return planned(dataclasses.replace(problem, phi_at="", flags=frozenset()), Budget(**limits)).gradients
 
 
 def test_a_small_problem_may_ask_more_than_a_run():
@@ -58,6 +59,9 @@ def test_a_small_problem_may_ask_more_than_a_run():
     assert gradients(SMALL, steps=10**6, calls=10**5) == 10**5
     assert gradients(SMALL, steps=10**5, calls=10**6) == 2 * 10**5
     assert gradients(SMALL, seconds=1.0) == max(least, UNKNOWN)
+    assert planned(SMALL, Budget(steps=1)).gradients == max(least, EACH)  # it says that this is what it is about
+    assert gradients(SMALL, rows=10**6 * SMALL.n_g) == 10**6
+    assert gradients(SMALL, rows=10**6 * SMALL.n_g, calls=10**5) == 10**5
     large = dataclasses.replace(SMALL, n_g=10**9)
     assert gradients(large, steps=1) == 100
     assert gradients(large, steps=51) == 102

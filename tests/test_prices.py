@@ -14,7 +14,7 @@ from bilevelbench.core.errors import Unsupported
 from bilevelbench.core.oracle import Oracle
 from bilevelbench.core.resolve import build_problem, make_solver
 from bilevelbench.core.solver import Point, start, stretch
-from bilevelbench.measure import memory, prices
+from bilevelbench.measure import memory, prices, ratio
 from bilevelbench.measure.counts import counts, operations, python_calls
 from bilevelbench.measure.memory import LiveBytes, ProcessPeak, peak
 from bilevelbench.measure.prices import _calls, _line, answer, bare, questions
@@ -183,11 +183,23 @@ def test_operations_and_calls_are_exact():
     assert counts(PROBLEM, make_solver("first_order"), 4)["own_operations"] > found["own_operations"]
 
 
-def test_a_ratio_is_the_median_of_pairs_in_turns():
+def test_a_ratio_is_the_median_of_pairs_in_turns(monkeypatch):
     order = []
     found = paired(lambda: order.append(1), lambda: order.append(2), rounds=3)
     assert order == [2, 1, 1, 2, 2, 1, 1, 2]
     assert found.low <= found.median <= found.high
+    now = SimpleNamespace(cpu=0.0, wall=0.0)
+    monkeypatch.setattr(ratio, "time", SimpleNamespace(process_time=lambda: now.cpu, perf_counter=lambda: now.wall))
+
+    def takes(cpu, wall):
+        def work():
+            now.cpu, now.wall = now.cpu + cpu, now.wall + wall
+
+        return work
+
+    assert paired(takes(2.0, 30.0), takes(1.0, 10.0), rounds=4) == pytest.approx((2.0, 2.0, 2.0))
+    monkeypatch.setattr(ratio, "drain", lambda device: lambda: None)
+    assert paired(takes(2.0, 30.0), takes(1.0, 10.0), 4, "cuda:0") == pytest.approx((3.0, 3.0, 3.0))
     ratios = np.array([1.0, 2.0, 10.0])
     assert interval(ratios) == interval(ratios)
     assert interval(ratios) == (2.0, 1.0, 10.0)

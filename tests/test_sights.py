@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from bilevelbench.store.sights import Sight, _classes, _close, _some, _unlike, sights
+from bilevelbench.store.sights import Sight, _classes, _some, _unlike, close, sights
 
 HERE = Sight("d", "c", "m", "1 thread", (1.0, None))
 
@@ -25,9 +25,9 @@ def test_what_tells_two_sights_apart(change, words):
 
 
 def test_numbers_agree_to_nine_digits():
-    assert _close((0.0,), (0.0,))
-    assert not _close((0.0,), (1e-300,))
-    assert _close((1e10,), (1e10 + 1,))
+    assert close((0.0,), (0.0,))
+    assert not close((0.0,), (1e-300,))
+    assert close((1e10,), (1e10 + 1,))
 
 
 def test_classes_are_of_one_problem_each():

@@ -173,14 +173,20 @@ def test_a_digest_of_sources_goes_by_names_and_contents(tmp_path):
 
 
 def test_what_nvidia_says_is_taken_by_name(monkeypatch):
+    asked = []
+
     def says(text, code=0):
         done = subprocess.CompletedProcess([], code, text, "")
-        monkeypatch.setattr(env.subprocess, "run", lambda *a, **k: done)
+        monkeypatch.setattr(env.subprocess, "run", lambda *a, **k: asked.append((a, k)) or done)
         return _nvidia("a,b", ("a", "b"))
 
     assert says("1, 2 \n3, 4\n") == {"a": "1", "b": "2"}
     assert says("1, 2", 9) == {}
     assert says("1\n") == {}
+    assert asked[0] == (
+        (["nvidia-smi", "--query-gpu=a,b", "--format=csv,noheader,nounits"],),
+        {"capture_output": True, "text": True, "timeout": 10},
+    )
 
     def fails(*a, **k):
         raise FileNotFoundError
@@ -208,6 +214,19 @@ def test_this_moment_s_load_and_frequency(monkeypatch):
     monkeypatch.setattr(env.psutil, "cpu_freq", Frequency)
     assert env._megahertz() is None
     assert time.strptime(env.now(), "%Y-%m-%dT%H:%M:%SZ")
+
+
+def test_the_processor_is_named_by_the_system(monkeypatch):
+    said = "processor\t: 0\nmodel name\t: One: two \nmodel name\t: Other\n"
+    monkeypatch.setattr(env.Path, "exists", lambda path: str(path) == "/proc/cpuinfo")
+    monkeypatch.setattr(env.Path, "read_text", lambda path: said)
+    assert env._cpu() == "One: two"
+    said = "processor\t: 0\n"
+    monkeypatch.setattr(env.platform, "processor", lambda: "")
+    monkeypatch.setattr(env.platform, "machine", lambda: "arm")
+    assert env._cpu() == "arm"
+    monkeypatch.setattr(env.platform, "processor", lambda: "P")
+    assert env._cpu() == "P"
 
 
 def test_environment_and_repository(tmp_path):

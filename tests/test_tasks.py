@@ -16,7 +16,7 @@ import torch
 from bilevelbench.core.errors import RequestError
 from bilevelbench.core.registry import SOLVERS
 from bilevelbench.measure import clock
-from bilevelbench.run import child, names, server, tune
+from bilevelbench.run import child, names, server
 from bilevelbench.run.child import ForkServer, Interpreters, Task, Teller, _message, processes
 from bilevelbench.run.job import Named
 from bilevelbench.run.plan import expand
@@ -224,78 +224,6 @@ def test_what_cannot_be_pickled_is_another_thing_each_time():
         one, other = (sender._digest(lambda rng: lock) for _ in range(2))
     assert one != other
     assert len(one) == len(other) == 16
-
-
-# -- tuning
-
-
-class Pool:
-    def __init__(self, *arguments, **named):
-        pass
-
-    def map(self, work, tasks):
-        return map(work, tasks)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
-
-
-def test_scores_are_computed_once_and_progress_is_told(monkeypatch):
-    now = [10.0]
-    monkeypatch.setattr(tune, "ProcessPoolExecutor", Pool)
-    monkeypatch.setattr(tune.time, "monotonic", lambda: now[0])
-    asked = []
-    monkeypatch.setattr(tune, "_score", lambda task: asked.append(task) or float(task[2]))
-    tasks = [("p", "s", seed, 1) for seed in range(4)]
-    scores = tune.Scores(None, 1, tasks)
-    now[0] += 30.0
-    assert str(scores) == "0/4"
-    assert scores(tasks[:2]) == [0.0, 1.0]
-    assert str(scores) == "2/4, 4 a minute, 0 min left"
-    now[0] += 90.0
-    assert str(scores) == "2/4, 1 a minute, 2 min left"
-    assert scores(tasks[:3]) == [0.0, 1.0, 2.0]
-    assert asked == tasks[:3]
-    assert scores.missing - scores.made == 1
-
-
-@pytest.mark.parametrize(
-    ("judged", "expected"),
-    [
-        ([{"phi": 1.0}, {"phi": 2.0}], 2.0), ([{"phi": 2.0}, {"phi": 1.0}], 2.0),
-        ([{"phi": 9.0, "phi_gap": 0.5}, {"phi": 9.0, "phi_gap": 0.25}], 0.5), ([{}, {"phi": 1.0}], float("inf")),
-        ([{"phi": float("nan")}, {"phi": 1.0}], float("inf")),
-    ],
-)  # fmt: skip
-def test_a_score_is_the_worse_of_the_last_two(monkeypatch, judged, expected):
-    monkeypatch.setattr(tune, "Judge", lambda made: lambda x, y: judged.pop(0))
-    monkeypatch.setattr(tune, "last_two", lambda *arguments: [(0, 0), (0, 0)])
-    assert tune.final_phi("quadratic(d=3)", "first_order", 0, 10) == expected
-
-
-def test_a_run_that_is_no_number_is_given_up():
-    assert tune.final_phi("quadratic(d=3)", "first_order(lr=1e200)", 0, 10**6) == float("inf")
-
-
-def test_the_command_prints_a_suite(monkeypatch, capsys, tmp_path):
-    grid = tmp_path / "mine.toml"
-    grid.write_text("about = 'a'\nproblem = []")
-    monkeypatch.setattr(tune, "tune", lambda grid, jobs, scores: f"{grid} {jobs} {scores}")
-    monkeypatch.setattr(sys, "argv", ["tune", str(grid)])
-    tune.main()
-    out = capsys.readouterr().out
-    assert out.startswith("# Chosen by: python -m bilevelbench.run.tune mine.toml (see grids/mine.toml")
-    assert out.endswith("{'about': 'a', 'problem': []} 1 None\n")
-    monkeypatch.setattr(sys, "argv", ["tune", str(grid), "--jobs", "3", "--scores", "s"])
-    tune.main()
-    assert capsys.readouterr().out.endswith(" 3 s\n")
-    monkeypatch.setattr(sys, "argv", ["tune", "--help"])
-    with pytest.raises(SystemExit):
-        tune.main()
-    assert tune.__doc__.partition("\n")[0][:40] in capsys.readouterr().out
 
 
 # -- a device that is not there
