@@ -10,6 +10,7 @@ import functools
 import math
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -28,7 +29,7 @@ from bilevelbench.measure.budget import Budget
 from bilevelbench.measure.clock import Stopwatch
 from bilevelbench.measure.env import source_digest
 from bilevelbench.measure.judge import Judge
-from bilevelbench.measure.plan import planned
+from bilevelbench.measure.plan import EACH, Plan, planned
 from bilevelbench.measure.trace import trace
 from bilevelbench.store.schema import Row
 
@@ -37,6 +38,7 @@ REACHED, SLACK, HALF = 1e-12, 2.0, 0.5  # as in ``stats.targets``, which says wh
 NOTHING = ("error", "diverged", "oom")
 POWER = 20  # iterations that the largest curvature is estimated by
 SMALL = 1e-4  # length of a difference of gradients, relative to y
+LOOKS = 12  # about as many as steps double in a run
 CROSSED = 20  # steps in which a lower level without curvature is crossed
 
 
@@ -109,7 +111,7 @@ def outcome(problem: str, solver: str, seed: int, limits: Mapping[str, int]) -> 
     begun = time.process_time()
     made, own = _instance(problem, seed)
     budget = Budget(**limits, steps=max(limits.values()))  # for a solver that asks nothing
-    judge = Judge(made, planned(made, budget))
+    judge = Judge(made, _at_doublings(planned(made, budget)))
     try:
         with_ = make_solver(solver)
     except RequestError:  # a value of its space that the solver does not take
@@ -118,6 +120,13 @@ def outcome(problem: str, solver: str, seed: int, limits: Mapping[str, int]) -> 
     status = rows[-1].status
     found = {"score": 0.0, "share": 0.0, "cost": math.inf} if status in NOTHING else _worth(rows, own, budget)
     return {**found, "status": status, "cpu": time.process_time() - begun}
+
+
+def _at_doublings(plan: Plan) -> Plan:
+    """Phi judged at doublings of the steps alone where y* is solved for: that would cost more than the steps."""
+    return (
+        replace(plan, sparse=True, gradients=EACH * LOOKS, looks=LOOKS) if plan.gradients and not plan.sparse else plan
+    )
 
 
 def _worth(rows: list[Row], own: Mapping[str, tuple[float, str]], budget: Budget) -> dict[str, float]:
