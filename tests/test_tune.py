@@ -130,6 +130,8 @@ def test_a_target_counts_where_it_is_held():
     assert cost(first, range(6)) == 3, "at 1 it was passed through, and at 4 it is within twice the target"
     assert cost(second, range(6)) == 5
     assert aims([{"phi_gap": 0.0}, {"phi_gap": 0.0}], {}) == [], "a start at the optimum gives nothing to anybody"
+    unjudged = [{"phi_gap": 1.0}, {"phi_gap": 0.05}, {}, {"phi_gap": 0.05}]
+    assert cost(aims(unjudged, {})[0], range(4)) == 1, "what could not be judged says nothing against it"
     figure = [{"accuracy": value} for value in (0.5, 0.91, 0.72, 0.69, 0.9)]
     (own,) = aims(figure, {"accuracy": (0.9, "higher")})
     assert cost(own, range(5)) == 4, "at 3 it was more than half of the way back"
@@ -168,7 +170,7 @@ def test_every_solver_s_grids_are_of_values_that_it_takes(name):
 
 
 PLAN = Plan(
-    (Part(("quadratic(d=3)", "quadratic(d=4)"), ("itd(T=2)", "lower_only"), (("calls", 60),), suite={"calls": 90}),),
+    (Part(("quadratic(d=3)", "quadratic(d=4)"), ("itd(T=2)", "lower_only"), (("calls", 30),), suite={"calls": 90}),),
     12,
     (7, 8),
 )

@@ -55,7 +55,9 @@ def cost(aim: Aim, spent: Sequence[float]) -> float:
     """What the first look cost from which on the target is held; infinity where it is not."""
     found = math.inf
     for left, price in zip(aim.left, spent, strict=True):
-        if not left <= aim.slack:
+        if math.isnan(left):  # could not be judged
+            continue
+        if left > aim.slack:
             found = math.inf
         elif left <= aim.near:
             found = min(found, price)
@@ -68,7 +70,7 @@ def aims(rows: Sequence[Mapping[str, float | None]], goals: Mapping[str, tuple[f
     for measure, decades in DECADES.items():
         start, scale = rows[0].get(measure), abs(rows[0].get("phi") or 1.0) if measure == "phi_gap" else 1.0
         if start is not None and start > REACHED * scale:
-            left = [_share(row.get(measure), start, 0.0) for row in rows if measure in row]
+            left = [_share(row.get(measure), start, 0.0) for row in rows]
             made = [Aim(left, 10.0**-k, SLACK * 10.0**-k) for k in decades]
             break
     for figure, (goal, better) in goals.items():
@@ -79,7 +81,9 @@ def aims(rows: Sequence[Mapping[str, float | None]], goals: Mapping[str, tuple[f
 
 
 def _share(value: float | None, start: float, goal: float) -> float:
-    share = math.inf if value is None else (value - goal) / (start - goal)
+    if value is None:
+        return math.nan
+    share = (value - goal) / (start - goal)
     return share if math.isfinite(share) else math.inf
 
 
@@ -136,7 +140,8 @@ def _worth(rows: list[Row], own: Mapping[str, tuple[float, str]], budget: Budget
     all_ = aims(metrics, own)
     held = [price for aim in all_ if (price := cost(aim, spent)) < math.inf]
     if not held:
-        left = min(max(aim.left[-2:]) for aim in all_) if all_ else _phi_left(metrics)
+        ends = [[left for left in aim.left if not math.isnan(left)][-2:] for aim in all_]
+        left = min(map(max, filter(None, ends)), default=1.0) if all_ else _phi_left(metrics)
         return {"score": max(0.0, 1.0 - left) / (len(all_) + 1), "share": 0.0, "cost": math.inf}
     mean = math.exp(sum(map(math.log, held)) / len(held))
     most = float(budget.rows or budget.calls or max(spent))
