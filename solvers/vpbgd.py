@@ -29,7 +29,7 @@ class VPBGD(Outer):
     gamma: float = 10.0  # penalty
     ramp: int = 1
 
-    space = {"gamma": Axis(30.0, 10.0), "lr_y": Axis(1.0, curvature=1, unset=True), "T": None}
+    space = {"gamma": Axis(30.0, 10.0), "lr_y": Axis(1.0, curvature=1, unset=True)}
     family = "first order"
     calls = "T dg_y, dg, dg_x, df"
     memory = "1"

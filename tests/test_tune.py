@@ -11,19 +11,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bilevelbench.api.prepare import Comparison
 from bilevelbench.api.tune import tune as tune_
 from bilevelbench.core.errors import RequestError
 from bilevelbench.core.registry import SOLVERS
+from bilevelbench.core.solver import check_attributes
 from bilevelbench.core.space import Axis
 from bilevelbench.core.spec import parse
+from bilevelbench.measure.budget import Budget, Used, looks
 from bilevelbench.run import scores as kept
 from bilevelbench.run import tune
 from bilevelbench.run.choices import Found, suite_text
 from bilevelbench.run.grid import Part, Plan, read_grid
 from bilevelbench.run.lattice import Grid, Lattice
+from bilevelbench.run.plan import expand
 from bilevelbench.run.score import aims, cost, outcome, survey
 from bilevelbench.run.search import MORE, search
-from bilevelbench.run.suite import SUITES, load_suite
+from bilevelbench.run.suite import SUITES, Block, Suite, load_suite
 
 from .test_cli import here
 
@@ -126,6 +130,8 @@ def test_a_target_counts_where_it_is_held():
     assert cost(first, range(6)) == 3, "at 1 it was passed through, and at 4 it is within twice the target"
     assert cost(second, range(6)) == 5
     assert aims([{"phi_gap": 0.0}, {"phi_gap": 0.0}], {}) == [], "a start at the optimum gives nothing to anybody"
+    unjudged = [{"phi_gap": 1.0}, {"phi_gap": 0.05}, {}, {"phi_gap": 0.05}]
+    assert cost(aims(unjudged, {})[0], range(4)) == 1, "what could not be judged says nothing against it"
     figure = [{"accuracy": value} for value in (0.5, 0.91, 0.72, 0.69, 0.9)]
     (own,) = aims(figure, {"accuracy": (0.9, "higher")})
     assert cost(own, range(5)) == 4, "at 3 it was more than half of the way back"
@@ -164,7 +170,7 @@ def test_every_solver_s_grids_are_of_values_that_it_takes(name):
 
 
 PLAN = Plan(
-    (Part(("quadratic(d=3)", "quadratic(d=4)"), ("itd(T=2)", "lower_only"), (("calls", 60),), suite={"calls": 90}),),
+    (Part(("quadratic(d=3)", "quadratic(d=4)"), ("itd(T=2)", "lower_only"), (("calls", 30),), suite={"calls": 90}),),
     12,
     (7, 8),
 )
@@ -332,3 +338,48 @@ def test_what_came_of_the_steps_is_kept_for_every_choice(name):
                 assert sum(step["chosen"] for step in said["steps"]) == 1
                 assert (solver in block.tuned.get("edges", {})) == bool(said["edges"])
                 assert said["configs"] >= block.tuned["configs"]
+
+
+@pytest.mark.parametrize(
+    ("space", "words"),
+    [
+        ({"lam": Axis(1.0)}, "space has 'lam'"),
+        ({"lr": Axis(-1.0)}, "is not valid; it takes an Axis"),
+        ({"lr": 3.0}, "is not valid; it takes an Axis"),
+        ([], "space = [] is not valid; it takes knobs with an Axis each"),
+    ],
+)
+def test_a_wrong_space_is_one_sentence(space, words):
+    made = SOLVERS.entries["itd"].make
+    wrong = type("Wrong", (made,), {"space": space})()
+    with pytest.raises(RequestError, match=re.escape(words)):
+        check_attributes(wrong)
+
+
+@given(limit=st.integers(1, 10**6), price=st.integers(1, 1000))
+@settings(deadline=None)
+def test_rows_are_not_exceeded_after_the_first_step(limit, price):
+    budget, step, schedule = Budget(rows=limit), 0, looks()
+    while not budget.spent(step, Used(rows=price * step)):
+        step = min(next(schedule), step + budget.room(step, Used(rows=price * step)))
+    assert step == max(1, limit // price)
+
+
+def test_a_run_ends_by_its_rows_and_its_key_says_so(tmp_path):
+    block = Block(("finite_sum_quadratic(d=3,n=64,m=64)",), ("soba(batch=8)",), rows=640)
+    (job,) = expand(Suite("", "", (block,)), tmp_path)
+    assert job.key.as_json()["rows"] == 640
+    (without,) = expand(Suite("", "", (tune.replace(block, rows=None, steps=3),)), tmp_path)
+    assert "rows" not in without.key.as_json(), "keys from before there were rows keep their digest"
+    found = outcome(block.problems[0], block.solvers[0], 0, {"rows": 640})
+    assert found["status"] == "done"
+
+
+@pytest.mark.parametrize(
+    ("status", "fault", "good"),
+    [("done", "", True), ("diverged", "solver", True), ("error", "solver", False), ("timeout", "solver", False),
+     ("lost", "machine", False), ("diverged", "problem", False)],
+)  # fmt: skip
+def test_a_solver_that_diverges_is_a_finding_and_no_failure_of_the_command(status, fault, good):
+    record = SimpleNamespace(status=status, fault=fault)
+    assert Comparison.good(SimpleNamespace(jobs=[SimpleNamespace(record=lambda: record)])) is good

@@ -10,6 +10,7 @@ import functools
 import math
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -28,7 +29,7 @@ from bilevelbench.measure.budget import Budget
 from bilevelbench.measure.clock import Stopwatch
 from bilevelbench.measure.env import source_digest
 from bilevelbench.measure.judge import Judge
-from bilevelbench.measure.plan import planned
+from bilevelbench.measure.plan import EACH, Plan, planned
 from bilevelbench.measure.trace import trace
 from bilevelbench.store.schema import Row
 
@@ -37,6 +38,7 @@ REACHED, SLACK, HALF = 1e-12, 2.0, 0.5  # as in ``stats.targets``, which says wh
 NOTHING = ("error", "diverged", "oom")
 POWER = 20  # iterations that the largest curvature is estimated by
 SMALL = 1e-4  # length of a difference of gradients, relative to y
+LOOKS = 12  # about as many as steps double in a run
 CROSSED = 20  # steps in which a lower level without curvature is crossed
 
 
@@ -53,7 +55,9 @@ def cost(aim: Aim, spent: Sequence[float]) -> float:
     """What the first look cost from which on the target is held; infinity where it is not."""
     found = math.inf
     for left, price in zip(aim.left, spent, strict=True):
-        if not left <= aim.slack:
+        if math.isnan(left):  # could not be judged
+            continue
+        if left > aim.slack:
             found = math.inf
         elif left <= aim.near:
             found = min(found, price)
@@ -66,7 +70,7 @@ def aims(rows: Sequence[Mapping[str, float | None]], goals: Mapping[str, tuple[f
     for measure, decades in DECADES.items():
         start, scale = rows[0].get(measure), abs(rows[0].get("phi") or 1.0) if measure == "phi_gap" else 1.0
         if start is not None and start > REACHED * scale:
-            left = [_share(row.get(measure), start, 0.0) for row in rows if measure in row]
+            left = [_share(row.get(measure), start, 0.0) for row in rows]
             made = [Aim(left, 10.0**-k, SLACK * 10.0**-k) for k in decades]
             break
     for figure, (goal, better) in goals.items():
@@ -77,7 +81,9 @@ def aims(rows: Sequence[Mapping[str, float | None]], goals: Mapping[str, tuple[f
 
 
 def _share(value: float | None, start: float, goal: float) -> float:
-    share = math.inf if value is None else (value - goal) / (start - goal)
+    if value is None:
+        return math.nan
+    share = (value - goal) / (start - goal)
     return share if math.isfinite(share) else math.inf
 
 
@@ -109,7 +115,7 @@ def outcome(problem: str, solver: str, seed: int, limits: Mapping[str, int]) -> 
     begun = time.process_time()
     made, own = _instance(problem, seed)
     budget = Budget(**limits, steps=max(limits.values()))  # for a solver that asks nothing
-    judge = Judge(made, planned(made, budget))
+    judge = Judge(made, _at_doublings(planned(made, budget)))
     try:
         with_ = make_solver(solver)
     except RequestError:  # a value of its space that the solver does not take
@@ -120,6 +126,13 @@ def outcome(problem: str, solver: str, seed: int, limits: Mapping[str, int]) -> 
     return {**found, "status": status, "cpu": time.process_time() - begun}
 
 
+def _at_doublings(plan: Plan) -> Plan:
+    """Phi judged at doublings of the steps alone where y* is solved for: that would cost more than the steps."""
+    return (
+        replace(plan, sparse=True, gradients=EACH * LOOKS, looks=LOOKS) if plan.gradients and not plan.sparse else plan
+    )
+
+
 def _worth(rows: list[Row], own: Mapping[str, tuple[float, str]], budget: Budget) -> dict[str, float]:
     judged = [row for row in rows if "phi" in row.metrics or not row.metrics.keys() & {"phi", "phi_gap"}]
     metrics = [row.metrics for row in judged]
@@ -127,7 +140,8 @@ def _worth(rows: list[Row], own: Mapping[str, tuple[float, str]], budget: Budget
     all_ = aims(metrics, own)
     held = [price for aim in all_ if (price := cost(aim, spent)) < math.inf]
     if not held:
-        left = min(max(aim.left[-2:]) for aim in all_) if all_ else _phi_left(metrics)
+        ends = [[left for left in aim.left if not math.isnan(left)][-2:] for aim in all_]
+        left = min(map(max, filter(None, ends)), default=1.0) if all_ else _phi_left(metrics)
         return {"score": max(0.0, 1.0 - left) / (len(all_) + 1), "share": 0.0, "cost": math.inf}
     mean = math.exp(sum(map(math.log, held)) / len(held))
     most = float(budget.rows or budget.calls or max(spent))

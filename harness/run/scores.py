@@ -139,6 +139,11 @@ class Scores:
                     self.keep(task, alone.submit(_called, self._asked(task)).result())
                 except BrokenProcessPool:
                     self.keep(task, CRASHED)
+        except RequestError:
+            raise
+        except Exception as error:  # of a problem's that a run would have said, such as data that are not there
+            said = f"{type(error).__name__}: {error}"
+            raise RequestError(f"{task.solver} on {task.problem}, seed {task.seed}, cannot be tuned: {said}") from None
 
 
 def _follow() -> None:
