@@ -23,7 +23,7 @@ from .guards import second_derivatives
 from .inverse import Factor
 from .judge import LINEAR_TOLERANCE, Judge
 from .level import Level, Spent
-from .lower import STALLED, factored, solve
+from .lower import NEEDS_MORE, STALLED, factored, solve
 
 METHOD = "L-BFGS with exact hypergradients"
 JITTER = (1.0, 0.3, 3.0)  # of further starts, beside the way that the first search went, in turn
@@ -101,7 +101,7 @@ class Phi:
         level = Level(p.g, x, self._twice, most - self.spent, p.bounds_y)
         try:
             found = solve(level, y, self.convex or settled, self._factor)
-            if found.why.startswith("the re-solve of the lower level had"):
+            if found.why.startswith(NEEDS_MORE):
                 raise Spent
             if found.inverse is None or found.why not in ("", STALLED):
                 raise Stuck(found.why)
