@@ -19,7 +19,7 @@ McCarthy and Snowden 1985). A winner is named where the lead is kept in 95 of 10
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cached_property
 from typing import NamedTuple
 
@@ -135,9 +135,9 @@ class Field:
         found, low, high = np.exp(self.of.mean(self.over(one, other)))
         return float(found), float(low), float(high)
 
-    def against_field(self, one: str) -> Ratio:
-        """What the others pay, their geometric mean, over what one pays."""
-        others = [s for s in self.solvers if s != one]
+    def against_field(self, one: str, others: Collection[str] | None = None) -> Ratio:
+        """What the others pay, the geometric mean of all or of some, over what one pays."""
+        others = [s for s in self.solvers if s != one and (others is None or s in others)]
         if not others:
             return (float("nan"),) * 3
         over = np.ma.masked_invalid(np.stack([self.over(one, s) for s in others]))
