@@ -89,7 +89,7 @@ def instances(hit: pd.DataFrame, runs: pd.DataFrame, families: Mapping[str, floa
     table = hit[["family", "problem", "seed"]].drop_duplicates().sort_values(["family", "problem", "seed"])
     still = set(runs.loc[~runs["seeded"].astype(bool), "problem"]) if "seeded" in runs else set()
     table = table.assign(fixed=table["problem"].isin(still))
-    asked = table["family"].map(lambda name: float((families or {}).get(name, 1.0)))
+    asked = table["family"].map(lambda name: float((families or {}).get(name, 1.0))).astype(float)  # of none, too
     table = table[asked > 0].reset_index(drop=True)
     asked = asked[asked > 0].reset_index(drop=True)
     problems = table.groupby("family")["problem"].transform("nunique")
