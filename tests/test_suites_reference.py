@@ -60,6 +60,7 @@ def test_on_the_stochastic_track_all_that_claim_minibatches_run_with_them():
     assert {parse(text).name for block in blocks for text in block.problems} == STOCHASTIC
     claim = {name for name in SOLVERS.names() if hasattr(SOLVERS.entries[name].make, "batch")}
     ours = {name for name in claim if SOLVERS.entries[name].make.__module__.startswith("bilevelbench.")}
+    ours -= {"bome_released"}  # is BOME with the constants of its authors' scripts, which take all rows
     for block in blocks:
         assert block.rows
         assert {parse(text).name for text in block.solvers} == ours

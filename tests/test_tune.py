@@ -32,6 +32,7 @@ from bilevelbench.run.suite import SUITES, Block, Suite, load_suite
 from .test_cli import here
 
 STEP, T = Grid("lr", 1.0, 2.0), Grid("T", 5, 4.0, whole=True, low=1)
+UNTUNED = [("stochastic", "hyper_cleaning")]  # said above its block, and in the header of each of its runs
 TUNED = ["reference", "stochastic", "methods"]
 
 
@@ -319,7 +320,7 @@ def test_a_suite_is_what_its_grid_leads_to(name):
     own = suite.blocks[sum(len(load_suite(part).blocks) for part in plan.include) :]
     for (part, problem), block in zip(parts, own, strict=True):
         assert block.problems == (problem, *part.also)
-        assert block.tuned
+        assert block.tuned or (name, problem) in UNTUNED
         assert not {*plan.seeds} & {*block.seeds}
         for asked, chosen in zip(part.solvers, block.solvers, strict=True):
             given, found = parse(asked), parse(chosen)
