@@ -29,6 +29,7 @@ METHOD = "L-BFGS with exact hypergradients"
 JITTER = (1.0, 0.3, 3.0)  # of further starts, beside the way that the first search went, in turn
 FLAT = 1e-9  # of the first gradient: a search ends there
 BETTER = 1e-10  # of |Phi|, or of the way that it has come down: what lowers it by less is no gain
+CAREFUL = 1 / 64  # of the first step where g is not convex: far away y* is in another basin, and dear to solve for
 SHORTER, CUTS = 1 / 8, 3  # of the first step of a search that is begun again where it got stuck, and how often it is
 
 Told = Callable[[float, float], None]  # the gradients spent, the least Phi
@@ -178,7 +179,7 @@ def _descend(phi: Phi, begin: Answer, most: float) -> tuple[Answer, bool]:
 
     Where a step leads to no answer, or over a jump, it begins again from the best with a shorter first step.
     """
-    best, unit = begin, _unit(begin)
+    best, unit = begin, _unit(begin) * (1 if phi.convex or phi.problem.y_star else CAREFUL)
     for _ in range(1 + CUTS):
         while True:
             found, spent = _lbfgs(phi, best, unit, most)
