@@ -111,7 +111,20 @@ def test_another_number_of_answers_is_told(tmp_path):
 
     found = again(plain, more, tmp_path)
     assert (found["ok"], found["fault"]) == (False, "solver")
-    assert "asks 2 dg_y of 1024 rows; in the run it was 1 dg_y of 1024 rows" in found["reason"]
+    assert found["reason"] == (
+        f"step {found['to']}, made again from the same state, asks 2 dg_y of 1024 rows; in the run it was 1 dg_y of "
+        "1024 rows"
+    )
+    found = again(plain, more, tmp_path / "long", 100)
+    assert found["to"] - found["from"] > 1
+    assert found["reason"].startswith(f"steps {found['from'] + 1} to {found['to']}, made again")
+
+
+def test_start_and_first_step_are_made_again_whatever_window_is_drawn(tmp_path):
+    def later(o, s):
+        return plain(o, s) if o.step else Point(s.x, s.y - 0.2 * o.dg_y(s.x, s.y))
+
+    assert again(plain, later, tmp_path)["reason"].startswith("its first step, made again")
 
 
 def test_other_rows_are_told(tmp_path):

@@ -19,7 +19,7 @@ from bilevelbench.measure.budget import Budget
 from bilevelbench.measure.clock import Stopwatch
 from bilevelbench.measure.gap import gap
 from bilevelbench.measure.inverse import NOT_FINITE
-from bilevelbench.measure.judge import Judge
+from bilevelbench.measure.judge import KEPT, Judge
 from bilevelbench.measure.level import Level
 from bilevelbench.measure.plan import EACH, Plan, planned
 from bilevelbench.measure.trace import trace
@@ -307,6 +307,18 @@ def test_a_look_beyond_the_plan_is_not_available_and_says_so(monkeypatch):
     (first, *_) = looks_of(1, flags=frozenset({"nonconvex"}))
     assert "phi" not in first.metrics
     assert re.fullmatch(r"the re-solve of the lower level had 2 gradients and needs more", first.unjudged)
+
+
+def test_where_the_start_takes_too_much_the_rest_is_kept_for_the_last_look(monkeypatch):
+    """A share of 15 does not do for y* at the start; the 30 that are left do at the end, from where the start came."""
+    for name in ("FEW", "MANY"):
+        monkeypatch.setattr(f"bilevelbench.measure.plan.{name}", 45)
+    one, other = (looks_of(10, solver, flags=frozenset({"nonconvex"})) for solver in ("first_order(T=2)", "bome(T=9)"))
+    for rows in (one, other):
+        assert "had 15 gradients and needs more" in rows[0].unjudged
+        assert {row.unjudged for row in rows[1:-1]} == {KEPT}
+        assert all("phi" not in row.metrics for row in rows[:-1])
+        assert "phi" in rows[-1].metrics
 
 
 def test_judging_is_shown_after_a_while(capsys, monkeypatch):

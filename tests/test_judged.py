@@ -7,7 +7,9 @@ import pytest
 from bilevelbench import Draw, build_problem
 from bilevelbench.measure.judge import Judge
 from tests.campaigns.judged import held, solve, wrong
-from tests.campaigns.networks import LOWER, network
+from tests.campaigns.networks import LOWER, WIDE, network
+from tests.campaigns.price_of_judging import SOLVERS as TWO
+from tests.campaigns.price_of_judging import once
 
 SOLVERS = ("bome(lr=0.01,lr_inner=0.1,lr_y=0.1,T=5)",)
 
@@ -33,3 +35,11 @@ def test_a_figure_that_is_off_is_found(text, figure):
 def test_there_are_ten_networks():
     assert len(LOWER) == 10
     assert all(network(name).y0.numel() <= 600 for name in LOWER)
+    assert all(network(name).y0.numel() > 4000 for name in WIDE)
+
+
+def test_judging_is_timed_apart_from_solving():
+    judging, solving, judge = once(network("tanh"), TWO[0], 3)
+    assert judging > 0
+    assert solving > 0
+    assert judge.due == 4

@@ -13,7 +13,10 @@ pytestmark = pytest.mark.xdist_group("packaging")  # one process makes what the 
 ROOT = Path(__file__).parents[1]
 MAPPED = {"harness": "bilevelbench", "solvers": "bilevelbench/solvers", "problems": "bilevelbench/problems"}
 CODE = {".py", ".typed"}
-DATA = {"report/templates": None, "suites": (".toml", ".jsonl")}  # folder of the package -> its data (None: all)
+DATA = {
+    "report/templates": None,
+    "suites": (".toml", ".jsonl", ".csv"),
+}  # folder of the package -> its data (None: all)
 
 
 def run(*command, cwd, path="", **options):

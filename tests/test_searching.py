@@ -13,7 +13,8 @@ from bilevelbench import Draw, Problem, RequestError, box, build_problem
 from bilevelbench.cli import main
 from bilevelbench.core.registry import PROBLEMS
 from bilevelbench.core.resolve import resolve
-from bilevelbench.measure.reference import Phi, Stuck, search
+from bilevelbench.measure.phi import Phi, Stuck
+from bilevelbench.measure.reference import search
 from bilevelbench.run import child
 from bilevelbench.run.suite import load_suite
 from bilevelbench.store import references

@@ -356,3 +356,12 @@ def test_rows_are_what_is_counted_where_they_are_the_budget():
     assert field.ratio("a", "b")[0] == pytest.approx(math.sqrt(1 / 9 * 1))
     assert paired.Field(hit[hit["problem"] == "q"], runs, "calls").unit == "calls"
     assert paired.Field(hit, runs, "grads").ratio("a", "b")[0] == pytest.approx(math.sqrt(2))
+
+
+def test_where_nobody_holds_anything_there_is_still_a_comparison(tmp_path):
+    for solver in ("bome", "itd"):
+        write_run(tmp_path, solver=solver, gaps=(1.0, 0.9))
+    data = load(tmp_path)
+    found = paired.instances(targets.hits(data.runs, data.looks).iloc[:0], data.runs)
+    assert len(found.table) == len(found.weight) == 0
+    assert paired.Field(targets.hits(data.runs, data.looks).iloc[:0], data.runs, "calls").solvers == []

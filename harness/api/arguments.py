@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -106,3 +107,10 @@ def options(given: Mapping[str, Any]) -> dict[str, Any]:
         "seeds": seeds(given.get("seeds")),
         "iterates": None if iterates is None else flag("iterates", iterates),
     }  # fmt: skip
+
+
+def unknown(argument: str, value: Any, known: Iterable[str]) -> RequestError:
+    """What to raise for a value that is none of those known."""
+    names = list(known)
+    near = difflib.get_close_matches(str(value), names, n=3, cutoff=0.5) or names
+    return RequestError(f"{argument}={value!r} is not valid here; choose from {', '.join(map(repr, near))}")

@@ -58,6 +58,7 @@ LOOKS = {
     "seed": "as in runs",
     "step": "outer steps so far",
     "total_calls": "oracle calls so far",
+    "total_rows": "rows of data behind the calls so far",
     "passes": "forward, backward and double backward passes that they took",
     "grads": "the same in gradient equivalents",
     "seconds": "wall seconds of the solver's so far",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,12 +21,6 @@ if TYPE_CHECKING:
 
     from bilevelbench.report.page import Asked, Report
     from bilevelbench.stats.compare import Comparison
-
-X = {
-    "calls": ("total_calls", "oracle calls"), "seconds": ("seconds", "seconds"), "steps": ("step", "outer steps"),
-    "grads": ("grads", "gradient equivalents"),
-}  # fmt: skip
-FIGURES = ("convergence", "memory", "trajectories")
 
 
 def load(*folders: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> Results:
@@ -169,20 +163,7 @@ class Results:
         """
         from . import pictures
 
-        if kind not in FIGURES:
-            raise self._unknown("kind", kind, FIGURES)
-        if kind == "memory":
-            return pictures.memory(self._data)
-        name = self._problem(problem)
-        if kind == "trajectories":
-            return pictures.trajectories(self._data, name)
-        looks = self._data.looks[self._data.looks["problem"] == name]
-        known = [c for c in looks.columns if c not in LOOKS and looks[c].notna().any()]
-        if y not in known:
-            raise self._unknown("y", y, known)
-        if x is not None and x not in X:
-            raise self._unknown("x", x, X)
-        return pictures.convergence(self._data, name, y, dict([X[x]]) if x else dict([X["calls"], X["seconds"]]))
+        return pictures.asked(self._data, kind, problem, y, x)
 
     def point(self, run: str) -> dict[str, Any]:
         """The last x, shape (n_x,), and y, shape (n_y,), of a run, as NumPy arrays: what it was told to ``keep``.
@@ -192,7 +173,7 @@ class Results:
         from bilevelbench.store import files, points
 
         if run not in self._data.records:
-            raise self._unknown("run", run, sorted(self._data.records))
+            raise arguments.unknown("run", run, sorted(self._data.records))
         record = self._data.records[run]
         if record.status != "done":
             raise RequestError(f"run {run} ended as {record.status}; runs that are done keep a point")
@@ -206,7 +187,7 @@ class Results:
 
     def report(
         self, out: str | os.PathLike[str] | None = None, tell: Callable[[Report], None] = lambda report: None, *,
-        subject: str | None = None, weights: Mapping[str, float] | None = None,
+        subject: str | None = None, weights: Mapping[str, float] | None = None, brief: bool = False,
     ) -> Report:  # fmt: skip
         """Write the report: ``path``, one page that works offline, with figures as PDF and data as CSV beside it.
 
@@ -218,11 +199,13 @@ class Results:
             Called with the report when its tables are there, before any figure is drawn.
         subject, weights
             As for ``verdict``.
+        brief
+            One figure for each problem, of its first metric: a page to publish.
         """
         from bilevelbench.report import page
 
         folder = self._folders[0] / "report" if out is None else arguments.path("out", out)
-        asked = self._asked(subject, weights)
+        asked = replace(self._asked(subject, weights), brief=brief)
         try:
             return page.show(self._data, self._folders, folder, tell, asked)
         except OSError as error:
@@ -242,22 +225,6 @@ class Results:
 
     def _tables(self) -> dict[str, pd.DataFrame]:
         return {"runs": self.runs, "looks": self.looks, "targets": self.targets, "leaders": self.leaders()}
-
-    def _problem(self, asked: str | None) -> str:
-        """The problem that is meant, as it stands in ``runs``."""
-        known = sorted(self._data.runs["problem"].unique())
-        found = [name for name in known if asked in (None, name)] or [
-            name for name in known if name.partition("(")[0].partition(",")[0] == asked
-        ]
-        if len(found) != 1:
-            raise self._unknown("problem", asked, found or known)
-        return str(found[0])
-
-    @staticmethod
-    def _unknown(argument: str, value: Any, known: Iterable[str]) -> RequestError:
-        names = list(known)
-        near = difflib.get_close_matches(str(value), names, n=3, cutoff=0.5) or names
-        return RequestError(f"{argument}={value!r} is not valid here; choose from {', '.join(map(repr, near))}")
 
     def __repr__(self) -> str:
         runs = self._data.runs

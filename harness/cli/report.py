@@ -15,15 +15,16 @@ if TYPE_CHECKING:
 
 
 def written(
-    results: Results, out: Path | None, subject: str | None = None, weights: dict[str, float] | None = None
-) -> list[str]:
+    results: Results, out: Path | None, subject: str | None = None, weights: dict[str, float] | None = None,
+    brief: bool = False,
+) -> list[str]:  # fmt: skip
     """Show the table of results, write their report, and say where it is. What could not be read or drawn."""
     from rich.console import Console
 
     from ..report.terminal import show
 
     console = Console(width=None if sys.stdout.isatty() else 120)
-    report = results.report(out, lambda report: show(report, console), subject=subject, weights=weights)
+    report = results.report(out, lambda report: show(report, console), subject=subject, weights=weights, brief=brief)
     click.echo(f"report: {report.path}")
     return report.troubles
 
@@ -49,9 +50,10 @@ def _weight(text: str) -> tuple[str, float]:
 @click.option(
     "--weight", multiple=True, metavar="FAMILY=W", help="Weight of a family of problems other than 1; 0 leaves it out."
 )
+@click.option("--brief", is_flag=True, help="One figure for each problem: a page to publish.")
 def report(
     results: tuple[Path, ...], out: Path | None, benchmarks: Path | None, against: Path | None, subject: str | None,
-    weight: tuple[str, ...],
+    weight: tuple[str, ...], brief: bool,
 ) -> None:  # fmt: skip
     """Write the report of one or more folders of results (`results` if none is named), and print its table; or, with
     --benchmarks, a page of these.
@@ -68,7 +70,7 @@ def report(
     from ..api.results import load
 
     weights = dict(map(_weight, weight))
-    troubles = written(load(*(results or [Path("results")])), out, subject, weights)
+    troubles = written(load(*(results or [Path("results")])), out, subject, weights, brief)
     for trouble in troubles:
         click.echo(f"error: {trouble}", err=True)
     sys.exit(2 if troubles else 0)

@@ -17,10 +17,11 @@ from .gap import gap
 from .guards import second_derivatives
 from .inverse import SMALL, Factor
 from .level import Level, Spent
-from .lower import STALLED, Found, factored, solve
+from .lower import NEEDS_MORE, STALLED, Found, factored, solve
 from .plan import Plan
 
 FEASIBLE = 1e-8  # of its own terms: violation of a constraint above, up to which Phi counts as it is
+KEPT = "y* at the start takes more gradients than its share: the others are kept for the last look"
 MOST_VIOLATED = 20  # constraints that are held to that
 AT_Y_STAR = 1e-6  # |y - y*| over |y*|, below which BOME's measure has no direction to go by
 LINEAR_TOLERANCE = 1e-10  # relative residual of the linear system behind the true hypergradient
@@ -51,6 +52,9 @@ class Judge:
         self.problem, self.plan = problem, plan or Plan()
         self.unjudged = ""
         self._last_due, self._judged, self._asked = -1, 0, 0.0
+        self._kept = (
+            False  # whether what may be asked is kept for the last look, since the first did not come to an end
+        )
         self._last: tuple[Tensor, ...] = ()  # the solution at the last look: the next one is near
         self._settled = False  # whether that is a minimiser
         self._last_q: Tensor | None = None
@@ -67,7 +71,9 @@ class Judge:
         x = _project(p.project_x, x.detach().to(p.x0))
         y = _project(p.project_y, y.detach().to(p.y0))
         metrics: dict[str, float] = {}
-        if self.plan.due(step, self._last_due, last):
+        if not last and self._kept:
+            self.unjudged = KEPT
+        elif self.plan.due(step, self._last_due, last):
             self._last_due = step
             metrics = self._closed(x, y) if p.y_star else self._solved(x, y)
         metrics["f"] = float(derive.value(p.f, x, y))
@@ -93,7 +99,8 @@ class Judge:
 
     def _solved(self, x: Tensor, y: Tensor) -> dict[str, float]:
         p = self.problem
-        level = Level(p.g, x, self._twice, self.plan.allowance(self._judged, self._asked), p.bounds_y)
+        before = self.plan.looks if self._kept else self._judged
+        level = Level(p.g, x, self._twice, self.plan.allowance(before, self._asked), p.bounds_y)
         try:
             return self._re_solved(level, x, y)
         finally:
@@ -106,6 +113,7 @@ class Judge:
         settled = self._settled and start is not y
         found = solve(level, start, bool({"strongly_convex", "convex"} & p.flags) or settled, self._factor)
         self._settled = not found.why
+        self._kept |= self.plan.sparse and not self._judged and found.why.startswith(NEEDS_MORE)
         self._last = (found.y,)
         if found.inverse is None or (found.why and found.why != STALLED):
             self.unjudged = found.why

@@ -25,6 +25,7 @@ SHRINKS = 0.7  # of the last step; what shrinks less, near y*, is rounding
 ROUNDING = 1e4  # of the dtype's eps: a gradient this small beside |H| |y| may be all rounding
 METHODS = ("newton", "lbfgs", "newton", "matrix")
 SETTLED = 1e-6  # of the first gradient: how far L-BFGS goes
+NEEDS_MORE = "the re-solve of the lower level had"
 STALLED = "no step lowers g any further, and its gradient does not vanish"
 STEPS = 100  # of Newton's method
 CUTS = 20  # of a step that is too long
@@ -66,7 +67,7 @@ def solve(level: Level, start: Tensor, convex: bool = True, factor: Factor | Non
                     break
     except Spent as spent:
         best = getattr(spent, "best", last)
-        return best._replace(why=f"the re-solve of the lower level had {level.allowance:g} gradients and needs more")
+        return best._replace(why=f"{NEEDS_MORE} {level.allowance:.0f} gradients and needs more")
     return last
 
 

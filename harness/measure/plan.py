@@ -30,7 +30,8 @@ class Plan:
 
     ``sparse``: at the start, each time the steps have doubled, and at the end; otherwise at every look. ``gradients``:
     of g, for all looks of a run together where it is sparse, for each otherwise; 0 where y* has a closed form.
-    ``looks``: among how many looks they are shared out; what one leaves the next ones have.
+    ``looks``: among how many looks they are shared out; what one leaves the next ones have. Where the start, alike for
+    all solvers, takes more than its share, so would every look: what is left is kept for the last.
     """
 
     sparse: bool = False
@@ -57,7 +58,8 @@ class Plan:
             return f"phi at every look, with at most {self.gradients} gradients of g each"
         return (
             "phi at the start, each time the steps have doubled, and at the end, with at most "
-            f"{self.gradients} gradients of g together; the problem's own figures at every look"
+            f"{self.gradients} gradients of g together (at the end alone where the start takes too many); "
+            "the problem's own figures at every look"
         )
 
 

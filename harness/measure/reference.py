@@ -7,7 +7,6 @@ judged as any answer of a solver is, by ``Judge``.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -15,32 +14,19 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-from bilevelbench.core import derive
 from bilevelbench.core.errors import RequestError
 from bilevelbench.core.problem import Problem
 
-from .guards import second_derivatives
-from .inverse import Factor
-from .judge import LINEAR_TOLERANCE, Judge
-from .level import Level, Spent
-from .lower import STALLED, factored, solve
+from .judge import Judge
+from .level import Spent
+from .phi import Answer, Phi, Stuck, Told
 
 METHOD = "L-BFGS with exact hypergradients"
 JITTER = (1.0, 0.3, 3.0)  # of further starts, beside the way that the first search went, in turn
 FLAT = 1e-9  # of the first gradient: a search ends there
 BETTER = 1e-10  # of |Phi|, or of the way that it has come down: what lowers it by less is no gain
+CAREFUL = 1 / 64  # of the first step where g is not convex: far away y* is in another basin, and dear to solve for
 SHORTER, CUTS = 1 / 8, 3  # of the first step of a search that is begun again where it got stuck, and how often it is
-
-Told = Callable[[float, float], None]  # the gradients spent, the least Phi
-
-
-class Answer(NamedTuple):
-    """Phi at x, its gradient and y*(x)."""
-
-    phi: float
-    slope: Tensor
-    x: Tensor
-    y: Tensor
 
 
 class Best(NamedTuple):
@@ -55,65 +41,6 @@ class Best(NamedTuple):
     ended: str
     starts: int
     gradients: int
-
-
-class Stuck(Exception):
-    """There is no answer at this x."""
-
-
-class Phi:
-    """x -> Phi(x) and its gradient, by y*(x) solved to rounding, with what it asks of g counted.
-
-    ``near``: the answer whose y* is followed. ``most``: how many gradients of g may be asked in all.
-    """
-
-    def __init__(self, problem: Problem, most: int, tell: Told) -> None:
-        self.problem, self.most, self._tell = problem, most, tell
-        self.spent, self.least = 0.0, math.inf
-        self._twice = problem.y_star is not None or second_derivatives(problem) == "there"
-        self._factor: Factor | None = None
-        self.convex = bool({"stronglyconvex", "convex"} & problem.flags)
-
-    def at(self, x: Tensor, y: Tensor, settled: bool, most: float) -> Answer:
-        """The answer at x; ``y``: where the re-solve begins, ``settled`` at a minimiser near. ``Spent``, ``Stuck``."""
-        if self.spent >= min(most, self.most):
-            raise Spent
-        answer = self._closed(x) if self.problem.y_star else self._solved(x, y, settled, min(most, self.most))
-        if not (math.isfinite(answer.phi) and bool(torch.isfinite(answer.slope).all())):
-            raise Stuck("Phi or its gradient is not finite")
-        self.least = min(self.least, answer.phi)
-        self._tell(self.spent, self.least)
-        return answer
-
-    def _closed(self, x: Tensor) -> Answer:
-        p = self.problem
-        assert p.y_star is not None
-        self.spent += 1
-        with torch.enable_grad():
-            leaf = x.detach().requires_grad_()
-            best = p.y_star(leaf)
-            value = p.f(leaf, best)
-            slope = torch.autograd.grad(value, leaf)[0] if value.requires_grad else torch.zeros_like(x)
-        return Answer(float(value.detach()), slope, x, best.detach())
-
-    def _solved(self, x: Tensor, y: Tensor, settled: bool, most: float) -> Answer:
-        p = self.problem
-        level = Level(p.g, x, self._twice, most - self.spent, p.bounds_y)
-        try:
-            found = solve(level, y, self.convex or settled, self._factor)
-            if found.why.startswith("the re-solve of the lower level had"):
-                raise Spent
-            if found.inverse is None or found.why not in ("", STALLED):
-                raise Stuck(found.why)
-            fx, fy = derive.grad(p.f, x, found.y)
-            q = found.inverse(fy, LINEAR_TOLERANCE)
-            slope = fx - level.cross(found.y, q.vector)
-            self._factor = factored(level, found, self._factor)
-        except ArithmeticError as error:
-            raise Stuck(str(error)) from None
-        finally:
-            self.spent += level.asked
-        return Answer(float(derive.value(p.f, x, found.y)), slope, x, found.y)
 
 
 def search(
@@ -178,7 +105,7 @@ def _descend(phi: Phi, begin: Answer, most: float) -> tuple[Answer, bool]:
 
     Where a step leads to no answer, or over a jump, it begins again from the best with a shorter first step.
     """
-    best, unit = begin, _unit(begin)
+    best, unit = begin, _unit(begin) * (1 if phi.convex or phi.problem.y_star else CAREFUL)
     for _ in range(1 + CUTS):
         while True:
             found, spent = _lbfgs(phi, best, unit, most)
@@ -195,10 +122,11 @@ def _descend(phi: Phi, begin: Answer, most: float) -> tuple[Answer, bool]:
 
 
 def _unit(begin: Answer) -> float:
-    """A length of x to begin with: its own, or that of a step along which Phi would fall to 0. A power of 2, by which x
-    is scaled without rounding: what lies on a bound stays there."""
+    """A length of x to begin with: its own, or that of a step along which Phi would fall to 0, if that is shorter. A
+    power of 2, by which x is scaled without rounding: what lies on a bound stays there."""
     size, slope = float(begin.x.norm()), float(begin.slope.norm())
-    return 2.0 ** round(math.log2(size or (abs(begin.phi) / slope if slope else 0.0) or 1.0))
+    lengths = [size, abs(begin.phi) / slope if slope else 0.0]
+    return 2.0 ** round(math.log2(min((length for length in lengths if length), default=1.0)))
 
 
 def _lbfgs(phi: Phi, begin: Answer, unit: float, most: float) -> tuple[Answer, bool]:

@@ -43,7 +43,8 @@ def _profiles(atelier: Atelier, hit: pd.DataFrame, found: Comparison, by: str) -
     table = table[table["cost"] > 0]
     if not len(table):
         return None
-    order = [s for s in found.leaders["solver"] if s in set(hit["solver"])]
+    took = set(hit["solver"].unique())
+    order = [s for s in found.leaders["solver"] if s in took]
     atelier.write(table, f"profiles-{by}")
     drawn = atelier.figure(f"profiles-{by}", lambda: (draw_profiles(table, order, BY[by], atelier.palette), ""))
     return drawn | {"title": TITLE[by], "data": f"profiles-{by}"}

@@ -32,10 +32,12 @@ NOTHING: dict[str, Any] = {"facts": {}, "busy": False}  # of what was run
 
 @dataclass(frozen=True)
 class Asked:
-    """How results are to be read: of which solver the verdict speaks, and weights of families other than 1."""
+    """How results are to be read: of which solver the verdict speaks, weights of families other than 1, and whether
+    each problem has one figure alone, of its first metric, which makes a page to publish."""
 
     subject: str | None = None
     weights: Mapping[str, float] = field(default_factory=dict)
+    brief: bool = False
 
     def check(self, data: Results) -> None:
         """``ValueError`` where it names a solver or a family that the results do not have, or a weight that is none."""
@@ -105,7 +107,7 @@ def _write(data: Results, results: list[Path], out: Path, tell: Callable[[Report
     refused = (data.runs["status"] == "unsupported") & (data.runs["fault"] != "")  # a problem that has to be mended
     failures = data.runs[data.runs["status"].isin(FAILED) | refused]
     report = Report(out / "index.html", str(said), leaders, failures, troubles)
-    atelier = Atelier(data, final, out)
+    atelier = Atelier(data, final, out, asked.brief)
     sheet.write(leaders, out / "data" / "leaders.csv")
     sheet.write(hit, out / "data" / "targets.csv")
     fought = duels(found, hit, said.subject)

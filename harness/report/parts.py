@@ -55,8 +55,8 @@ def kept(troubles: list[str], what: str, make: Callable[[], Any], instead: Any) 
 class Atelier:
     """Where the figures of one report are made: its data, where they go, how solvers look, and names for files."""
 
-    def __init__(self, data: Results, final: pd.DataFrame, out: Path) -> None:
-        self.data, self.final, self.out = data, final, out
+    def __init__(self, data: Results, final: pd.DataFrame, out: Path, brief: bool = False) -> None:
+        self.data, self.final, self.out, self.brief = data, final, out, brief
         self.palette = style.Palette(dict(zip(data.runs["solver"], data.runs["short"], strict=True)))
         self._slugs: dict[str, str] = dict.fromkeys(TAKEN, "")
 
@@ -91,6 +91,7 @@ def problem(atelier: Atelier, name: str) -> dict[str, Any]:
     data = atelier.data
     runs, looks = data.runs[data.runs["problem"] == name], data.looks[data.looks["problem"] == name]
     metrics, left_out = _metrics(looks)
+    drawn = metrics[:1] if atelier.brief else metrics
     headers = [(data.records[run].header or {})["problem"] for run in runs["run"]]
     about = next((header for header in headers if header.get("n_x")), headers[0])
     about = UNSAID | {name: value for name, value in about.items() if value is not None}
@@ -99,14 +100,15 @@ def problem(atelier: Atelier, name: str) -> dict[str, Any]:
     arrows = {metric: tables.arrow(metric, about["better"]) for metric in metrics}
     slug = atelier.slug(name)
     shown = []
-    for metric in metrics:
+    for metric in drawn:
         own = {line: values[metric] for line, values in lines.items() if metric in values}
 
         def draw(metric: str = metric, own: dict[str, float] = own) -> tuple[Figure, str]:
             return figures.convergence(looks, runs, metric, own, atelier.palette)
 
         shown.append(atelier.figure(atelier.slug(name, metric), draw) | {"metric": metric, "arrow": arrows[metric]})
-    atelier.write(looks.dropna(axis=1, how="all"), slug)
+    columns = ["run", "solver", "seed", *LOOK, *drawn] if atelier.brief else list(looks.columns)
+    atelier.write(looks[list(dict.fromkeys(columns))].dropna(axis=1, how="all"), slug)
     final = atelier.final
     return {
         "name": name, "slug": slug, "about": about, "figures": shown, "lines": lines, "arrows": arrows,
@@ -118,7 +120,7 @@ def problem(atelier: Atelier, name: str) -> dict[str, Any]:
 def _metrics(looks: pd.DataFrame) -> tuple[list[str], int]:
     """The metrics that are shown, the judge's first, and how many more there are."""
     known = [metric for metric in METRICS if metric in looks and looks[metric].notna().any()]
-    fixed = {"run", "problem", "solver", "seed", "grads", "passes", *LOOK, *METRICS, *ERRORS, "unjudged"}
+    fixed = {"run", "problem", "solver", "seed", "grads", "passes", "total_rows", *LOOK, *METRICS, *ERRORS, "unjudged"}
     own = [column for column in looks.columns if column not in fixed and looks[column].notna().any()]
     metrics = known + own
     return metrics[:MOST_METRICS], max(0, len(metrics) - MOST_METRICS)

@@ -13,9 +13,9 @@ from bilevelbench.stats.paired import LEAST, MARGIN, SURE, Standing
 from bilevelbench.stats.targets import not_run
 from bilevelbench.store.frame import Results
 
-from .bars import against_references, controls, useful
+from .bars import CONTROL, against_references, controls, useful
 from .caveats import failures, judge, tuning
-from .words import both, count, either, some, times, title
+from .words import both, count, either, plain, some, times, title
 
 SUBJECT = "bome"
 AXES = {"grads": "gradient equivalents", "seconds": "seconds"}
@@ -70,7 +70,7 @@ def paragraph(
             "scope": _scope(runs, hit),
             "leader": _leader(found),
             "hanging": _hanging(found, hanging),
-            "subject": _subject(found, subject),
+            "subject": _subject(runs, found, subject),
             "duels": _duels(found, hit, subject),
             "families": _families(found, subject),
             "failures": failures(runs),
@@ -148,7 +148,7 @@ def _hanging(found: Comparison, hanging: Hanging) -> str:
     return f"The same in all {hanging.tried} other ways of weighing that were tried." if mine else ""
 
 
-def _subject(found: Comparison, one: str) -> str:
+def _subject(runs: pd.DataFrame, found: Comparison, one: str) -> str:
     table = found.leaders.dropna(subset=["share"]).reset_index(drop=True)
     if one not in set(table["solver"]) or len(table) < 2:
         return ""
@@ -160,9 +160,10 @@ def _subject(found: Comparison, one: str) -> str:
     text += f", rank {place + 1} of {len(table)} by cost"
     field = found.fields.get("calls")
     if field is not None and len(field.solvers) > 1:
-        ratio = field.against_field(one)
+        methods = set(runs.loc[runs["kind"] != CONTROL, "solver"])
+        ratio = field.against_field(one, methods)
         if np.isfinite(ratio[0]):
-            text += f"; the field pays {times(*ratio)} its {field.unit}"
+            text += f"; the other methods together pay {times(*ratio)} its {field.unit}"
     return text + "."
 
 
@@ -190,7 +191,7 @@ def _by(row: Mapping[Hashable, Any]) -> str:
     ratio, low, high = row["ratio"], row["low"], row["high"]
     if ratio < 1:
         ratio, low, high = 1 / ratio, 1 / high, 1 / low
-    return f"{row['solver']} ({ratio:.2g} times, {low:.2g} to {high:.2g})"
+    return f"{row['solver']} ({plain(ratio)} times, {plain(low)} to {plain(high)})"
 
 
 def _families(found: Comparison, one: str) -> str:
@@ -210,6 +211,6 @@ def _families(found: Comparison, one: str) -> str:
         name = behind.index[0]
         parts.append(
             f"{'i' if first else 'I'}t is behind somebody on {where}, most on {name}, where {against[name]} pays "
-            f"1/{np.exp(-behind.iloc[0]):.2g} of its {field.unit}"
+            f"1/{plain(float(np.exp(-behind.iloc[0])))} of its {field.unit}"
         )
     return "; ".join(parts) + "." if parts else ""

@@ -44,7 +44,7 @@ def sections(table: pd.DataFrame) -> list[dict[str, Any]]:
     for kind in KINDS:
         rows = [
             {"solver": row["solver"], "cost": number(row["cost"], 3), "lead": f"{row['lead']:.0%}",
-             "spread": "" if pd.isna(row["low"]) else f"{number(row['low'], 2)}–{number(row['high'], 2)}",
+             "spread": f"{number(row['low'], 2)}–{number(row['high'], 2)}" if row["low"] < row["high"] else "",
              "share": f"{row['share']:.0%}", "vectors": number(row["vectors"], 2)}
             for row in table[table["kind"] == kind.name].head(SHOWN).to_dict("records")
         ]  # fmt: skip

@@ -13,10 +13,15 @@ def count(n: int, word: str) -> str:
     return f"{n} {word if n == 1 else plural}"
 
 
+def plain(ratio: float) -> str:
+    """A ratio in two digits, without an exponent where it is large."""
+    return f"{ratio:.2g}" if ratio < 100 else f"{ratio:.0f}"
+
+
 def times(ratio: float, low: float, high: float) -> str:
     """A ratio with its interval."""
-    spread = "" if np.isnan(low) else f" ({low:.2g} to {high:.2g})"
-    return f"{ratio:.2g}{spread} times"
+    spread = "" if np.isnan(low) else f" ({plain(low)} to {plain(high)})"
+    return f"{plain(ratio)}{spread} times"
 
 
 def title(solver: str) -> str:

@@ -91,7 +91,8 @@ class Driver:
                     waiting = again[::-1]
                     looked = time.monotonic()
                     continue
-                self._listen()
+                if self._running or self._elsewhere:  # else nobody would say anything
+                    self._listen()
 
     def _begin(self, made: Pass) -> None:
         """Start a pass, unless its runs have been made, or are being made, by another command."""

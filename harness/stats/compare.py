@@ -16,6 +16,9 @@ from .targets import costs, median, not_run, ratios_to_best
 AXES = ("calls", "grads", "seconds")  # the first is counted exactly, on any machine, and decides
 
 
+FEWER = 500  # resamples of each other way of weighing
+
+
 class Comparison(NamedTuple):
     """What follows from runs and their targets."""
 
@@ -58,7 +61,9 @@ def leaders(
         field, lead = fields["calls"], standings["calls"].lead
         first = _first(field, standings["calls"])
         own = table["solver"].isin(field.solvers)
-        table.loc[own, "cost"] = [field.ratio(first, s)[0] for s in table.loc[own, "solver"]]
+        table.loc[own, "cost"] = [
+            float(np.exp(cost)) for cost in field.of.centre(field.log - field.log[:, [field.solvers.index(first)]])
+        ]
         table["lead"] = table["solver"].map(lead)
         table["taken"] = table["solver"].map(dict(zip(field.solvers, field.taken, strict=True)))
     for by in ("calls", "passes", "grads", "seconds"):
@@ -200,7 +205,7 @@ def stability(runs: pd.DataFrame, hit: pd.DataFrame, found: Comparison) -> Hangi
         ways.append(("with all that could not be judged held at once", _granted(hit), found.weights))
     mine, other = found.standings["calls"].winner, []
     for words, table, weights in ways:
-        winner = standing(Field(table, runs, "calls", weights)).winner
+        winner = standing(Field(table, runs, "calls", weights, FEWER)).winner
         if winner != mine:
             other.append((words, winner))
     return Hanging(len(ways), other)

@@ -19,7 +19,7 @@ McCarthy and Snowden 1985). A winner is named where the lead is kept in 95 of 10
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cached_property
 from typing import NamedTuple
 
@@ -42,6 +42,12 @@ class Instances(NamedTuple):
 
     table: pd.DataFrame  # problem, seed, family, fixed
     weight: np.ndarray
+
+    def centre(self, values: np.ndarray) -> np.ndarray:
+        """The weighted means of the columns of (instances, columns), over what is there; NaN where nothing is."""
+        has = np.isfinite(values)
+        with np.errstate(invalid="ignore"):
+            return np.asarray(self.weight @ np.where(has, values, 0) / (self.weight @ has))
 
     def mean(self, values: np.ndarray, level: float = SURE) -> Ratio:
         """The weighted mean of a number for each instance, NaN where there is none, with its interval."""
@@ -83,7 +89,7 @@ def instances(hit: pd.DataFrame, runs: pd.DataFrame, families: Mapping[str, floa
     table = hit[["family", "problem", "seed"]].drop_duplicates().sort_values(["family", "problem", "seed"])
     still = set(runs.loc[~runs["seeded"].astype(bool), "problem"]) if "seeded" in runs else set()
     table = table.assign(fixed=table["problem"].isin(still))
-    asked = table["family"].map(lambda name: float((families or {}).get(name, 1.0)))
+    asked = table["family"].map(lambda name: float((families or {}).get(name, 1.0))).astype(float)  # of none, too
     table = table[asked > 0].reset_index(drop=True)
     asked = asked[asked > 0].reset_index(drop=True)
     problems = table.groupby("family")["problem"].transform("nunique")
@@ -103,10 +109,13 @@ class Field:
         Logarithm of what was paid; NaN where a solver took no part.
     """
 
-    def __init__(self, hit: pd.DataFrame, runs: pd.DataFrame, by: str, families: Mapping[str, float] | None = None):
+    def __init__(
+        self, hit: pd.DataFrame, runs: pd.DataFrame, by: str, families: Mapping[str, float] | None = None,
+        resamples: int = RESAMPLES,
+    ) -> None:  # fmt: skip
         hit, runs, self.unit = _in_unit(hit.dropna(subset=[by]), runs, by)
         hit = hit[np.isfinite(hit.groupby(["problem", "seed", "target"])[by].transform("min"))]
-        self.of, self.by = instances(hit, runs, families), by
+        self.of, self.by, self.resamples = instances(hit, runs, families), by, resamples
         self.solvers = sorted(hit["solver"].unique())
         keys = ["problem", "seed"]
         spent = runs.groupby(keys, observed=True)[by].max().astype(float).rename("budget")
@@ -126,9 +135,9 @@ class Field:
         found, low, high = np.exp(self.of.mean(self.over(one, other)))
         return float(found), float(low), float(high)
 
-    def against_field(self, one: str) -> Ratio:
-        """What the others pay, their geometric mean, over what one pays."""
-        others = [s for s in self.solvers if s != one]
+    def against_field(self, one: str, others: Collection[str] | None = None) -> Ratio:
+        """What the others pay, the geometric mean of all or of some, over what one pays."""
+        others = [s for s in self.solvers if s != one and (others is None or s in others)]
         if not others:
             return (float("nan"),) * 3
         over = np.ma.masked_invalid(np.stack([self.over(one, s) for s in others]))
@@ -144,7 +153,7 @@ class Field:
     def draws(self) -> np.ndarray:
         """(resamples, instances): weights of the instances in each resample."""
         table, rng = self.of.table, np.random.default_rng(0)
-        weight = np.tile(self.of.weight, (RESAMPLES, 1))
+        weight = np.tile(self.of.weight, (self.resamples, 1))
         levels = [
             np.zeros(len(table), int),
             _codes(table, ["family"]),
@@ -154,7 +163,7 @@ class Field:
         for outer, inner in itertools.pairwise(levels):
             for group in np.unique(outer):
                 own = inner[outer == group]
-                weight[:, outer == group] *= _drawn(rng, np.unique(own), own)
+                weight[:, outer == group] *= _drawn(rng, self.resamples, np.unique(own), own)
         return weight
 
     def leads(self, one: str, factor: float = MARGIN) -> np.ndarray:
@@ -183,12 +192,12 @@ def _codes(table: pd.DataFrame, columns: list[str]) -> np.ndarray:
     return table.groupby(columns, sort=True).ngroup().to_numpy()
 
 
-def _drawn(rng: np.random.Generator, parts: np.ndarray, own: np.ndarray) -> np.ndarray:
+def _drawn(rng: np.random.Generator, resamples: int, parts: np.ndarray, own: np.ndarray) -> np.ndarray:
     """How often each part is drawn, one fewer draws than there are parts, scaled to a mean of 1."""
     n = len(parts)
     if n < 2:
-        return np.ones((RESAMPLES, len(own)))
-    times = rng.multinomial(n - 1, np.full(n, 1 / n), size=RESAMPLES) * n / (n - 1)
+        return np.ones((resamples, len(own)))
+    times = rng.multinomial(n - 1, np.full(n, 1 / n), size=resamples) * n / (n - 1)
     return times[:, np.searchsorted(parts, own)]
 
 
@@ -220,8 +229,11 @@ def standing(field: Field) -> Standing:
 
 def cheapest(field: Field, able: list[str]) -> str:
     """Whose least advantage over any other is the largest: cheaper than each, where anybody is."""
-    least = {
-        one: min((field.of.mean(field.over(one, other))[0] for other in able if other != one), default=0.0)
-        for one in able
-    }
-    return max(sorted(least), key=lambda s: -np.inf if np.isnan(least[s]) else least[s])
+    columns = [field.solvers.index(s) for s in able]
+
+    def least(one: str) -> float:
+        over = field.of.centre(field.log - field.log[:, [field.solvers.index(one)]])
+        others = [over[k] for k in columns if field.solvers[k] != one]
+        return -np.inf if np.isnan(others).any() else min(others, default=0.0)
+
+    return max(sorted(able), key=least)

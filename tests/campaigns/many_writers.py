@@ -1,9 +1,10 @@
 """Several drivers on one results folder, some of them killed or stopped in the middle.
 
-    python -m tests.campaigns.many_writers 100
+    python -m tests.campaigns.many_writers 100 [FIRST]
 
 makes so many rounds of 8 processes that want the same runs, and prints one line with the figures: files that are
 damaged, runs that are missing, changed or made twice, of calm rounds and of those in which processes are disturbed.
+A round's number is its seed; FIRST is that of the first, 0 unless said.
 """
 
 from __future__ import annotations
@@ -114,20 +115,20 @@ def _judged(folder: Path, before: dict[str, bytes], logs: list[Path]) -> dict[st
     }
 
 
-def campaign(rounds: int) -> dict[str, dict[str, int]]:
+def campaign(rounds: int, first: int = 0) -> dict[str, dict[str, int]]:
     """So many rounds, every second one disturbed; sums over the rounds of each kind."""
     sums: dict[str, dict[str, int]] = {"calm": {}, "disturbed": {}}
-    for number in range(rounds):
+    for number in range(first, first + rounds):
         kind = "disturbed" if number % 2 else "calm"
         for what, n in round_(number, kind == "disturbed").items():
             sums[kind][what] = sums[kind].get(what, 0) + n
-        if (number + 1) % 10 == 0:
-            print(f"{number + 1} of {rounds}: {sums}", file=sys.stderr, flush=True)
+        if (number + 1 - first) % 10 == 0:
+            print(f"{number + 1 - first} of {rounds}: {sums}", file=sys.stderr, flush=True)
     return sums
 
 
 if __name__ == "__main__":
-    figures = campaign(int(sys.argv[1]) if len(sys.argv) > 1 else 100)
+    figures = campaign(*map(int, sys.argv[1:] or ["100"]))
     print(json.dumps(figures))
     wrong = ("damaged", "missing", "changed", "hung", "left")
     twice = figures["calm"].get("twice", 0) > 0.01 * figures["calm"].get("runs", 0)

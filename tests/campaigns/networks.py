@@ -84,6 +84,15 @@ LOWER = {
     "residual": lambda: Residual(6),
 }  # fmt: skip
 
+WIDE = {  # too many variables for a Hessian as a matrix
+    "convolutions, 1e5": lambda: nn.Sequential(
+        nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(),
+        nn.Flatten(), nn.Linear(1024, 72), nn.ReLU(), nn.Linear(72, CLASSES),
+    ),
+    "dense, 1e4": lambda: dense(nn.GELU(), 96, 48),
+    "gated, 5e3": lambda: Tokens(nn.GRU(8, 36, batch_first=True), 36),
+}  # fmt: skip
+
 
 def network(name: str, seed: int = 0) -> Problem:
     """The problem with this network below. A quarter of the labels of the lower rows is wrong."""
@@ -101,7 +110,7 @@ def network(name: str, seed: int = 0) -> Problem:
         return upper(loss[:, None])[:, 0] * loss
 
     made = from_modules(
-        rng, upper.double(), LOWER[name]().double(), [(images[ROWS : 2 * ROWS], labels[ROWS : 2 * ROWS])],
+        rng, upper.double(), (LOWER | WIDE)[name]().double(), [(images[ROWS : 2 * ROWS], labels[ROWS : 2 * ROWS])],
         [(images[:ROWS], noisy)], lambda upper, lower, x, t: cross_entropy(lower(x), t), lower_loss, decay=1e-2,
     )  # fmt: skip
-    return dataclasses.replace(made, phi_at="every look")
+    return dataclasses.replace(made, phi_at="every look") if name in LOWER else made

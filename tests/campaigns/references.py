@@ -33,7 +33,7 @@ BUDGETS = {  # gradients of g: what half a minute of a processor allows, or less
     "coreset_kernel": 5_000, "hyper_representation(p=20)": 5_000, "hyper_representation(p=200)": 5_000,
     "logistic(penalty='per_feature')": 100_000, "once": 40_000, "once(kind='attention')": 40_000,
     "reweighting": 40_000, "hyper_cleaning": 40_000, "dictionary": 40_000, "poisoning": 40_000,
-    "few_shot": 8_000, "architecture": 20_000, "continual": 20_000, "l2_newsgroups": 8_000,
+    "few_shot": 8_000, "architecture": 20_000, "continual": 40_000, "l2_newsgroups": 8_000,
     "svm": 2_000, "svm(n=60,m=100)": 4_000,
 }  # fmt: skip
 
