@@ -255,6 +255,13 @@ def test_the_subject_is_the_users_own_then_bome(tmp_path):
     assert "mine held" in api.load(tmp_path).verdict()
 
 
+def test_a_subject_whose_targets_nobody_holds_has_a_verdict(tmp_path):
+    for solver in ("bome", "itd"):
+        write_run(tmp_path, "easy", solver, gaps=(1.0, 1e-9))
+    write_run(tmp_path, "hard", "mine", gaps=(1.0, 0.9))
+    assert "mine held 0% of its targets" in api.load(tmp_path).verdict(subject="mine")
+
+
 def test_weights_are_told_and_change_what_is_said(tmp_path):
     for seed in range(5):
         for problem, solver, price in (("a", "bome", 1), ("a", "itd", 30), ("b", "bome", 30), ("b", "itd", 1)):

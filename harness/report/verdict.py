@@ -159,7 +159,7 @@ def _subject(runs: pd.DataFrame, found: Comparison, one: str) -> str:
         text += f" ({row['low']:.0%} to {row['high']:.0%})"
     text += f", rank {place + 1} of {len(table)} by cost"
     field = found.fields.get("calls")
-    if field is not None and len(field.solvers) > 1:
+    if field is not None and one in field.solvers and len(field.solvers) > 1:
         methods = set(runs.loc[runs["kind"] != CONTROL, "solver"])
         ratio = field.against_field(one, methods)
         if np.isfinite(ratio[0]):

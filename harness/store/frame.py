@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -63,7 +64,7 @@ def load(folders: Path | Sequence[Path], only: Collection[str] | None = None) ->
         for path in dict.fromkeys(path for folder in places for path in files.records(folder)):
             if only is None or files.stem_of(path.name) in only:
                 record = read(path)
-                if record.header is None and not path.exists():  # its run has ended while the others were read
+                if record.header is None and not os.path.lexists(path):  # its run has ended while the others were read
                     continue
                 columns[path] = _columns(record)
                 record.rows = _kept(record.rows)  # a million rows as dictionaries are gigabytes
