@@ -125,7 +125,7 @@ def test_a_long_list_of_problems_is_counted_and_not_named():
 def test_the_verdict_says_what_the_rows_say(results, tmp_path):
     report, _ = page(results, tmp_path / "out")
     assert "BOME held" in report.verdict
-    assert "There is nobody to compare bome with: no other" in report.verdict
+    assert "No winner among bome and itd: 3 instances cannot tell" in report.verdict
     assert "4 runs of 11 failed (1 diverged, 1 error, 1 oom and 1 timeout)" in report.verdict
     assert "No solver beats “validation only” in accuracy (higher is better) on cleaning: nothing" in report.verdict
 

@@ -84,6 +84,8 @@ def _ranked(
     if not len(field.of.table):
         return pd.DataFrame(columns=list(COLUMNS))
     now = standing(field)
+    if not now.lead:  # nobody took part in half of it
+        return pd.DataFrame(columns=list(COLUMNS))
     held = hit.assign(held=hit["calls"].lt(float("inf"))).groupby("solver")["held"].mean()
     first = now.winner or cheapest(field, list(now.lead))
     base = {"problems": field.of.table["problem"].nunique(), "families": now.families, "instances": now.instances}
