@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bilevelbench.run import score
 from bilevelbench.stats import compare, paired, profiles, targets
 from bilevelbench.store.frame import load
 from tests.campaigns import verdicts
@@ -156,6 +157,20 @@ def test_what_could_not_be_judged_is_marked_and_not_held():
     assert math.isfinite(hit.loc["phi_gap 1e-2", "calls"])
     assert math.isinf(hit.loc["phi_gap 1e-4", "calls"]), "its error is larger than the target"
     assert hit.loc["phi_gap 1e-4", "unjudged"]
+
+
+LOOK = st.tuples(st.sampled_from([2.0, 1.0, 0.2, 0.1, 0.05, 1e-3, 0.0]), st.sampled_from([0.4, 0.6, 0.7, 0.8, 0.9]))
+
+
+@settings(max_examples=30)
+@given(st.lists(LOOK, min_size=1, max_size=8), st.sampled_from(["bar", "target"]))
+def test_tuning_holds_what_the_ranking_holds(values, kind):
+    goals = {"accuracy": (0.8, "higher", kind)}
+    rows = [{"phi_gap": gap, "phi": 1 + gap, "accuracy": accuracy} for gap, accuracy in [(1.0, 0.5), *values]]
+    runs, looks = looks_of(bome=rows)
+    runs["aims"] = [goals]
+    ranked = targets.hits(runs, looks)["calls"].tolist()
+    assert [score.cost(aim, [10.0 * k for k in range(len(rows))]) for aim in score.aims(rows, goals)] == ranked
 
 
 def test_a_measure_with_nothing_left_to_reach_sets_no_targets(tmp_path):

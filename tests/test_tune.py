@@ -134,7 +134,7 @@ def test_a_target_counts_where_it_is_held():
     unjudged = [{"phi_gap": 1.0}, {"phi_gap": 0.05}, {}, {"phi_gap": 0.05}]
     assert cost(aims(unjudged, {})[0], range(4)) == 1, "what could not be judged says nothing against it"
     figure = [{"accuracy": value} for value in (0.5, 0.91, 0.72, 0.69, 0.9)]
-    (own,) = aims(figure, {"accuracy": (0.9, "higher")})
+    (own,) = aims(figure, {"accuracy": (0.9, "higher", "target")})
     assert cost(own, range(5)) == 4, "at 3 it was more than half of the way back"
 
 

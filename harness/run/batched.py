@@ -158,8 +158,7 @@ def trace_together(
     together: Any = Together(solver, problems, data)
     last = [Row(0) for _ in seeds]
 
-    def used() -> Used:
-        return Used(0.0, total(o.calls), total(o.rows))
+    used: Callable[[], Used] = lambda: Used(0.0, total(o.calls), total(o.rows))  # noqa: E731
 
     def look_at(state: Any, step: int, ended_by: str) -> list[Row | None]:
         rows: list[Row | None] = []
@@ -169,8 +168,7 @@ def trace_together(
                 continue
             try:
                 point = Point(state.x[i], state.y[i])
-                ends = bool(ended_by)
-                last[i] = judged(step, point, problem, o._tally, judges[i], watch, iterates, ends)
+                last[i] = judged(step, point, problem, o._tally, judges[i], watch, iterates, bool(ended_by))
                 if ended_by:
                     last[i].status, last[i].ended_by = "done", ended_by
             except BaseException as error:

@@ -31,24 +31,27 @@ from bilevelbench.measure.env import source_digest
 from bilevelbench.measure.judge import Judge
 from bilevelbench.measure.plan import EACH, Plan, planned
 from bilevelbench.measure.trace import trace
+from bilevelbench.store.aims import DECADES, HALF, NOTHING, REACHED, SLACK
+from bilevelbench.store.aims import aims as goals_of
 from bilevelbench.store.schema import Row
 
-DECADES = {"phi_gap": (1, 2, 3, 4, 6, 8), "distance": (1, 2, 3, 4, 6, 8)}
-REACHED, SLACK, HALF = 1e-12, 2.0, 0.5  # as in ``stats.targets``, which says what is a target, and when it is held
-NOTHING = ("error", "diverged", "oom")
 POWER = 20  # iterations that the largest curvature is estimated by
 SMALL = 1e-4  # length of a difference of gradients, relative to y
 LOOKS = 12  # about as many as steps double in a run
 CROSSED = 20  # steps in which a lower level without curvature is crossed
 
 
+Goal = tuple[float, str, str]  # value, which way is better, target or bar
+
+
 class Aim(NamedTuple):
     """A target: what is left of the way at each look as a share of that from the start, how near is near enough, and
-    above what it is no longer held."""
+    above what it is no longer held. A bar is to be beaten, not met."""
 
     left: list[float]
     near: float
     slack: float
+    strict: bool = False
 
 
 def cost(aim: Aim, spent: Sequence[float]) -> float:
@@ -59,24 +62,25 @@ def cost(aim: Aim, spent: Sequence[float]) -> float:
             continue
         if left > aim.slack:
             found = math.inf
-        elif left <= aim.near:
+        elif left < aim.near or (left == aim.near and not aim.strict):
             found = min(found, price)
     return found
 
 
-def aims(rows: Sequence[Mapping[str, float | None]], goals: Mapping[str, tuple[float, str]]) -> list[Aim]:
-    """The targets of a run with the metrics of its looks. ``goals``: of the problem's own figures, value and better."""
+def aims(rows: Sequence[Mapping[str, float | None]], goals: Mapping[str, Goal]) -> list[Aim]:
+    """The targets of a run with the metrics of its looks, but for those that take a reference. ``goals``: of the
+    problem's own figures, as ``store.aims`` has them."""
     made = []
-    for measure, decades in DECADES.items():
+    for measure in ("phi_gap", "distance"):
         start, scale = rows[0].get(measure), abs(rows[0].get("phi") or 1.0) if measure == "phi_gap" else 1.0
         if start is not None and start > REACHED * scale:
             left = [_share(row.get(measure), start, 0.0) for row in rows]
-            made = [Aim(left, 10.0**-k, SLACK * 10.0**-k) for k in decades]
+            made = [Aim(left, 10.0**-k, SLACK * 10.0**-k) for k in DECADES[measure]]
             break
-    for figure, (goal, better) in goals.items():
+    for figure, (goal, better, kind) in goals.items():
         start = rows[0].get(figure)
         if start is not None and (goal > start if better == "higher" else goal < start):
-            made.append(Aim([_share(row.get(figure), start, goal) for row in rows], 0.0, HALF))
+            made.append(Aim([_share(row.get(figure), start, goal) for row in rows], 0.0, HALF, kind == "bar"))
     return made
 
 
@@ -87,19 +91,14 @@ def _share(value: float | None, start: float, goal: float) -> float:
     return share if math.isfinite(share) else math.inf
 
 
-def goals(problem: Problem) -> dict[str, tuple[float, str]]:
+def goals(problem: Problem) -> dict[str, Goal]:
     """The problem's own figures that are to be reached: the hardest line of its bar, and its targets."""
-    better = {**problem.better, "phi": "lower"}
-    found: dict[str, tuple[float, str]] = {name: (float(value), better[name]) for name, value in problem.target.items()}
-    if problem.bar and problem.references:
-        lines, figure = problem.references(), problem.bar.figure
-        hardest = max if better[figure] == "higher" else min
-        found[figure] = hardest(float(lines[line][figure]) for line in problem.bar.lines), better[figure]
-    return found
+    said = {"better": problem.better, "target": problem.target, "bar": problem.bar._asdict() if problem.bar else None}
+    return goals_of({**said, "references": problem.references() if problem.references else {}})
 
 
 @functools.lru_cache(4)
-def _instance(text: str, seed: int) -> tuple[Problem, dict[str, tuple[float, str]]]:
+def _instance(text: str, seed: int) -> tuple[Problem, dict[str, Goal]]:
     made = build_problem(text, Draw(seed))
     return made, goals(made)
 
@@ -133,7 +132,7 @@ def _at_doublings(plan: Plan) -> Plan:
     )
 
 
-def _worth(rows: list[Row], own: Mapping[str, tuple[float, str]], budget: Budget) -> dict[str, float]:
+def _worth(rows: list[Row], own: Mapping[str, Goal], budget: Budget) -> dict[str, float]:
     judged = [row for row in rows if "phi" in row.metrics or not row.metrics.keys() & {"phi", "phi_gap"}]
     metrics = [row.metrics for row in judged]
     spent = [float(sum(row.rows.values()) if budget.rows else row.total_calls) or 1.0 for row in judged]

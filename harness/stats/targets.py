@@ -20,13 +20,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from bilevelbench.store.aims import DECADES, HALF, NOTHING, REACHED, SLACK
 from bilevelbench.store.schema import FAILED
 
-DECADES = {"phi_gap": (1, 2, 3, 4, 6, 8), "phi": (1, 2, 3), "distance": (1, 2, 3, 4, 6, 8)}
-REACHED = 1e-12  # of its own scale: what starts below has nothing left to reach
-SLACK = 2.0  # times the target: what is above at a later look is not held
-HALF = 0.5  # of the way from the start to an own figure's target
-NOTHING = ("error", "diverged", "oom")  # statuses that hold nothing
 COSTS = {"calls": "total_calls", "rows": "total_rows", "passes": "passes", "grads": "grads", "seconds": "seconds"}
 COLUMNS = ("run", "problem", "family", "solver", "seed", "measure", "target", *COSTS, "passed", "unjudged")
 

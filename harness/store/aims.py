@@ -1,8 +1,15 @@
-"""What a problem wants of its own figures, as its header says it."""
+"""What a target is, for those that rank (``stats.targets`` says how it is held) and those that tune alike; and what a
+problem wants of its own figures, as its header says it."""
 
 from __future__ import annotations
 
 from typing import Any
+
+DECADES = {"phi_gap": (1, 2, 3, 4, 6, 8), "phi": (1, 2, 3), "distance": (1, 2, 3, 4, 6, 8)}
+REACHED = 1e-12  # of its own scale: what starts below has nothing left to reach
+SLACK = 2.0  # times the target: what is above at a later look is not held
+HALF = 0.5  # of the way from the start to an own figure's target
+NOTHING = ("error", "diverged", "oom")  # statuses that hold nothing
 
 
 def aims(problem: dict[str, Any]) -> dict[str, tuple[float, str, str]]:
