@@ -33,6 +33,7 @@ def run(
     engine: str | None = None,
     threads: int | None = None,
     iterates: bool = False,
+    judge: str | None = None,
     keep: str | Iterable[str] = (),
     jobs: int = 1,
     timeout: float | None = 600.0,
@@ -68,6 +69,8 @@ def run(
         ``cpu`` or ``cuda``; ``float32`` or ``float64``; see ``core.engines``; threads of each run (default 1).
     iterates
         Keep x and y at every look, up to 1000 variables.
+    judge
+        ``"figures"``: by the problem's own figures alone. Phi, which takes a re-solve at every look, is not judged.
     keep
         ``"x,y"``, or one of them: what is stored of the last point of each run that is done, of any size, beside its
         record (``Results.point``). ``solve(..., start=results.point(run))`` goes on from there.
@@ -104,7 +107,8 @@ def run(
     """
     options: dict[str, Any] = {
         "seeds": seeds, "steps": steps, "seconds": seconds, "calls": calls, "rows": rows, "device": device,
-        "dtype": dtype, "engine": engine, "threads": threads, "iterates": iterates or None, "in_process": in_process,
+        "dtype": dtype, "engine": engine, "threads": threads, "iterates": iterates or None, "judge": judge,
+        "in_process": in_process,
     }  # fmt: skip
     with prepared(
         problems,

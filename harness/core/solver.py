@@ -136,7 +136,7 @@ def stretch(solver: Solver, oracle: Oracle, state: State, first: int, last: int)
     """The state after the steps from ``first`` up to ``last``. Whoever times steps times this, and nothing else."""
     for k in range(first, last):
         oracle.begin(k)
-        state = solver.step(oracle, state)
+        state = solver.step(oracle, oracle._renewed(state))
     return state
 
 

@@ -52,7 +52,7 @@ def trace(
         return
     run = _Run(problem, solver, seed, derivatives, meter, marks, intact, watch)
     row = run.first(judge, iterates, budget)
-    schedule, ended_by = looks(), ""
+    schedule, usual, ended_by = looks(), 0, ""
     while row.status not in FINAL:
         used = run.used()
         ended_by = budget.spent(run.step, used, run.init)
@@ -61,7 +61,10 @@ def trace(
             keep(run.state)
             break
         yield row
-        look = min(next(schedule), run.step + budget.room(run.step, used, run.init))
+        if problem.stream is None or usual <= run.step:  # a stream's own look may have come before it
+            usual = next(schedule)
+        look = min(usual, run.step + budget.room(run.step, used, run.init))
+        look = problem.stream.next_look(run.step, look) if problem.stream else look
         row = run.until(look, row, judge, iterates, budget)
     yield row
 

@@ -24,6 +24,7 @@ from bilevelbench.core.oracle import Oracle
 from bilevelbench.core.problem import Problem
 from bilevelbench.core.resolve import build_problem, make_solver
 from bilevelbench.core.solver import Point, Solver, require, start, stretch
+from bilevelbench.core.stream import refuse_stream
 from bilevelbench.core.tape import Drawn
 from bilevelbench.core.traced import Recording, Run, Traced, flatten, record, unflatten
 from bilevelbench.measure.budget import Budget, Used, looks
@@ -208,6 +209,7 @@ def execute_together(jobs: Sequence[Job], order: Order | None = None, tell: Tell
     """Make the runs of several seeds of one experiment and write their files, one for each."""
     order, key, stage = order or Order([*jobs]), jobs[0].key, Stage(tell)
     torch.set_num_threads(key.threads)
+    budget = Budget(key.steps, key.seconds, key.calls, key.rows)
     journals = [Journal(job.path) for job in jobs]
     made: list[tuple[Problem, Problem, list[Tensor]]] = []
     solver = None
@@ -223,9 +225,10 @@ def execute_together(jobs: Sequence[Job], order: Order | None = None, tell: Tell
             iterates = key.iterates and problem.x0.numel() + problem.y0.numel() <= MOST_ITERATES
             stage("references")
             header.problem = describe_problem(job.problem, exact, iterates)
-            header.problem["judged"] = planned(exact, Budget(key.steps, key.seconds, key.calls, key.rows)).words
+            header.problem["judged"] = planned(exact, budget, key.judge).words
             stage("guards")
             require(solver, problem)
+            refuse_stream(problem.stream is not None, key.engine)
             build = partial(build_problem, job.problem)
             header.problem |= guard(build, problem, rngs[0], exact, rngs[1], solver)
             made.append((problem, exact, rngs[0].data))
@@ -239,8 +242,7 @@ def execute_together(jobs: Sequence[Job], order: Order | None = None, tell: Tell
             return
     assert solver is not None
     problems, exacts, data = zip(*made, strict=True)
-    budget = Budget(key.steps, None, key.calls, key.rows)
-    judges = [Judge(exact, planned(exact, budget)) for exact in exacts]
+    judges = [Judge(exact, planned(exact, budget, key.judge)) for exact in exacts]
     seeds = [job.key.seed for job in jobs]
     marks = Marks(order.states) if order.states else None
     every = trace_together(problems, data, solver, seeds, budget, judges, iterates, stage, marks, order.audited)

@@ -61,7 +61,7 @@ def _jobs(block: Block, suite: str, out: Path, ask: Ask) -> Iterator[Job]:
                 key = RunKey(
                     problem.spec, problem.version, solver.spec, seed, block.device, block.dtype, block.engine,
                     block.threads, block.steps, block.seconds, block.calls, block.iterates,
-                    source_digest(problem.file, solver.file), block.rows,
+                    source_digest(problem.file, solver.file), block.rows, block.judge,
                 )  # fmt: skip
                 yield Job(key, given_problem, given, out / f"{key.stem}.jsonl", suite, tuned=block.is_tuned(given))
 

@@ -39,7 +39,7 @@ class RunKey:
 
     problem, solver: specs with every knob spelled out. code: digest of the source that the run executes.
     steps, seconds, calls, rows: the budget, each None where not limited. A key without a limit of rows is written
-    without it, as keys were before there was one.
+    without it, as keys were before there was one, and so is one whose ``judge`` is "", where Phi is judged.
     """
 
     problem: str
@@ -56,10 +56,11 @@ class RunKey:
     iterates: bool
     code: str
     rows: int | None = None
+    judge: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """The key as a dictionary."""
-        return {name: value for name, value in asdict(self).items() if name != "rows" or value is not None}
+        return {name: value for name, value in asdict(self).items() if name not in ("rows", "judge") or value}
 
     @property
     def digest(self) -> str:
