@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from .core.resolve import make_solver as make_solver
     from .core.solver import Point as Point
     from .core.space import Axis as Axis
+    from .core.stream import Stream as Stream
 
 _HOME = {
     "At": "core.at",
@@ -56,6 +57,7 @@ _HOME = {
     "RequestError": "core.errors",
     "Results": "api.results",
     "Solution": "api.solution",
+    "Stream": "core.stream",
     "Unsupported": "core.errors",
     "box": "core.problem",
     "build_problem": "core.resolve",
