@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 
-from bilevelbench import Draw, Stream
+from bilevelbench import Draw, Outer, Stream
 from bilevelbench.core.batches import generator
 
 from ._cleaning import INVERSE, WEIGHTS, Split
@@ -90,12 +90,14 @@ def retrained(seed: int, parts: Split, network: Network, x: Tensor) -> Tensor:
     sure = WEIGHTS["tanh"](renormalised(x.detach().cpu().double())).numpy() > SURE
     inputs = torch.from_numpy(np.concatenate([parts.train[sure], parts.validation])).float()
     labels = torch.from_numpy(np.concatenate([parts.noisy[sure], parts.validation_labels]))
-    y = network.start(Draw(seed).child("start")).float().requires_grad_()
-    adam = torch.optim.Adam([y], RATE)
-    with torch.enable_grad():
-        for epoch in range(EPOCHS):
-            order = torch.from_numpy(generator(seed, "retrained", epoch, 0).permutation(len(labels)))
-            for rows in order.split(BATCH)[: max(1, len(labels) // BATCH)]:
-                y.grad = torch.autograd.grad(cross_entropy(network(y, inputs[rows]), labels[rows]), y)[0]
-                adam.step()
-    return y.detach().double()
+    y, adam = network.start(Draw(seed).child("start")).float(), Outer(update="adam")
+    m = adam.moments(y)
+    for epoch in range(EPOCHS):
+        order = torch.from_numpy(generator(seed, "retrained", epoch, 0).permutation(len(labels)))
+        for rows in order.split(BATCH)[: max(1, len(labels) // BATCH)]:
+            with torch.enable_grad():
+                leaf = y.requires_grad_()
+                (slope,) = torch.autograd.grad(cross_entropy(network(leaf, inputs[rows]), labels[rows]), leaf)
+            m, moved = adam.move(m, slope)
+            y = y.detach() - RATE * moved
+    return y.double()
