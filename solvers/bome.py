@@ -13,6 +13,7 @@ class State(NamedTuple):
     y: Tensor
     z: Tensor | None  # theta^(T), kept where the inner iterate is persistent
     m: Moments
+    lam: Tensor  # lambda of the last step
 
 
 @solver("bome")
@@ -48,7 +49,11 @@ class BOME(Outer):
         return "exact_floor" if self.persistent else "truncated"
 
     def init(self, o: Oracle, x: Tensor, y: Tensor) -> State:
-        return State(x, y, y if self.persistent else None, self.moments(x, y))
+        return State(x, y, y if self.persistent else None, self.moments(x, y), torch.zeros_like(x[0]))
+
+    def figures(self, s: State) -> dict[str, float]:
+        """How much of grad q is in the direction."""
+        return {"lambda": float(s.lam)}
 
     def step(self, o: Oracle, s: State) -> State:
         x, y = s.x, s.y
@@ -67,7 +72,8 @@ class BOME(Outer):
             lam = torch.relu(_ratio(self.eta * (o.g(x, y, of_g) - o.g(x, z, of_g)) - dot, square + self.eps))
         m, dx, dy = self.move(s.m, fx + lam * qx, fy + lam * qy)
         lr_y = self.lr if self.lr_y is None else self.lr_y
-        return State(o.project_x(x - self.lr * dx), o.project_y(y - lr_y * dy), z if self.persistent else None, m)
+        kept = z if self.persistent else None
+        return State(o.project_x(x - self.lr * dx), o.project_y(y - lr_y * dy), kept, m, lam)
 
 
 def _ratio(a: Tensor, b: Tensor) -> Tensor:

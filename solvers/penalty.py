@@ -106,6 +106,10 @@ class Penalty(Outer):
             m,
         )
 
+    def figures(self, s: State) -> dict[str, float]:
+        """Whether gamma ever moved, and what the multipliers came to."""
+        return {"gamma": float(s.gamma), "lambda": float(s.lam), "nu": float(s.nu.norm())}
+
     def _rows(self, o: Oracle) -> Rows:
         """Minibatches of f, of grad_y g, and of the product."""
         return o.draw_f(self.batch), o.draw_g(self.batch), o.draw_g(self.batch)

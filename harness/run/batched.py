@@ -35,7 +35,7 @@ from bilevelbench.measure.guards import guard
 from bilevelbench.measure.judge import Judge
 from bilevelbench.measure.marks import Marks
 from bilevelbench.measure.plan import planned
-from bilevelbench.measure.trace import Judgement, judged
+from bilevelbench.measure.trace import Judgement, judged, own_figures
 from bilevelbench.store.journal import Journal
 from bilevelbench.store.schema import FINAL, Header, Row
 
@@ -169,7 +169,8 @@ def trace_together(
                 continue
             try:
                 point = Point(state.x[i], state.y[i])
-                last[i] = judged(step, point, problem, o._tally, judges[i], watch, iterates, bool(ended_by))
+                own = own_figures(solver, one_of(state, i))
+                last[i] = judged(step, point, problem, o._tally, judges[i], watch, iterates, bool(ended_by), own)
                 if ended_by:
                     last[i].status, last[i].ended_by = "done", ended_by
             except BaseException as error:
