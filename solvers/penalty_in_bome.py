@@ -18,8 +18,8 @@ class State(NamedTuple):
     m: Moments
 
 
-@solver("penalty_released")
-class PenaltyReleased(Outer):
+@solver("penalty_in_bome")
+class PenaltyInBOME(Outer):
     """Penalty as released by the authors of BOME (toy/*.py), the rival in their figures; ``penalty`` is the clean one.
 
     The multipliers enter as the mean of nu * dg/dy where Mehra and Hamm have the sum, 1/n of it, and begin at 1e-4; at
