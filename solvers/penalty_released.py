@@ -1,64 +1,37 @@
-"""The Penalty method as BOME's scripts have it."""
+"""The Penalty method with the constants and the tolerance test of its authors' code."""
 
-from typing import NamedTuple
-
-import torch
 from torch import Tensor
 
-from bilevelbench import Moments, Oracle, Outer, solver
+from bilevelbench import solver
+from bilevelbench.core.outer import Update
 
-
-class State(NamedTuple):
-    x: Tensor
-    y: Tensor
-    gamma: Tensor
-    lam: Tensor
-    eps: Tensor
-    nu: Tensor
-    m: Moments
+from .penalty import Penalty
 
 
 @solver("penalty_released")
-class PenaltyReleased(Outer):
-    """Penalty as released by the authors of BOME (toy/*.py), the rival in their figures; ``penalty`` is the clean one.
+class PenaltyReleased(Penalty):
+    """Penalty as released by Mehra and Hamm (optimizers/penalty), with the constants of their synthetic examples.
 
-    The multipliers enter as the mean of nu * dg/dy where Mehra and Hamm have the sum, 1/n of it, and begin at 1e-4; at
-    every update of gamma, eps, lambda and nu both steps are shortened to 0.9, here by eps / eps_0, which falls alike.
-    gamma_0 = 0.01 is too small for g to count before the first update, which may never come.
+    Adam on both levels. Their tolerance test squares norms that are squares already, |df~/dx|^4 + |df~/dy|^4 < eps^2,
+    which for eps < 1 is met much sooner than Algorithm 2 says, so that gamma grows as their curves need it to; lambda,
+    eps and both steps are divided by 1.1 where gamma is multiplied by it. Their test is made at the new x, here at the
+    old one, whose gradients are known. A tolerance that is never met leaves gamma where it began.
     """
 
-    lr: float = 0.05  # step on x
-    lr_inner: float = 0.05  # step on y
-    T: int = 10
-    gamma: float = 0.01
-    lam: float = 0.1
-    eps: float = 0.01
+    lr: float = 1e-3
+    lr_inner: float = 1e-4
+    gamma: float = 1.0
+    lam: float = 10.0
+    eps: float = 1.0
+    c_eps: float = 1 / 1.1
+    c_lam: float = 1 / 1.1
+    update: Update = "adam"
+    update_y: Update = "adam"
 
-    family = "first order"
-    order = 2
-    calls = "T+1 dg_y, T df_y, df_x, T d2g_yy, d2g_xy"
-    memory = "1"
+    biased = "Adam's step is no linear function of its minibatch"
     certificate = "none"
-    unverified = "written from the scripts of BOME's authors, whose slips it keeps"
+    certified = ()
 
-    def init(self, o: Oracle, x: Tensor, y: Tensor) -> State:
-        gamma, lam, eps = (y.new_tensor(value) for value in (self.gamma, self.lam, self.eps))
-        return State(x, y, gamma, lam, eps, torch.full_like(y, 1e-4), self.moments(x))
-
-    def step(self, o: Oracle, s: State) -> State:
-        x, y = s.x, s.y
-        pace = s.eps / self.eps
-        for _ in range(self.T):
-            here = o.at(x, y)
-            gy = here.dg_y()
-            vy = o.df_y(x, y) + here.d2g_yy(s.nu / len(y) + s.gamma * gy) + s.lam * gy
-            y = o.project_y(y - self.lr_inner * pace * vy)
-        here = o.at(x, y)
-        gy = here.dg_y()
-        vx = o.df_x(x, y) + here.d2g_xy(s.nu / len(y) + s.gamma * gy)
-        m, dx = self.move(s.m, vx)
-        hit = vx @ vx + vy @ vy < s.eps**2
-        gamma = torch.where(hit, 1.1 * s.gamma, s.gamma)
-        lam, eps = torch.where(hit, 0.9 * s.lam, s.lam), torch.where(hit, 0.9 * s.eps, s.eps)
-        nu = torch.where(hit, s.nu + gamma * gy, s.nu)
-        return State(o.project_x(x - self.lr * pace * dx), y, gamma, lam, eps, nu, m)
+    def met(self, square_x: Tensor, square_y: Tensor, eps: Tensor) -> Tensor:
+        """Whether the tolerance is met."""
+        return square_x**2 + square_y**2 < eps**2

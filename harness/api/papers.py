@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from bilevelbench.stats.findings import Finding
+    from bilevelbench.store import frame
 
     from .prepare import Comparison
 
@@ -47,22 +48,17 @@ class Findings:
         One for each claim: its cells with the figure of every seed, interval and ruling; the verdict; CPU seconds.
     """
 
-    def __init__(self, each: Sequence[Finding], folders: Sequence[Path]) -> None:
-        self.each, self._folders = list(each), list(folders)
+    def __init__(self, each: Sequence[Finding], data: frame.Results | None) -> None:
+        self.each, self._data = list(each), data
 
     @property
     def table(self) -> pd.DataFrame:
         """A row for each claim: paper, claim, where, scale, verdict, why, cpu_minutes, runs."""
         import pandas as pd
 
-        rows = [
-            {
-                "paper": one.claim.paper, "claim": one.claim.id, "where": one.claim.where, "scale": one.scale,
-                "verdict": one.verdict, "why": one.why, "cpu_minutes": one.cpu_seconds / 60, "runs": one.runs,
-            }
-            for one in self.each
-        ]  # fmt: skip
-        return pd.DataFrame(rows)
+        from bilevelbench.report.papers import claim_row
+
+        return pd.DataFrame([claim_row(one) for one in self.each])
 
     @property
     def cells(self) -> pd.DataFrame:
@@ -72,6 +68,18 @@ class Findings:
         from bilevelbench.report.papers import cell_rows
 
         return pd.DataFrame([row for one in self.each for row in cell_rows(one)])
+
+    def report(self, out: str | os.PathLike[str]) -> Path:
+        """Write the page of these claims, with figures as PDF and data as CSV beside it. Its path."""
+        from bilevelbench.report.papers_page import write
+
+        from . import exports
+
+        folder = arguments.path("out", out)
+        try:
+            return write(self.each, self._data, folder)
+        except OSError as error:
+            raise exports.unwritten(folder, error) from None
 
     def __repr__(self) -> str:
         return self.table.to_string() if self.each else "no claims"
@@ -99,7 +107,7 @@ def load_papers(
         data = frame.load(paths)
     except ValueError:
         data = None
-    return Findings(best(data, chosen) if scale is None else findings(data, chosen, _scale(scale)), paths)
+    return Findings(best(data, chosen) if scale is None else findings(data, chosen, _scale(scale)), data)
 
 
 def run_papers(
@@ -159,7 +167,7 @@ class Trial:
         found = findings(data, self.chosen, self.scale)
         if self._named and all(one.verdict == OUT for one in found):
             raise RequestError(_out_of_reach([one.claim for one in found], found[0].why))
-        return Findings(found, [self._folder])
+        return Findings(found, data)
 
 
 @contextmanager

@@ -44,7 +44,9 @@ def run_papers(
                 click.echo(f"interrupted: {comparison.done} finished in {folder}; the same command resumes", err=True)
                 sys.exit(130)
             good = comparison.good()
-        told(trial.findings())
+        found = trial.findings()
+    told(found)
+    click.echo(f"report: {found.report(folder / 'report')}")
     sys.exit(0 if good else 1)
 
 

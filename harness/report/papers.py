@@ -29,6 +29,27 @@ def cell_rows(finding: Finding) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
+def claim_row(finding: Finding) -> dict[str, Any]:
+    """A claim's row, as plain values."""
+    return {
+        "paper": finding.claim.paper, "claim": finding.claim.id, "where": finding.claim.where, "scale": finding.scale,
+        "verdict": finding.verdict, "why": finding.why, "cpu_minutes": finding.cpu_seconds / 60, "runs": finding.runs,
+    }  # fmt: skip
+
+
+def value_rows(finding: Finding) -> list[dict[str, Any]]:
+    """A row for each seed of each cell: the claim, the cell's place in it, its band, and the figure."""
+    rows = []
+    for place, one in enumerate(finding.cells):
+        low, high = one.cell.band or (math.nan, math.nan)
+        rows += [
+            {"claim": finding.claim.id, "scale": finding.scale, "cell": place, "value": value, "above": low,
+             "below": high, "fixed": one.found.low == one.found.high}
+            for value in one.values
+        ]  # fmt: skip
+    return rows
+
+
 def figure(cell: Cell) -> str:
     """What is measured, in words: ``error at the end ÷ that of GD``."""
     name = cell.figure if isinstance(cell.figure, str) else f"largest deviation of {', '.join(cell.figure)}"

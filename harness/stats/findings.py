@@ -69,9 +69,7 @@ class Finding:
 
 def findings(data: Results | None, claims: Iterable[Claim], scale: str) -> list[Finding]:
     """What the runs of a folder say of claims at a scale. ``data``: None where there is no run yet."""
-    table = None if data is None else data.runs.assign(
-        problem_text=data.runs["asked_problem"].map(plain), solver_text=data.runs["asked_solver"].map(plain)
-    )  # fmt: skip
+    table = None if data is None else spelled(data.runs)
     return [_finding(data, table, claim, scale) for claim in claims]
 
 
@@ -80,6 +78,11 @@ def best(data: Results | None, claims: Iterable[Claim]) -> list[Finding]:
     every = list(claims)
     pairs = zip(findings(data, every, "published"), findings(data, every, "quick"), strict=True)
     return [full if full.verdict not in (NOT_RUN, OUT) or small.verdict == NOT_RUN else small for full, small in pairs]
+
+
+def spelled(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs with the texts that asked for them in the form in which they are compared."""
+    return runs.assign(problem_text=runs["asked_problem"].map(plain), solver_text=runs["asked_solver"].map(plain))
 
 
 def plain(text: str) -> str:
@@ -95,7 +98,7 @@ def _finding(data: Results | None, table: pd.DataFrame | None, claim: Claim, sca
         return Finding(claim, scale, _untried(claim, scale, claim.reach), OUT, claim.reach, math.nan, 0)
     if scale not in claim.scales:
         return Finding(claim, scale, _untried(claim, scale, ""), NOT_RUN, f"it has no {scale} scale", math.nan, 0)
-    if data is None or table is None or not len(own := _runs(table, claim, scale)):
+    if data is None or table is None or not len(own := runs_of(table, claim, scale)):
         return Finding(claim, scale, _untried(claim, scale, ""), NOT_RUN, "", math.nan, 0)
     cells = [cell for cell in claim.cells if scale in cell.scales]
     judged = sum(cell.band is not None for cell in cells)
@@ -115,7 +118,7 @@ def _untried(claim: Claim, scale: str, reason: str) -> tuple[Measured, ...]:
     )
 
 
-def _runs(table: pd.DataFrame, claim: Claim, scale: str) -> pd.DataFrame:
+def runs_of(table: pd.DataFrame, claim: Claim, scale: str) -> pd.DataFrame:
     """The runs of a claim at a scale: those whose texts, budget, dtype and seed its blocks ask for."""
     chosen = pd.Series(False, index=table.index)
     for runs in claim.runs:
@@ -149,23 +152,24 @@ def _measured(data: Results, own: pd.DataFrame, claim: Claim, cell: Cell, among:
     if not figures:
         kind = UNSUPPORTED if note and not failed else OPEN if failed else MISSING
         return Measured(cell, (), Interval(math.nan, math.nan, math.nan), kind, note)
-    fixed = not own.loc[_of(own, claim, cell, cell.solver), "seeded"].astype(bool).any()
+    fixed = not own.loc[those(own, claim, cell.problem, cell.solver), "seeded"].astype(bool).any()
     found = interval(figures, fixed)
     if cell.band is None:
         return Measured(cell, figures, found, SHOWN, note)
     return Measured(cell, figures, found, OPEN if failed else ruling(figures, cell.band, fixed, among), note)
 
 
-def _of(own: pd.DataFrame, claim: Claim, cell: Cell, solver: str) -> pd.Series:
-    problem, text = plain(claim.problems[cell.problem]), plain(claim.solvers[solver])
-    return (own["problem_text"] == problem) & (own["solver_text"] == text)
+def those(own: pd.DataFrame, claim: Claim, problem: str, solver: str) -> pd.Series:
+    """Which of a claim's runs are those of a problem and a solver, by their names in the claim."""
+    text, by = plain(claim.problems[problem]), plain(claim.solvers[solver])
+    return (own["problem_text"] == text) & (own["solver_text"] == by)
 
 
 def _values(
     data: Results, own: pd.DataFrame, claim: Claim, cell: Cell, solver: str
 ) -> tuple[dict[int, float], str, bool]:
     """The figure by seed, a note on what is not there, and whether runs failed through the solver or the machine."""
-    runs = own[_of(own, claim, cell, solver)].sort_values("steps")
+    runs = own[those(own, claim, cell.problem, solver)].sort_values("steps")
     good = runs[runs["status"] == "done"]
     made: dict[int, float] = {}
     for seed, run in zip(good["seed"], good.itertuples(), strict=True):  # the longest comes last
@@ -186,10 +190,7 @@ def _figure(data: Results, run: Any, cell: Cell) -> float | None:
         return float(run.cpu_seconds / run.steps) if run.steps and pd.notna(run.cpu_seconds) else None
     looks = data.looks[data.looks["run"] == run.run]
     if isinstance(cell.figure, str):
-        found = _read(_column(data, run, looks, cell.figure), looks, cell.at)
-        if found is None or not isinstance(cell.published, tuple):
-            return found
-        return max(abs(found - value) for value in cell.published)
+        return _read(_column(data, run, looks, cell.figure), looks, cell.at)
     assert isinstance(cell.published, tuple)
     apart = []
     for name, value in zip(cell.figure, cell.published, strict=True):

@@ -81,7 +81,9 @@ class Claim:
 
     reach: why it cannot be tried, '' where it can. changed: what differs from the paper's protocol. stands_for: the
     claim in whose place this one is tried on other data; it is never called reproduced itself. axis: what its figure
-    is drawn over: ``step``, or a knob of the solvers such as ``T``.
+    is drawn over: ``step``, or a knob of the solvers such as ``T``; drawn: the column of the looks that it shows, the
+    first cell's where there is none. heads: solvers whose cells stand in the claim's row of a page, the others in its
+    details; all where there are few.
     """
 
     id: str
@@ -96,6 +98,13 @@ class Claim:
     reach: str = ""
     stands_for: str = ""
     axis: str = "step"
+    drawn: str = ""
+    heads: tuple[str, ...] = ()
+
+    @property
+    def figure(self) -> str:
+        """The column of the looks that is drawn; '' where there is none."""
+        return self.drawn or next((cell.figure for cell in self.cells if isinstance(cell.figure, str)), "")
 
     @property
     def scales(self) -> tuple[str, ...]:

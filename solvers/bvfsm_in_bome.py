@@ -15,9 +15,9 @@ class State(NamedTuple):
     m: Moments
 
 
-@solver("bvfsm_released")
-class BVFSMReleased(Outer):
-    """BVFSM as released by the authors of BOME (toy/*.py), the rival in their figures; ``bvfsm`` is the clean one.
+@solver("bvfsm_in_bome")
+class BVFSMInBOME(Outer):
+    """BVFSM as the authors of BOME released it (toy/*.py), the rival in their figures; ``bvfsm`` is the clean one.
 
     r = 1 / log(1.1 (horizon + 1)) is meant to fall with the step and is held, since their loop takes the number of all
     steps in its place. The barrier -ln r log(g(x, z) + l2 r |z|^2 - g(x, y) + 1e-4 + g(x, y)) has its argument held at

@@ -15,8 +15,8 @@ class State(NamedTuple):
     k: int
 
 
-@solver("ogd_released")
-class OGDReleased:
+@solver("ogd_in_bome")
+class OGDInBOME:
     """Optimistic gradient descent as released by the authors of BOME (toy/toy_adv.py); ``ogd`` is the clean one.
 
     Its last gradient is that of the last point that the script has recorded, which it does after the first step and
