@@ -19,7 +19,7 @@ class State(NamedTuple):
 
 @solver("approx_grad")
 class ApproxGrad(Outer, Inner):
-    """ApproxGrad, the rival of Penalty in Mehra and Hamm: "Penalty Method for Inversion-Free Deep Bilevel Optimization",
+    """ApproxGrad, the rival in Mehra, Hamm: "Penalty Method for Inversion-Free Deep Bilevel Optimization",
     ACML 2021, after Pedregosa, ICML 2016, and Rajeswaran, Finn, Kakade, Levine, NeurIPS 2019.
 
     T warm steps on y, K on q to lessen |(H + damping I) q - df/dy|^2, then x moves along df/dx - C q. q is kept from

@@ -32,7 +32,10 @@ def draw(finding: Finding, data: Results) -> Figure:
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     own = runs_of(spelled(data.runs), claim, finding.scale)
     for ax, name in zip(axes, names, strict=False):
-        (_curves if claim.axis == "step" else _points)(ax, finding, data, own, name, palette)
+        if claim.axis == "step":
+            _curves(ax, finding, data, own, name, palette)
+        else:
+            _points(ax, finding, name)
         ax.set_title(style.cut(name, 40))
     for ax in axes[len(names) :]:
         ax.set_visible(False)
@@ -91,7 +94,7 @@ def _curves(ax: Axes, finding: Finding, data: Results, own: pd.DataFrame, proble
     _scale(ax, pd.concat(drawn) if drawn else pd.Series(dtype=float))
 
 
-def _points(ax: Axes, finding: Finding, data: Results, own: pd.DataFrame, problem: str, palette: Palette) -> None:
+def _points(ax: Axes, finding: Finding, problem: str) -> None:
     """Measured figures over a knob, filled and with their intervals; published ones open."""
     knob, values = finding.claim.axis, []
     groups: dict[str, list[tuple[float, float, float, float, float]]] = {}
@@ -108,16 +111,7 @@ def _points(ax: Axes, finding: Finding, data: Results, own: pd.DataFrame, proble
         groups.setdefault(name, []).append((float(spec.arguments[knob]), mean, low, high, published))
     for place, (name, rows) in enumerate(sorted(groups.items())):
         x, mean, low, high, published = np.array(sorted(rows)).T
-        label = (
-            next(
-                f"{parse(text).name}[{solver}]"
-                for solver, text in finding.claim.solvers.items()
-                if solver.startswith(name)
-            )
-            if any(solver.startswith(name) for solver in finding.claim.solvers)
-            else name
-        )
-        tone, shift = style.colour(label), 1 + 0.03 * (place - len(groups) / 2)
+        tone, shift = f"C{place}", 1 + 0.03 * (place - len(groups) / 2)
         reach = np.nan_to_num(np.maximum(np.array([mean - low, high - mean]), 0))
         ax.errorbar(x * shift, mean, reach, color=tone, marker="o", ms=4, lw=1.2, capsize=2, label=name)
         ax.plot(x * shift, published, color=tone, marker="o", ms=7, mfc="none", ls="none")

@@ -108,7 +108,7 @@ def lines(findings: Iterable[Finding]) -> list[str]:
     made = []
     for one in findings:
         made.append(f"{one.claim.id:4} {one.claim.where}: {one.verdict}" + (f" ({one.why})" if one.why else ""))
-        made += [f"       {_line(cell)}" for cell in one.cells if cell.values or not one.claim.reach]
+        made += [f"       {_line(cell)}" for cell in one.cells if cell.values]
     return made
 
 
