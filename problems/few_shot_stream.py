@@ -105,6 +105,7 @@ def few_shot_stream(
         better={"test_accuracy": "higher", "test_accuracy_600": "higher"},
         bar=Bar("test_accuracy", ("chance", "untrained body")),
         references=functools.partial(cache.lines, "few_shot_stream", key, lines),
+        selection="any: the cosine ignores lengths, and so does f",
         flags=frozenset({"nonconvex", "multi_valued"} | ({"nonsmooth"} if activation == "relu" else set())),
     )
 
