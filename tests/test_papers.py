@@ -119,6 +119,10 @@ def test_fifty_steps_are_those_of_the_authors_code(claim, cell):
 
 # -- the rules
 
+PICTURE = {
+    "axes": [["x", 0], ["y", 1]], "labels": ["x", "y"], "box": [0, 1, 0, 1], "label": "", "u": [0.0, 1.0],
+    "v": [0.0, 1.0], "level": [[0, 1], [1, 2]], "outline": [], "solution": [1.0, 1.0],
+}  # fmt: skip
 figures = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=12)
 ends = st.tuples(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6)).map(lambda pair: (min(pair), max(pair)))
 
@@ -211,11 +215,9 @@ def written(tmp_path, monkeypatch):
     papers.paper.cache_clear()
 
 
-def runs(folder, solver, knobs, ends, **options):
+def runs(folder, solver, ends, **options):
     for seed, end in enumerate(ends):
-        write_run(
-            folder, "quadratic", solver, seed, (1.0, 0.5, *([end] if end is not None else [])), knobs=knobs, **options
-        )
+        write_run(folder, "quadratic", solver, seed, (1.0, 0.5, *([] if end is None else [end])), **options)
 
 
 def judged(written, folder, *cells, scale="published"):
@@ -224,8 +226,8 @@ def judged(written, folder, *cells, scale="published"):
 
 
 def test_a_figure_is_read_from_the_runs_that_the_claim_asked_for(written, tmp_path):
-    runs(tmp_path / "r", "bome", "lr=0.1", (0.1, 0.2, 0.3))  # spelled otherwise than in the claim
-    runs(tmp_path / "r", "bome", "lr=0.2", (7.0, 7.0, 7.0))
+    runs(tmp_path / "r", "bome(lr=0.1)", (0.1, 0.2, 0.3))  # spelled otherwise than in the claim
+    runs(tmp_path / "r", "bome(lr=0.2)", (7.0, 7.0, 7.0))
     found = judged(written, tmp_path / "r", 'solver = "ours", published = 0.2, within = 0.5')
     assert found.verdict == "reproduced"
     assert found.cells[0].values == pytest.approx((0.1, 0.2, 0.3))
@@ -242,17 +244,17 @@ def test_a_figure_is_read_from_the_runs_that_the_claim_asked_for(written, tmp_pa
     [('"end"', 0.2), ("1", 0.5), ('"least"', 0.2), ('"most"', 1.0), ('"swing"', 0.3), ('"most phi_gap"', 1.0)],
 )
 def test_a_curve_is_read_as_the_cell_says(written, tmp_path, at, value):
-    runs(tmp_path / "r", "bome", "lr=0.1", (0.2, 0.2, 0.2))
+    runs(tmp_path / "r", "bome(lr=0.1)", (0.2, 0.2, 0.2))
     found = judged(written, tmp_path / "r", f'solver = "ours", at = {at}, below = 9.0')
     assert found.cells[0].found.mean == pytest.approx(value)
 
 
 def test_solvers_are_compared_seed_by_seed(written, tmp_path):
-    runs(tmp_path / "r", "bome", "lr=0.1", (1.0, 2.0, 3.0))
-    runs(tmp_path / "r", "penalty", None, (2.0, 4.0, 6.0))
+    runs(tmp_path / "r", "bome(lr=0.1)", (1.0, 2.0, 3.0))
+    runs(tmp_path / "r", "penalty", (2.0, 4.0, 6.0))
     found = judged(
         written, tmp_path / "r", 'solver = "ours", over = "rival", published = 0.5, within = 0.01',
-        'solver = "ours", minus = "rival", below = 1.0',
+        'solver = "ours", minus = "rival", below = 0.0',
     )  # fmt: skip
     assert found.cells[0].values == pytest.approx((0.5, 0.5, 0.5))
     assert found.cells[1].values == pytest.approx((-1.0, -2.0, -3.0))
@@ -260,7 +262,7 @@ def test_solvers_are_compared_seed_by_seed(written, tmp_path):
 
 
 def test_an_iterate_is_held_to_a_published_one(written, tmp_path):
-    runs(tmp_path / "r", "bome", "lr=0.1", (0.2, 0.2, 0.2), picture={"axes": [["x", 0], ["y", 1]]})
+    runs(tmp_path / "r", "bome(lr=0.1)", (0.2, 0.2, 0.2), picture=PICTURE)
     cell = 'solver = "ours", figure = ["x[0]", "y[1]"], at = 2, published = [2.0, 1.5], within = {}'
     assert judged(written, tmp_path / "r", cell.format(0.6)).verdict == "reproduced"
     found = judged(written, tmp_path / "r", cell.format(0.4))
@@ -271,8 +273,8 @@ def test_an_iterate_is_held_to_a_published_one(written, tmp_path):
 def test_what_failed_or_is_not_there_reproduces_nothing(written, tmp_path):
     cell = 'solver = "ours", below = 9.0'
     assert findings(None, written(cell), "published")[0].verdict == "not run"
-    runs(tmp_path / "r", "bome", "lr=0.1", (0.1, 0.2))
-    write_run(tmp_path / "r", "quadratic", "bome", 2, (1.0,), status="diverged", reason="not finite", knobs="lr=0.1")
+    runs(tmp_path / "r", "bome(lr=0.1)", (0.1, 0.2))
+    write_run(tmp_path / "r", "quadratic", "bome(lr=0.1)", 2, (1.0,), status="diverged", reason="not finite")
     found = judged(written, tmp_path / "r", cell)
     assert found.verdict == "not reproduced"
     assert "1 of 3 runs: diverged" in found.why
@@ -282,7 +284,7 @@ def test_what_failed_or_is_not_there_reproduces_nothing(written, tmp_path):
 
 
 def test_data_that_are_missing_put_a_claim_out_of_reach(written, tmp_path):
-    runs(tmp_path / "r", "bome", "lr=0.1", (None, None, None), status="unsupported", reason="no MNIST here")
+    runs(tmp_path / "r", "bome(lr=0.1)", (None, None, None), status="unsupported", reason="no MNIST here")
     found = judged(written, tmp_path / "r", 'solver = "ours", below = 9.0')
     assert found.verdict == OUT
     assert "no MNIST here" in found.why
@@ -290,7 +292,7 @@ def test_data_that_are_missing_put_a_claim_out_of_reach(written, tmp_path):
 
 def test_the_published_scale_is_shown_where_it_was_run(written, tmp_path):
     made = written('solver = "ours", below = 9.0')
-    runs(tmp_path / "r", "bome", "lr=0.1", (0.1, 0.2, 0.3))
+    runs(tmp_path / "r", "bome(lr=0.1)", (0.1, 0.2, 0.3))
     assert best(load(tmp_path / "r"), made)[0].scale == "published"
     small = [replace(made[0], runs=(replace(made[0].runs[0], scales=("quick",)),))]
     assert best(load(tmp_path / "r"), small)[0].verdict == "agrees so far"
@@ -307,7 +309,7 @@ def test_seeds_are_read_as_suites_read_them(seeds):
 
 def test_a_tiny_claim_runs_end_to_end(written, tmp_path):
     """Runs, verdict and page of one claim; a second time nothing is made."""
-    written('solver = "ours", published = 0.0, below = 1e9', problems="problems", ours='ours = "first_order"')
+    written('solver = "ours", published = 0.0, below = 1e9', here='here = "minimax"', seeds='seeds = "0"')
     found = face.run_papers(claims="Q1", scale="published", out=tmp_path / "r", progress=False)
     assert found.table["verdict"].tolist() == ["reproduced"]
     page = found.report(tmp_path / "page").read_text(encoding="utf-8")
@@ -346,7 +348,7 @@ def test_a_claim_out_of_reach_is_a_row_unless_it_is_asked_for_alone(tmp_path):
 
 
 def test_a_line_says_published_and_measured(written, tmp_path):
-    runs(tmp_path / "r", "bome", "lr=0.1", (0.1, 0.2, 0.3))
+    runs(tmp_path / "r", "bome(lr=0.1)", (0.1, 0.2, 0.3))
     found = judged(written, tmp_path / "r", 'solver = "ours", published = 0.25, spread = 0.01, within = 0.5')
     line = shown.lines([found])[1]
     assert "published 0.25 ± 0.01 | measured 0.2 [-0.0484, 0.448] | holds (-0.25 to 0.75)" in line
