@@ -1,7 +1,6 @@
 """Data hyper-cleaning: one weight per training example, half of the labels wrong."""
 
 import functools
-import hashlib
 from typing import Literal
 
 import numpy as np
@@ -15,6 +14,7 @@ from bilevelbench.data import cache
 
 from . import _train
 from ._cleaning import INVERSE, PROTOCOLS, WEIGHTS, Protocol, Split, split
+from ._cleaning_lines import TRAINING, digest, references
 from ._cleaning_released import STEPS, descended, minibatches, retrained, uniform_start
 from ._networks import Network
 
@@ -23,7 +23,7 @@ HIDDEN = {"digits": 32, "mnist": 300, "fashion": 300}
 BETTER: dict[str, Literal["higher", "lower"]] = {
     "accuracy": "higher", "f1": "higher", "auc": "higher", "retrained_accuracy": "higher",
 }  # fmt: skip
-TRAINING, BEFOREHAND = 1e-3, 1e-5  # decay and largest gradient of the classifiers that a protocol trains beforehand
+BEFOREHAND = 1e-5  # largest gradient of the classifiers that a protocol trains beforehand
 
 
 @problem(
@@ -137,7 +137,9 @@ def hyper_cleaning(
         final=final if small else None,
         better=BETTER if small else {name: BETTER[name] for name in ("accuracy", "f1", "auc")},
         bar=Bar("accuracy", ("weights at the start", "validation only")),
-        references=functools.partial(_references, rng, (data, model, noise, protocol), how, parts, network, y0, x0),
+        references=functools.partial(
+            references, rng, (data, model, noise, protocol), how, parts, network, y0, x0, VERSION
+        ),
         project_x=box(0.0, 1.0) if how.weight == "clip" else None,
         flags=frozenset(convex.get(model, {"nonconvex", "nonsmooth"})),
         selection="" if how.decay or model != "linear" else "any: the one that descent reaches from the solver's y",
@@ -165,7 +167,7 @@ def _start(rng: Draw, how: Protocol, parts: Split, network: Network) -> tuple[Te
 def _descended(rng: Draw, how: Protocol, parts: Split, inputs: np.ndarray, labels: np.ndarray) -> Tensor:
     """The start of BOME's code."""
     start = uniform_start(rng.child("start"), inputs.shape[1])
-    key = ["descended", STEPS, how.decay, rng.seed, _digest(inputs, labels, parts.held, parts.held_labels)]
+    key = ["descended", STEPS, how.decay, rng.seed, digest(inputs, labels, parts.held, parts.held_labels)]
 
     def train() -> dict[str, np.ndarray]:
         return {"y": descended(start, inputs, labels, how.decay, parts.held, parts.held_labels).numpy()}
@@ -175,7 +177,7 @@ def _descended(rng: Draw, how: Protocol, parts: Split, inputs: np.ndarray, label
 
 def _trained(network: Network, start: Tensor, inputs: np.ndarray, labels: np.ndarray) -> Tensor:
     """The classifier of given rows with the decay ``TRAINING``."""
-    key = [network.kind, network.tied, TRAINING, BEFOREHAND, _digest(inputs, labels)]
+    key = [network.kind, network.tied, TRAINING, BEFOREHAND, digest(inputs, labels)]
     ones = np.ones(len(labels))
 
     def train() -> dict[str, np.ndarray]:
@@ -184,56 +186,3 @@ def _trained(network: Network, start: Tensor, inputs: np.ndarray, labels: np.nda
 
     made = cache.arrays("classifier", key, train)
     return torch.from_numpy(made["y"])
-
-
-def _digest(*arrays: np.ndarray) -> str:
-    hasher = hashlib.sha256()
-    for array in arrays:
-        hasher.update(np.ascontiguousarray(array).tobytes())
-    return hasher.hexdigest()
-
-
-def _references(
-    rng: Draw, knobs: tuple[str, str, float, str], how: Protocol, parts: Split, network: Network, y0: Tensor, x0: Tensor
-) -> cache.Lines:
-    """Validation loss and test accuracy of five lines, each trained to convergence; kept in the user cache.
-
-    The lower level of every line is solved by L-BFGS in float64 until no entry of its gradient is above 1e-7, or for
-    5000 iterations; 500 for a network, whose stationary point it is. A protocol without decay need not have a minimum
-    to reach, and what L-BFGS meets on the way generalises badly: the lines then take a decay of 1e-3, which is harder
-    to beat. How far each came is kept beside it. The CNN has lines on the digits only: on MNIST they take hours.
-    """
-    data, model, noise, protocol = knobs
-    if model == "cnn" and data != "digits":
-        return {}
-    decay, maxiter = how.decay or TRAINING, 5000 if model == "linear" else 500
-    clean, n = (parts.noisy == parts.labels).astype(float), len(parts.labels)
-    both = np.concatenate([parts.train[clean > 0], parts.validation])
-    both_labels = np.concatenate([parts.labels[clean > 0], parts.validation_labels])
-    lines = {
-        "noisy labels": (parts.train, parts.noisy, np.ones(n)),
-        "weights at the start": (parts.train, parts.noisy, WEIGHTS[how.weight](x0).numpy()),
-        "clean mask (oracle)": (parts.train, parts.noisy, clean),
-        "validation only": (parts.validation, parts.validation_labels, np.ones(len(parts.validation))),
-        "clean mask + validation": (both, both_labels, np.ones(len(both))),
-    }
-
-    def solve(
-        name: str, inputs: np.ndarray, labels: np.ndarray, weights: np.ndarray
-    ) -> tuple[cache.Lines, dict[str, object]]:
-        if how.normalised:
-            weights = weights / max(weights.mean(), 1 / n)  # all labels may be wrong
-        y, residual = _train.classifier(network, y0, inputs, labels, weights, decay, maxiter)
-        loss, _ = _train.score(network, y, parts.validation, parts.validation_labels)
-        accuracy = _train.score(network, y, parts.test, parts.test_labels)[1]
-        return {name: {"phi": loss, "accuracy": accuracy}}, {"method": "L-BFGS, float64", **residual}
-
-    key = {
-        "problem": "hyper_cleaning", "version": VERSION, "data": data, "model": model, "noise": noise,
-        "protocol": protocol, "seed": rng.seed, "gtol": _train.GTOL, "maxiter": maxiter, "decay": decay,
-        "digest": _digest(parts.train, parts.noisy, parts.validation, parts.validation_labels, parts.test),
-    }  # fmt: skip
-    made: cache.Lines = {}
-    for name, line in lines.items():  # one by one: what is solved is kept, should the process be stopped
-        made |= cache.lines("hyper_cleaning", key | {"line": name}, functools.partial(solve, name, *line))
-    return made

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from bilevelbench import Draw, Oracle, build_problem
-from bilevelbench.problems import _train
-from bilevelbench.problems import hyper_cleaning as module
+from bilevelbench.problems import _cleaning_lines, _train
 from bilevelbench.problems._cleaning import INVERSE, PROTOCOLS, WEIGHTS, corrupt, split
 from bilevelbench.problems._networks import Network
 
@@ -76,7 +75,7 @@ def test_trained_starts_are_minimisers(protocol):
     network = Network("linear", 64, tied=protocol == "as_in_bome")
     y = problem.y0.clone().requires_grad_()
     logits = network(y, torch.from_numpy(inputs))
-    loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels)) + module.TRAINING * y @ y
+    loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels)) + _cleaning_lines.TRAINING * y @ y
     assert float(torch.autograd.grad(loss, y)[0].abs().max()) <= 1e-5
     if how.start is None:
         agrees = network(y, torch.from_numpy(parts.train)).argmax(1).numpy() == parts.noisy

@@ -156,7 +156,7 @@ def _figures(problem: Problem) -> set[str]:
     made = dict(problem.metrics(problem.x0, problem.y0)) if problem.metrics else {}
     more = dict(problem.final(problem.x0, problem.y0)) if problem.final else {}
     if problem.stream and problem.stream.over:
-        more |= problem.stream.over({step: made for step in (0, *problem.stream.looks)})
+        more |= problem.stream.over(dict.fromkeys((0, *problem.stream.looks), made))
     return {*made, *more}
 
 
