@@ -115,9 +115,8 @@ def test_engines_that_record_a_step_refuse_it():
         refuse_stream(True, engine)
 
 
-def rows_of(problem, steps, judge=None):
-    judge = judge or Judge(problem, planned(problem, Budget(steps=steps)))
-    solver = make_solver("lower_only(lr_inner=0.1,T=1)")
+def rows_of(problem, steps, text="lower_only(lr_inner=0.1,T=1)"):
+    judge, solver = Judge(problem, planned(problem, Budget(steps=steps))), make_solver(text)
     return list(trace(problem, solver, 0, Budget(steps=steps), judge, Stopwatch(lambda: None), False))
 
 
@@ -136,6 +135,18 @@ def test_figures_of_a_whole_run_are_told_by_its_looks():
     rows = rows_of(dataclasses.replace(problem, stream=over), 12)
     assert [row.metrics["looks"] for row in rows] == list(range(1, len(rows) + 1))
     assert rows[-1].metrics["rise"] == pytest.approx(rows[-1].metrics["y"])
+
+
+def test_a_solver_shows_figures_of_its_state_at_every_look():
+    """gamma rises by a tenth with every step whose gradients are small enough, as all are for an eps of 1e9."""
+    problem = build_problem("quadratic(d=3)", Draw(0))
+    rows = rows_of(problem, 6, "penalty(lr=0.01,lr_inner=0.01,T=1,eps=1e9,c_eps=1.0,gamma=2.0,lam=0.5)")
+    for row in rows:
+        assert row.metrics["state.gamma"] == pytest.approx(2.0 * 1.1**row.step)
+        assert row.metrics["state.lambda"] == pytest.approx(0.5 * 0.9**row.step)
+    assert rows[0].metrics["state.nu"] == 0.0 < rows[-1].metrics["state.nu"]
+    assert "phi" in rows[-1].metrics
+    assert not any(name.startswith("state.") for row in rows_of(problem, 3) for name in row.metrics)
 
 
 def test_dear_figures_are_judged_at_the_last_look_alone():
