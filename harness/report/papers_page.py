@@ -60,9 +60,8 @@ def write(findings: Sequence[Finding], data: Results | None, out: Path) -> Path:
 
 def _troubles(troubles: Sequence[str]) -> list[str]:
     """How many files cannot be used; which, the results folder's own report says."""
-    what = (
-        f"{count(len(troubles), 'file')} of the results {'is' if len(troubles) == 1 else 'are'} damaged or half-written"
-    )
+    verb = "is" if len(troubles) == 1 else "are"
+    what = f"{count(len(troubles), 'file')} of the results {verb} damaged or half-written"
     return [f"{what}, and left out; `bilevelbench report` names them."] if troubles else []
 
 
@@ -74,7 +73,8 @@ def account(findings: Sequence[Finding]) -> str:
     said = f"Of {count(len(findings), 'claim')}, {'; '.join(parts)}."
     if judged:
         seeds, holds = max(len(cell.values) for cell in judged), sum(cell.ruling == HOLDS for cell in judged)
-        said += f" Of {count(len(judged), 'measured figure')} {holds} hold, at 95 % over up to {count(seeds, 'seed')}."
+        over = f"at 95 % over up to {seeds} seeds" if seeds > 1 else "exactly, for the seed changes nothing there"
+        said += f" Of {count(len(judged), 'measured figure')} {holds} hold, {over}."
     for one in findings:
         failed = [cell for cell in one.cells if cell.ruling == FAILS]
         if failed:
