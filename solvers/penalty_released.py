@@ -30,7 +30,6 @@ class PenaltyReleased(Penalty):
 
     biased = "Adam's step is no linear function of its minibatch"
     certificate = "none"
-    certified = ()
 
     def met(self, square_x: Tensor, square_y: Tensor, eps: Tensor) -> Tensor:
         """Whether the tolerance is met."""

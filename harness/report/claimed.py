@@ -131,9 +131,10 @@ def _scale(ax: Axes, values: pd.Series) -> None:
     if not len(positive) or positive.max() < LINEAR * positive.min():
         return
     if (found <= 0).any():
-        ax.set_yscale("symlog", linthresh=max(float(positive.min()), float(positive.max()) * 1e-9))
+        small = max(float(positive.min()), float(positive.max()) * 1e-9)
+        ax.set_yscale("symlog", linthresh=small)
         style.decades(ax.yaxis)
-        ax.yaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=ax.yaxis.get_transform().linthresh))
+        ax.yaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=small))
         return
     ax.set_yscale("log")
     style.decades(ax.yaxis)

@@ -12,7 +12,7 @@ import pandas as pd
 
 from bilevelbench.stats.findings import Finding, Measured
 from bilevelbench.stats.papers import paper
-from bilevelbench.stats.rulings import FAILS, LEAST, NOT_RUN, OUT, SHOWN
+from bilevelbench.stats.rulings import FAILS, HOLDS, LEAST, NOT_RUN, OUT, SHOWN
 from bilevelbench.store.files import make_folder, written
 from bilevelbench.store.frame import Results
 
@@ -46,7 +46,7 @@ def write(findings: Sequence[Finding], data: Results | None, out: Path) -> Path:
     facts = {
         "sections": sections, "least": LEAST,
         "provenance": tables.provenance(data)["facts"] if data is not None else {},
-        "notes": [] if data is None else data.notes + data.troubles,
+        "notes": [] if data is None else [*data.notes, *_troubles(data.troubles)],
     }  # fmt: skip
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("bilevelbench.report"), autoescape=jinja2.select_autoescape(["html", "jinja"]),
@@ -58,11 +58,23 @@ def write(findings: Sequence[Finding], data: Results | None, out: Path) -> Path:
     return page
 
 
+def _troubles(troubles: Sequence[str]) -> list[str]:
+    """How many files cannot be used; which, the results folder's own report says."""
+    verb = "is" if len(troubles) == 1 else "are"
+    what = f"{count(len(troubles), 'file')} of the results {verb} damaged or half-written"
+    return [f"{what}, and left out; `bilevelbench report` names them."] if troubles else []
+
+
 def account(findings: Sequence[Finding]) -> str:
     """Which claims of a paper hold, at what confidence, and where they do not: sentences."""
     found = {word: [one.claim.id for one in findings if one.verdict == word] for word in ORDER}
     parts = [f"{both(ids)} {'is' if len(ids) == 1 else 'are'} {VERBS[word]}" for word, ids in found.items() if ids]
+    judged = [cell for one in findings for cell in one.cells if cell.values and cell.ruling != SHOWN]
     said = f"Of {count(len(findings), 'claim')}, {'; '.join(parts)}."
+    if judged:
+        seeds, holds = max(len(cell.values) for cell in judged), sum(cell.ruling == HOLDS for cell in judged)
+        over = f"at 95 % over up to {seeds} seeds" if seeds > 1 else "exactly, for the seed changes nothing there"
+        said += f" Of {count(len(judged), 'measured figure')} {holds} hold, {over}."
     for one in findings:
         failed = [cell for cell in one.cells if cell.ruling == FAILS]
         if failed:
@@ -94,7 +106,7 @@ def _row(one: Finding, data: Results | None, out: Path) -> dict[str, Any]:
 def heads(one: Finding) -> list[Measured]:
     """The cells that stand in a claim's row."""
     plain = [cell for cell in one.cells if isinstance(cell.cell.figure, str)]
-    chosen = [cell for cell in plain if cell.cell.solver in one.claim.heads]
+    chosen = [cell for cell in plain if cell.cell.solver in one.claim.heads and cell.cell.figure == one.claim.figure]
     return chosen or (plain if len(plain) <= FEW else [])
 
 

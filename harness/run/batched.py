@@ -142,7 +142,7 @@ class Together(Traced):
 
 def _compiled(graph: Any, inputs: Sequence[Tensor]) -> Any:
     """The graph compiled; as it is where this machine has no compiler."""
-    made = torch.compile(graph, dynamic=False)
+    made: Any = torch.compile(graph, dynamic=False)
     try:
         made(*inputs)
     except Exception:
