@@ -37,7 +37,6 @@ class BVFSMInBOME(Outer):
     calls = "2*T dg_y, T df_y, df_x, 2 dg_x, g"
     memory = "1"
     certificate = "none"
-    unverified = "written from the scripts of BOME's authors, whose slips it keeps"
 
     def init(self, o: Oracle, x: Tensor, y: Tensor) -> State:
         return State(x, y, y, self.moments(x))

@@ -31,7 +31,6 @@ class OGDInBOME:
     calls = "2 df_x, 2 dg_y"
     memory = "2"
     certificate = "none"
-    unverified = "written from the script of BOME's authors, whose slips it keeps"
 
     def init(self, o: Oracle, x: Tensor, y: Tensor) -> State:
         return State(x, y, 2 * o.df_x(x, y), 2 * o.dg_y(x, y), 0)

