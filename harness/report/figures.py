@@ -48,7 +48,8 @@ def convergence(
     stride = -(-len(data) // MOST_POINTS)
     if stride > 1:
         remark = f"{remark} Of the thin lines every {stride}th look is drawn; the data hold all.".strip()
-    groups = {str(solver): group for solver, group in data.groupby("solver", sort=True, observed=True)}
+    named = {str(solver): group for solver, group in data.groupby("solver", sort=True, observed=True)}
+    groups = {solver: named[solver] for solver in sorted(named, key=palette.grey)}  # the coloured ones first
     figure, side = panels([palette.name(solver) for solver in groups], len(axes))
     for ax, (column, label) in zip(side, axes.items(), strict=True):
         _curves(ax, groups, column, metric, floor, stride, palette)
@@ -142,7 +143,7 @@ def _curves(
     thin: list[tuple[str, np.ndarray]] = []
     thick: list[tuple[str, np.ndarray]] = []
     crosses: list[tuple[str, float, float]] = []
-    for solver, group in groups.items():
+    for solver, group in reversed(groups.items()):  # grey is drawn below
         names, steps, failed, x, y = (group[name].to_numpy() for name in ("run", "step", "failed", column, metric))
         y = y.astype(float) if floor is None else np.maximum(y.astype(float), floor)
         runs = int(np.count_nonzero(names[1:] != names[:-1])) + 1  # they come sorted

@@ -111,6 +111,7 @@ def draw_steps(found: pd.DataFrame, palette: Palette) -> Figure:
 
 def draw_profiles(table: pd.DataFrame, solvers: list[str], label: str, palette: Palette) -> Figure:
     """Left, the share of targets held within so much cost; right, within so many times the best solver's."""
+    solvers = sorted(solvers, key=palette.grey)  # the coloured ones first
     figure, (left, right) = panels([palette.name(solver) for solver in solvers], 2)
     for ax, column, most, words in (
         (left, "cost", np.inf, label), (right, "ratio", FARTHEST, f"{label} ÷ the best solver's"),
@@ -120,9 +121,9 @@ def draw_profiles(table: pd.DataFrame, solvers: list[str], label: str, palette: 
         begin = min((curve[0, 0] for curve in curves.values() if len(curve)), default=1.0)
         ax.add_collection(
             LineCollection(
-                [_stairs(curves.get(solver, np.zeros((0, 2))), begin, end) for solver in solvers],
-                colors=[palette.colour(solver) for solver in solvers],
-                linestyles=[palette.line(solver) for solver in solvers], linewidths=1.5,
+                [_stairs(curves.get(solver, np.zeros((0, 2))), begin, end) for solver in reversed(solvers)],
+                colors=[palette.colour(solver) for solver in reversed(solvers)],
+                linestyles=[palette.line(solver) for solver in reversed(solvers)], linewidths=1.5,
             )
         )  # fmt: skip
         ax.set(xscale="log", xlim=(begin, max(end, begin * 1.5)), ylim=(0, 1.02), xlabel=words)
