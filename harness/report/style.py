@@ -176,7 +176,8 @@ def drawn(figure: Figure, name: str) -> tuple[str, bytes]:
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
     svg = text.getvalue()
-    wide = f'<svg role="img" style="max-width:{WIDE * figure.get_figwidth():.2f}in"'  # letters of one size, as panels
+    said = f'role="img" aria-label="{name}; its data are in the CSV below"'
+    wide = f'<svg {said} style="max-width:{WIDE * figure.get_figwidth():.2f}in"'  # letters of one size, as panels
     svg = svg[svg.index("<svg") :].replace("<svg", wide, 1)
     return svg.replace(", ".join(f"'{font}'" for font in FONTS), "inherit"), pdf(figure)
 
