@@ -87,7 +87,7 @@ def test_the_page_has_every_part(results, tmp_path):
 def test_names_of_lines_do_not_overlap(levels, rows):
     ax = plt.figure().add_subplot()
     ax.set_ylim(0, 1)
-    figures._names(ax, dict(zip(("low", "middle", "high"), levels, strict=True)))
+    figures.names(ax, dict(zip(("low", "middle", "high"), levels, strict=True)))
     assert {text.get_text() for text in ax.texts} == rows
     plt.close("all")
 

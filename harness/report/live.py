@@ -20,7 +20,7 @@ from bilevelbench.store.files import written
 from bilevelbench.store.frame import Results
 from bilevelbench.store.text import clean
 
-from .figures import LINEAR
+from .curves import LINEAR
 from .parts import Atelier
 from .style import LINES
 from .tables import CLASS
