@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from bilevelbench.report import page as pages
+from bilevelbench.report import parts
 from tests.results_factory import write_run
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -186,6 +187,32 @@ def test_cells_that_overlap_are_found(tab, report):
     visit(tab, report)
     tab.add_style_tag(content="table { table-layout: fixed; width: 100% } td, th { min-width: 0 !important }")
     assert len(tab.evaluate(OVERLAPS)) > 3
+
+
+def test_of_many_runs_the_rows_come_when_they_are_asked_for(browser, tmp_path, monkeypatch):
+    monkeypatch.setattr(parts, "MOST_RUNS", 3)
+    for seed in range(4):
+        write_run(tmp_path / "results", seed=seed)
+    path = pages.write(tmp_path / "results", tmp_path / "out").path
+    tab, asked, wrong = browser.new_page(reduced_motion="reduce"), [], []
+    tab.on("request", lambda request: asked.append(request.url.rpartition("/")[2].partition("#")[0]))
+    tab.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+    visit(tab, path)
+    tab.locator("#explore").scroll_into_view_if_needed()
+    assert "rows-quadratic.js" not in asked
+    tab.locator("#explore select[name=v]").select_option("seeds")
+    tab.wait_for_function("bilevelbench.get('v') === 'seeds'")
+    tab.locator("#runs").scroll_into_view_if_needed()
+    tab.wait_for_selector("#all-runs tr[data-of]")
+    assert set(asked) == {"index.html", "rows-quadratic.js", "runs.js"}
+    tab.locator("#all-runs tr[data-of]").first.click()
+    assert "looks" in tab.locator("dialog#run").inner_text()
+    (path.parent / "data" / "rows-quadratic.js").unlink()
+    visit(tab, path)
+    tab.locator("#explore select[name=v]").select_option("seeds")
+    tab.wait_for_function("document.querySelector('#explore .said').textContent.includes('is not beside this page')")
+    assert [text for text in wrong if "ERR_FILE_NOT_FOUND" not in text] == []
+    tab.close()
 
 
 def test_without_script_figures_and_tables_are_there(browser, report):

@@ -30,7 +30,7 @@ AXES = {
     "step": "outer steps", "seconds": "seconds",
 }  # fmt: skip
 SCRIPTS = ("view.js", "tables.js", "chart.js", "explore.js", "runs.js")
-MOST_RUNS, MOST_BYTES = 2000, 7_000_000  # whose rows are in the page
+MOST_BYTES = 7_000_000  # of rows that are in the page
 MOST_POINTS = 60_000  # of all curves
 FEWEST, MOST = 12, 64  # points of a curve
 LONG = 6  # coordinates of an iterate that a row shows
@@ -66,7 +66,7 @@ def payload(atelier: Atelier, sections: list[dict[str, Any]], order: list[str]) 
         blobs[f"curves-{slug}"] = _dumps(curves(looks, metrics, solvers, most))
         if not atelier.brief:
             rows[f"rows-{slug}"] = _dumps(_rows(data, looks, runs, metrics))
-    beside = len(data.runs) > MOST_RUNS or sum(map(len, rows.values())) > MOST_BYTES
+    beside = atelier.many or sum(map(len, rows.values())) > MOST_BYTES
     for name, text in rows.items() if beside else ():
         with written(atelier.out / "data" / f"{name}.js") as private:
             private.write_text(f'bilevelbench.take("{name}",{text});\n', encoding="utf-8")
@@ -155,7 +155,9 @@ def _index(runs: pd.DataFrame, solvers: Mapping[str, int], sections: list[dict[s
 def _rows(data: Results, looks: pd.DataFrame, runs: pd.DataFrame, metrics: Sequence[str]) -> dict[str, Any]:
     """Of each run of a problem what its page says, and its looks, a list for each column."""
     columns = [name for name in AXES if name in looks]
-    table = looks[[*columns, *metrics]].to_numpy(float)
+    table = {
+        name: digits(looks[name], 6) for name in (*columns, *metrics)
+    }  # at once: a column of each run costs tenfold
     names = looks["run"].to_numpy(str)
     begins = np.flatnonzero(np.append(True, names[1:] != names[:-1])) if len(names) else np.zeros(0, int)
     ends = np.append(begins[1:], len(names))
@@ -163,7 +165,7 @@ def _rows(data: Results, looks: pd.DataFrame, runs: pd.DataFrame, metrics: Seque
     made = {}
     for run in runs.to_dict("records"):
         a, b = spans.get(run["run"], (0, 0))
-        own = {name: digits(table[a:b, k], 6) for k, name in enumerate((*columns, *metrics))}
+        own = {name: values[a:b] for name, values in table.items()}
         made[run["run"]] = {
             "about": _about(data, run), "path": _path(data.records[run["run"]].rows),
             "x": [own.get(name, []) for name in AXES], "y": [own[name] for name in metrics],

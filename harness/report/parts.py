@@ -29,6 +29,7 @@ UNSAID = {
     "selection": "", "judged": "", "seeded": True, "guards": {}, "better": {}, "bar": {},
 }  # fmt: skip
 MOST_METRICS = 10  # of a problem that are shown; the page has as many tabs
+MOST_RUNS = 2000  # of which all figures are drawn, and whose rows are in the page
 MOST_SLUG = 60  # characters
 TAKEN = {  # files and anchors
     "leaders", "targets", "duels", "overall", "which", "steps", "pareto", "profiles-calls", "profiles-grads",
@@ -59,6 +60,7 @@ class Atelier:
         self, data: Results, final: pd.DataFrame, out: Path, brief: bool = False, first: Sequence[str] = ()
     ) -> None:
         self.data, self.final, self.out, self.brief = data, final, out, brief
+        self.many = len(data.runs) > MOST_RUNS
         self.palette = style.Palette(dict(zip(data.runs["solver"], data.runs["short"], strict=True)), first)
         self._slugs: dict[str, str] = dict.fromkeys(TAKEN, "")
 
@@ -95,7 +97,7 @@ def problem(atelier: Atelier, name: str) -> dict[str, Any]:
     data = atelier.data
     runs, looks = data.runs[data.runs["problem"] == name], data.looks[data.looks["problem"] == name]
     metrics, left_out = _metrics(looks)
-    drawn = metrics[:1] if atelier.brief else metrics
+    drawn = metrics[:1] if atelier.brief or atelier.many else metrics
     headers = [(data.records[run].header or {})["problem"] for run in runs["run"]]
     about = next((header for header in headers if header.get("n_x")), headers[0])
     about = UNSAID | {name: value for name, value in about.items() if value is not None}
@@ -112,7 +114,7 @@ def problem(atelier: Atelier, name: str) -> dict[str, Any]:
 
         made = atelier.figure(atelier.slug(name, metric), draw, shown=metric == drawn[0])
         shown.append(made | {"metric": metric, "arrow": arrows[metric]})
-    columns = ["run", "solver", "seed", *LOOK, *drawn] if atelier.brief else list(looks.columns)
+    columns = ["run", "solver", "seed", *LOOK, *metrics[:1]] if atelier.brief else list(looks.columns)
     atelier.write(looks[list(dict.fromkeys(columns))].dropna(axis=1, how="all"), slug)
     final = atelier.final
     return {
