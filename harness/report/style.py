@@ -6,6 +6,7 @@ import colorsys
 import contextlib
 import io
 import logging
+import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -179,6 +180,7 @@ def drawn(figure: Figure, name: str) -> tuple[str, bytes]:
     said = f'role="img" aria-label="{name}; its data are in the CSV below"'
     wide = f'<svg {said} style="max-width:{WIDE * figure.get_figwidth():.2f}in"'  # letters of one size, as panels
     svg = svg[svg.index("<svg") :].replace("<svg", wide, 1)
+    svg = re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]), svg)  # half the size, nobody sees
     return svg.replace(", ".join(f"'{font}'" for font in FONTS), "inherit"), pdf(figure)
 
 
