@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from matplotlib.collections import LineCollection
 from matplotlib.text import Text
 
 import bilevelbench as bb
@@ -168,3 +169,33 @@ def test_of_many_solvers_ten_are_coloured():
     assert {palette.colour(name) for name in names if name not in coloured} == {style.GREY}
     few = dict(list(names.items())[:10])
     assert not any(style.Palette(few, ["solver3"]).grey(name) for name in few)
+
+
+def structure(figure):
+    """What a reader sees, whatever the pixels: of each panel its labels and scales, how many curves, how many rules."""
+    return [
+        (
+            ax.get_xlabel(), ax.get_ylabel(), ax.get_xscale(), ax.get_yscale(),
+            sum(len(part.get_segments()) for part in ax.collections if isinstance(part, LineCollection)), len(ax.lines),
+        )
+        for ax in figure.axes
+    ]  # fmt: skip
+
+
+GAP = paper.SYMBOLS["phi_gap"]
+KEPT = [
+    ({"kind": "convergence", "problem": "quadratic", "x": "steps"}, [("outer steps", GAP, "log", "log", 10, 0)]),
+    ({"kind": "convergence", "problem": "other", "width": "neurips"},
+     [("oracle calls", GAP, "log", "log", 10, 1), ("seconds", GAP, "log", "log", 10, 1)]),
+    ({"kind": "convergence", "problem": "quadratic", "solvers": ["bome"], "x": "calls"},
+     [("oracle calls", GAP, "log", "log", 2, 0)]),
+    ({"kind": "profile", "problem": "quadratic"},
+     [("oracle calls ÷ the best solver's", "share of targets held", "log", "linear", 5, 0)]),
+    ({"kind": "ecdf", "problem": "quadratic"}, [("oracle calls", "share of targets held", "log", "linear", 5, 0)]),
+    ({"kind": "memory", "problem": "quadratic"}, [("peak live tensors, KiB", "", "linear", "linear", 5, 0)]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("asked", "kept"), KEPT)
+def test_pictures_are_made_as_those_that_are_kept(folder, asked, kept):
+    assert structure(bb.load(folder).figure(**asked)) == kept
