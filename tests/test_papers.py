@@ -167,6 +167,7 @@ def test_a_verdict_is_of_all_cells(rulings):
     judged = [one for one in rulings if one != SHOWN]
     assert (found == "refuted") == (FAILS in judged)
     assert (found == "reproduced") == (bool(judged) and set(judged) == {HOLDS})
+    assert (found == "not finished") <= (MISSING in judged)
     for weaker in (verdict(rulings, "quick"), verdict(rulings, "published", stands_for=True)):
         assert weaker not in VERDICTS["published"]
 
@@ -279,7 +280,7 @@ def test_what_failed_or_is_not_there_reproduces_nothing(written, tmp_path):
     assert found.verdict == "not reproduced"
     assert "1 of 3 runs: diverged" in found.why
     missing = judged(written, tmp_path / "r", cell, 'solver = "rival", below = 9.0')
-    assert missing.verdict == "not run"
+    assert missing.verdict == "not finished"
     assert "not run: rival" in missing.why
 
 

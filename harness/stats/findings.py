@@ -21,6 +21,7 @@ from .rulings import (
     NOT_RUN,
     OPEN,
     OUT,
+    PART,
     SHOWN,
     UNSUPPORTED,
     Interval,
@@ -77,7 +78,10 @@ def best(data: Results | None, claims: Iterable[Claim]) -> list[Finding]:
     """Each claim at the scale that says more of it: the published one where that has been run."""
     every = list(claims)
     pairs = zip(findings(data, every, "published"), findings(data, every, "quick"), strict=True)
-    return [full if full.verdict not in (NOT_RUN, OUT) or small.verdict == NOT_RUN else small for full, small in pairs]
+    return [
+        full if full.verdict not in (NOT_RUN, PART, OUT) or small.verdict in (NOT_RUN, PART) else small
+        for full, small in pairs
+    ]
 
 
 def spelled(runs: pd.DataFrame) -> pd.DataFrame:
