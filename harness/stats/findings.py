@@ -78,10 +78,8 @@ def best(data: Results | None, claims: Iterable[Claim]) -> list[Finding]:
     """Each claim at the scale that says more of it: the published one where that has been run."""
     every = list(claims)
     pairs = zip(findings(data, every, "published"), findings(data, every, "quick"), strict=True)
-    return [
-        full if full.verdict not in (NOT_RUN, PART, OUT) or small.verdict in (NOT_RUN, PART) else small
-        for full, small in pairs
-    ]
+    unsaid = (NOT_RUN, PART, OUT)
+    return [small if full.verdict in unsaid and small.verdict not in unsaid else full for full, small in pairs]
 
 
 def spelled(runs: pd.DataFrame) -> pd.DataFrame:
