@@ -279,6 +279,11 @@ def test_what_failed_or_is_not_there_reproduces_nothing(written, tmp_path):
     found = judged(written, tmp_path / "r", cell)
     assert found.verdict == "not reproduced"
     assert "1 of 3 runs: diverged" in found.why
+    runs(tmp_path / "cut", "bome(lr=0.1)", (0.1, 0.2))
+    write_run(tmp_path / "cut", "quadratic", "bome(lr=0.1)", 2, (1.0,), status="cut off")
+    begun = judged(written, tmp_path / "cut", cell)
+    assert begun.verdict == "not run"
+    assert begun.cells[0].note == "1 seeds have not been run"
     missing = judged(written, tmp_path / "r", cell, 'solver = "rival", below = 9.0')
     assert missing.verdict == "not finished"
     assert "not run: rival" in missing.why
