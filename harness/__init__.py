@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .api.compare import run as run
+    from .api.join import join as join
     from .api.reference import reference as reference
     from .api.results import Results as Results
     from .api.results import load as load
@@ -62,6 +63,7 @@ _HOME = {
     "box": "core.problem",
     "build_problem": "core.resolve",
     "from_modules": "core.modules",
+    "join": "api.join",
     "load": "api.results",
     "make_solver": "core.resolve",
     "problem": "core.registry",

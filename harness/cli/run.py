@@ -72,8 +72,18 @@ WHOLE, POSITIVE = Number(int, 1), Number(float, 0, above=True)
 )  # fmt: skip
 @click.option("--here", is_flag=True, help="Results of another machine do not stand in for those of this one.")
 @click.option("--tune", is_flag=True, help="Tune solvers given without settings (-s) first, as a suite's own were.")
+@click.option(
+    "--on", metavar="WHERE",
+    help="tcp://HOST:8786 (a Dask scheduler), dask (a local one), slurm, or folder (a plan to join).",
+)  # fmt: skip
+@click.option(
+    "--slurm", multiple=True, metavar="NAME=VALUE,..", help="Options of sbatch: partition=short,time=2:00:00."
+)
+@click.option("--join", type=click.Path(path_type=Path), metavar="FOLDER", help="Work on a folder's plan, no more.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("results"), help="Folder of the results.")
-def run(suite: str | None, problems: tuple[str, ...], solvers: tuple[str, ...], out: Path, **options: Any) -> None:
+def run(
+    suite: str | None, problems: tuple[str, ...], solvers: tuple[str, ...], join: Path | None, out: Path, **options: Any
+) -> None:
     """Run a suite (default: `default`), or problems (-p) with solvers (-s), and write a report.
 
     With -s alone the solvers join a suite's own; with -p alone every solver runs with its defaults. Runs that are
@@ -82,6 +92,9 @@ def run(suite: str | None, problems: tuple[str, ...], solvers: tuple[str, ...], 
     Exit code 0: all runs were made, even if solvers diverge, which is a finding, or are unsupported. 1: a run ended in
     an error, a timeout or out of memory, or was lost. 2: the request cannot be read.
     """
+    if join is not None:
+        _join(join, suite, problems, solvers, options)
+        return
     from ..api.prepare import prepared
 
     command = "bilevelbench " + shlex.join(sys.argv[1:])
@@ -92,8 +105,24 @@ def run(suite: str | None, problems: tuple[str, ...], solvers: tuple[str, ...], 
         except KeyboardInterrupt:
             click.echo(f"interrupted: {comparison.done} finished in {out}; the same command resumes", err=True)
             sys.exit(130)
+    if options["on"] == "folder":
+        click.echo(f"a plan of {len(comparison.todo)} runs is in {out}; join it with: bilevelbench run --join {out}")
+        return
     written(comparison.results(), out / "report")
     sys.exit(0 if comparison.good() else 1)
+
+
+def _join(folder: Path, suite: str | None, problems: Any, solvers: Any, options: dict[str, Any]) -> None:
+    from ..api.join import join
+
+    if suite or problems or solvers or options["on"] or options["slurm"]:
+        raise RequestError("--join works on the plan of a folder, and other runs were asked for; leave them out")
+    try:
+        made = join(folder, jobs=options["jobs"], patience=options["patience"])
+    except KeyboardInterrupt:
+        click.echo("interrupted: what is finished is in the folder", err=True)
+        sys.exit(130)
+    click.echo(f"{made} run{'s' if made != 1 else ''} finished; nothing of the plan in {folder} is left to be made")
 
 
 def _opening(comparison: Comparison) -> str:
