@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .api.compare import run as run
     from .api.join import join as join
+    from .api.publish import publish as publish
     from .api.reference import reference as reference
     from .api.results import Results as Results
     from .api.results import load as load
     from .api.solution import Solution as Solution
     from .api.solve import solve as solve
+    from .api.status import status as status
     from .api.tune import tune as tune
     from .core.at import At as At
     from .core.draw import Draw as Draw
@@ -67,10 +69,12 @@ _HOME = {
     "load": "api.results",
     "make_solver": "core.resolve",
     "problem": "core.registry",
+    "publish": "api.publish",
     "reference": "api.reference",
     "run": "api.compare",
     "solve": "api.solve",
     "solver": "core.registry",
+    "status": "api.status",
     "tune": "api.tune",
 }
 __all__ = ["__version__", *_HOME]

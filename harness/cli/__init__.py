@@ -13,6 +13,7 @@ import click
 
 from ..core.errors import PluginWarning, RequestError
 from .data import data
+from .folders import publish, status
 from .hold import check, gate
 from .list import list_
 from .reference import reference
@@ -30,7 +31,7 @@ def cli() -> None:
     """
 
 
-for command in (run, tune, report, reference, list_, check, gate, data):
+for command in (run, tune, status, report, publish, reference, list_, check, gate, data):
     cli.add_command(command)
 
 
