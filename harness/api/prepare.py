@@ -45,9 +45,11 @@ class Comparison:
 
     def good(self) -> bool:
         """Whether every run says something of its solver, be it that it diverges, or cannot be made here."""
+        from bilevelbench.store.files import finals
         from bilevelbench.store.schema import FINDINGS
 
-        records = [job.record() for job in self.jobs]
+        there = finals(self.out)
+        records = [job.record(there) for job in self.jobs]
         return all(record.status in FINDINGS and record.fault != "problem" for record in records)
 
     def results(self) -> Results:
