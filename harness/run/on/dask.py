@@ -75,10 +75,8 @@ class Dask:
             return
         with contextlib.suppress(queue.Empty):
             key, future = self._answers.get(timeout=seconds)
-            while True:
-                if self._under_way.get(key) is future:
-                    if future.status == "cancelled" and self._client.status != "running":
-                        return
+            while True:  # what is told here twice, since it was handed out again, is no longer under way
+                if future is self._under_way.get(key):
                     del self._under_way[key]
                     yield key, self._answer(future)
                 key, future = self._answers.get_nowait()
@@ -88,8 +86,8 @@ class Dask:
             return dict(future.result(timeout=30))
         except ImportError as error:
             return {"refused": f"a worker of {self._address} cannot import {error.name}; install bilevelbench there"}
-        except Exception as error:  # killed with its worker, or forgotten
-            return {"lost": f"{type(error).__name__}: {error}"[:300]}
+        except Exception as error:  # killed with its worker; or forgotten by its scheduler, which says nothing of it
+            return {"lost": f"{type(error).__name__}: {error}"[:300], "free": bool(future.cancelled())}
 
     def _again(self) -> Iterator[tuple[str, Answer]]:
         """Wait for the scheduler, and tell what was lost with it."""
