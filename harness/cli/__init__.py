@@ -13,6 +13,7 @@ import click
 
 from ..core.errors import PluginWarning, RequestError
 from .data import data
+from .figure import figure
 from .folders import publish, status
 from .hold import check, gate
 from .list import list_
@@ -31,7 +32,7 @@ def cli() -> None:
     """
 
 
-for command in (run, tune, status, report, publish, reference, list_, check, gate, data):
+for command in (run, tune, status, report, publish, figure, reference, list_, check, gate, data):
     cli.add_command(command)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..core.errors import RequestError
+from . import papers
 from .report import written
 
 if TYPE_CHECKING:
@@ -72,6 +73,9 @@ WHOLE, POSITIVE = Number(int, 1), Number(float, 0, above=True)
 )  # fmt: skip
 @click.option("--here", is_flag=True, help="Results of another machine do not stand in for those of this one.")
 @click.option("--tune", is_flag=True, help="Tune solvers given without settings (-s) first, as a suite's own were.")
+@click.option("--paper", metavar="NAME", help="With the suite `papers`: one paper, bome or penalty.")
+@click.option("--claim", "claims", multiple=True, metavar="ID", help="With `papers`: a claim, as `list claims` has it.")
+@click.option("--scale", metavar="quick|published", help="With `papers`: fewer seeds and steps (default), or its own.")
 @click.option(
     "--on", metavar="WHERE",
     help="tcp://HOST:8786 (a Dask scheduler), dask (a local one), slurm, or folder (a plan to join).",
@@ -81,10 +85,14 @@ WHOLE, POSITIVE = Number(int, 1), Number(float, 0, above=True)
 )
 @click.option("--join", type=click.Path(path_type=Path), metavar="FOLDER", help="Work on a folder's plan, no more.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("results"), help="Folder of the results.")
+@click.pass_context
 def run(
-    suite: str | None, problems: tuple[str, ...], solvers: tuple[str, ...], join: Path | None, out: Path, **options: Any
-) -> None:
+    context: click.Context, suite: str | None, join: Path | None, out: Path, paper: str | None,
+    claims: tuple[str, ...], scale: str | None, **options: Any,
+) -> None:  # fmt: skip
     """Run a suite (default: `default`), or problems (-p) with solvers (-s), and write a report.
+
+    `run papers` tries the experiments of two papers and says of each whether it is reproduced (into results/papers).
 
     With -s alone the solvers join a suite's own; with -p alone every solver runs with its defaults. Runs that are
     already finished in --out are not made again: an interrupted command is resumed by repeating it.
@@ -93,11 +101,17 @@ def run(
     an error, a timeout or out of memory, or was lost. 2: the request cannot be read.
     """
     if join is not None:
-        _join(join, suite, problems, solvers, options)
+        _join(join, suite, options)
         return
     from ..api.prepare import prepared
 
     command = "bilevelbench " + shlex.join(sys.argv[1:])
+    if suite == papers.NAME:
+        papers.run_papers(context, command, paper, claims, scale or "quick", out, options)
+    if paper or claims or scale:
+        name = "--paper" if paper else "--claim" if claims else "--scale"
+        raise RequestError(f"{name} goes with the suite papers: bilevelbench run papers {name} ...")
+    problems, solvers = options.pop("problems"), options.pop("solvers")
     with prepared(problems, solvers, suite=suite, out=out, command=command, **options) as comparison:
         click.echo(_opening(comparison))
         try:
@@ -112,10 +126,10 @@ def run(
     sys.exit(0 if comparison.good() else 1)
 
 
-def _join(folder: Path, suite: str | None, problems: Any, solvers: Any, options: dict[str, Any]) -> None:
+def _join(folder: Path, suite: str | None, options: dict[str, Any]) -> None:
     from ..api.join import join
 
-    if suite or problems or solvers or options["on"] or options["slurm"]:
+    if suite or any(options[name] for name in ("problems", "solvers", "on", "slurm")):
         raise RequestError("--join works on the plan of a folder, and other runs were asked for; leave them out")
     try:
         made = join(folder, jobs=options["jobs"], patience=options["patience"])
