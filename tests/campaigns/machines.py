@@ -6,6 +6,9 @@ Four nodes (real Dask workers, or ``slurmd -N``) make 4 runs for each of SEEDS s
 times something is killed at a random moment: a node, the scheduler (Dask), a worker preempted by another partition
 (Slurm), or the driver, which is then started again. It prints one line of JSON: runs that are finished, damaged,
 charged to somebody, other than here alone, and the CPU seconds and wall seconds that it took.
+
+So far it has been run at a small size alone, ``dask 2 2 1`` on two busy cores: 8 of 8 runs finished with 2 kills, 0
+damaged, charged or other.
 """
 
 from __future__ import annotations
