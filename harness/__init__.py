@@ -15,14 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .api.compare import run as run
+    from .api.join import join as join
     from .api.papers import claims as claims
     from .api.papers import load_papers as load_papers
     from .api.papers import run_papers as run_papers
+    from .api.publish import publish as publish
     from .api.reference import reference as reference
     from .api.results import Results as Results
     from .api.results import load as load
     from .api.solution import Solution as Solution
     from .api.solve import solve as solve
+    from .api.status import status as status
     from .api.tune import tune as tune
     from .core.at import At as At
     from .core.draw import Draw as Draw
@@ -68,15 +71,18 @@ _HOME = {
     "build_problem": "core.resolve",
     "claims": "api.papers",
     "from_modules": "core.modules",
+    "join": "api.join",
     "load": "api.results",
     "load_papers": "api.papers",
     "make_solver": "core.resolve",
     "problem": "core.registry",
+    "publish": "api.publish",
     "reference": "api.reference",
     "run": "api.compare",
     "run_papers": "api.papers",
     "solve": "api.solve",
     "solver": "core.registry",
+    "status": "api.status",
     "tune": "api.tune",
 }
 __all__ = ["__version__", *_HOME]

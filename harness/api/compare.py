@@ -41,6 +41,8 @@ def run(
     here: bool = False,
     in_process: bool = False,
     tune: bool = False,
+    on: str | None = None,
+    slurm: str | Mapping[str, str] | Iterable[str] = (),
     progress: bool = True,
 ) -> Results:
     """Run every solver on every problem for every seed, and answer what was measured.
@@ -86,6 +88,12 @@ def run(
     tune
         Tune the solvers that are given without settings first, on every problem by itself, as the suite's own were
         (see ``tune``); scores are kept in ``out``.
+    on
+        Where the runs are made: None for processes of this machine; the address of a Dask scheduler
+        (``"tcp://host:8786"``), or ``"dask"`` for a local cluster of ``jobs`` workers; ``"slurm"`` for an array of
+        ``jobs`` workers that share ``out``; ``"folder"`` for a plan in ``out`` that any process can ``join``.
+    slurm
+        Options of sbatch, such as ``{"partition": "short", "time": "2:00:00"}``.
     progress
         Show a bar (in a notebook, too), or lines where nobody watches.
 
@@ -121,6 +129,8 @@ def run(
         here=here,
         keep=keep,
         tune=tune,
+        on=on,
+        slurm=slurm,
         **options,
     ) as comparison:
         comparison.make(arguments.flag("progress", progress))

@@ -28,6 +28,7 @@ from bilevelbench.measure import by_hand
 from bilevelbench.measure.audit import replay
 from bilevelbench.measure.budget import Budget
 from bilevelbench.measure.clock import Stopwatch, drain
+from bilevelbench.measure.cores import bind
 from bilevelbench.measure.env import now
 from bilevelbench.measure.failure import Impure, status_of
 from bilevelbench.measure.guards import guard
@@ -55,6 +56,7 @@ def make_pass(order: Order, tell: Tell) -> None:
     first = order.jobs[0]
     receive(first.sent)
     manifest = current()
+    bind(order.environment.get("held"))
     settle(first.key.threads, limit_memory=first.key.device == "cpu")
     if first.key.engine == "batched":
         from .batched import execute_together  # recording needs parts of torch that take seconds to import
