@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from .core.resolve import make_solver as make_solver
     from .core.solver import Point as Point
     from .core.space import Axis as Axis
+    from .lower.star import LowerSolution as LowerSolution
 
 _HOME = {
     "At": "core.at",
@@ -49,6 +50,7 @@ _HOME = {
     "Draw": "core.draw",
     "Flat": "core.flat",
     "Inner": "core.outer",
+    "LowerSolution": "lower.star",
     "Moments": "core.outer",
     "Oracle": "core.oracle",
     "Outer": "core.outer",

@@ -15,6 +15,7 @@ MAPPED = {"harness": "bilevelbench", "solvers": "bilevelbench/solvers", "problem
 CODE = {".py", ".typed"}
 DATA = {
     "report/templates": None,
+    "problems/bolib_rows": (".toml",),
     "suites": (".toml", ".jsonl", ".csv"),
 }  # folder of the package -> its data (None: all)
 

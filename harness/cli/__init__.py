@@ -13,7 +13,7 @@ import click
 
 from ..core.errors import PluginWarning, RequestError
 from .data import data
-from .hold import check, gate
+from .hold import check, examine, gate
 from .list import list_
 from .reference import reference
 from .report import report
@@ -30,7 +30,7 @@ def cli() -> None:
     """
 
 
-for command in (run, tune, report, reference, list_, check, gate, data):
+for command in (run, tune, report, reference, list_, check, examine, gate, data):
     cli.add_command(command)
 
 
