@@ -6,7 +6,7 @@ import functools
 import math
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bilevelbench.lower.star import Method
+
 Function = Callable[[Tensor, Tensor], Tensor]
 Bounds = tuple[tuple[float, ...], tuple[float, ...]]
 ROWS = Path(__file__).with_name("bolib_rows")
-STRUCTURES = {  # a file each: how the lower level is solved
+STRUCTURES: dict[str, Method] = {  # a file each: how the lower level is solved
     "linear": "program",
     "linear_below": "program",
     "quadratic_below": "program",
@@ -110,12 +112,17 @@ def row(name: str, structure: str, said: Mapping[str, Any], certified: Mapping[s
     lower = [text for text in lower if text not in of_x]
     solution = (tuple(certified["x"]), tuple(certified["y"])) if "x" in certified else None
     return Row(
-        name, structure, n_x, n_y, *(formula(said[key], n_x, n_y) for key in "Ff"),
+        name, structure, n_x, n_y, formula(said["F"], n_x, n_y), formula(said["f"], n_x, n_y),
         stacked(upper, n_x, n_y), stacked(lower, n_x, n_y), x, y,
-        tuple(said["stated"]) if "stated" in said else None, said.get("best_known", False),
-        tuple(said.get("flags", ())), tuple(said.get("draw", (-2.0, 2.0))), said.get("answer"),
+        _pair(said["stated"]) if "stated" in said else None, said.get("best_known", False),
+        tuple(said.get("flags", ())), _pair(said.get("draw", (-2.0, 2.0))), said.get("answer"),
         certified.get("value", math.nan), solution, certified.get("how", ""),
     )  # fmt: skip
+
+
+def _pair(two: Sequence[float]) -> tuple[float, float]:
+    first, second = two
+    return float(first), float(second)
 
 
 @functools.cache

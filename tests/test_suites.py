@@ -12,7 +12,7 @@ from bilevelbench.run import suite
 from bilevelbench.run.plan import expand
 from bilevelbench.run.suite import load_suite, suite_names
 
-PROMISED = {"default", "smoke", "closed-form", "traps", "constrained", "scale", "learning", "everything"}
+PROMISED = {"default", "smoke", "closed-form", "traps", "constrained", "scale", "learning", "bolib", "everything"}
 
 
 def specs(name):

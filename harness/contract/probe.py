@@ -110,7 +110,11 @@ def accuracy(hypergradient: Any) -> list[dict[str, Any]]:
         got, exact = ask(hypergradient, task)[0].detach(), task.exact(task.y_star())
         error = off(got, exact)
         text = f"relative error {error:.2g}" + ("" if error <= EPS else f": {instead(task, got, exact)}")
-        found.append(seen(f"accuracy, {len(eigenvalues)} variables", text, error <= EPS, error=error))
+        found.append(
+            seen(
+                f"accuracy, {len(eigenvalues)} variable{'s' * (len(eigenvalues) > 1)}", text, error <= EPS, error=error
+            )
+        )
     return found
 
 

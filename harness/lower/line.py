@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -31,12 +32,17 @@ def line(level: Level, x: Tensor) -> Answer:
 
     def along(function: Function) -> Along:
         at = torch.func.vmap(lambda y: function(x64, y))
-        return lambda y: at(torch.from_numpy(np.asarray(y, float))[:, None]).numpy()
+
+        def values(y: np.ndarray) -> np.ndarray:
+            found: np.ndarray = at(torch.from_numpy(np.asarray(y, float))[:, None]).numpy()
+            return found
+
+        return values
 
     ends = np.array([low, high])
     if level.h_g is not None:
         h = along(level.h_g)
-        roots = [_roots(lambda y, k=k: h(y)[:, k], low, high) for k in range(h(ends).shape[1])]
+        roots = [_roots(partial(_row, h, k), low, high) for k in range(h(ends).shape[1])]
         ends = np.unique(np.concatenate([ends, *roots]))
         ends = ends[_feasible(h, ends)]
     if not len(ends):
@@ -52,6 +58,11 @@ def line(level: Level, x: Tensor) -> Answer:
     if abs(best) == FAR:
         raise NoAnswer(ENDLESS)
     return _answer(level, x64, torch.tensor([best]), len(tied) == 1)
+
+
+def _row(h: Along, k: int, y: np.ndarray) -> np.ndarray:
+    row: np.ndarray = h(y)[:, k]
+    return row
 
 
 def _feasible(h: Along, y: np.ndarray) -> np.ndarray:

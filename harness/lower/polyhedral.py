@@ -31,7 +31,8 @@ def program(level: Level, x: Tensor) -> Answer:
     if not unique:
         y = _optimistic(level, x, Program(H, c, A, b), y, z)
     slack, scale = b - A @ y, 1 + np.abs(b)
-    return Answer(*(torch.from_numpy(part) for part in (y, z, slack <= FEASIBLE * scale)), unique)
+    active = torch.from_numpy(slack <= FEASIBLE * scale)
+    return Answer(torch.from_numpy(y), torch.from_numpy(z), active, unique)
 
 
 def second_order(function: Function, x: Tensor, level: Level, name: str) -> tuple[Array, Array]:
