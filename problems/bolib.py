@@ -47,9 +47,9 @@ def bolib(rng: Draw, name: str = "Mirrlees1999", start: Literal["uniform", "midd
     linear or convex quadratic in y (solved by HiGHS and Clarabel); one y (all stationary points); other (SLSQP from 20
     starts). BOLIB's F and f are f and g here, its G and g are h_f and h_g, as far as they are not bounds of X or Y.
     Starts are uniform within the bounds by the seed, or in their middle, 0 where there are none (``middle``); a drawn x
-    at which the lower level has no solution is drawn again, but where several y are not found by a program. Phi* is the optimistic value, recomputed by
-    ``tests/campaigns/bolib.py``, which does not know BOLIB's own; where it could not be certified there is none.
-    problems/README.md lists what is wrong in the collection. Eight of its 173 problems are not here.
+    at which the lower level has no solution is drawn again, where that is cheap to tell. Phi* is the optimistic value,
+    recomputed by ``tests/campaigns/bolib.py``, which does not know BOLIB's own; where it could not be certified there
+    is none. problems/README.md lists what is wrong in the collection. Eight of its 173 problems are not here.
     """
     if name in ABSENT:
         raise RequestError(f"BOLIB's {name} is not among ours: {ABSENT[name]}")

@@ -13,6 +13,7 @@ import click
 
 from ..core.errors import PluginWarning, RequestError
 from .data import data
+from .figure import figure
 from .hold import check, examine, gate
 from .list import list_
 from .reference import reference
@@ -30,7 +31,7 @@ def cli() -> None:
     """
 
 
-for command in (run, tune, report, reference, list_, check, examine, gate, data):
+for command in (run, tune, report, figure, reference, list_, check, examine, gate, data):
     cli.add_command(command)
 
 
