@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from .core.solver import Point as Point
     from .core.space import Axis as Axis
     from .core.stream import Stream as Stream
+    from .lower.star import LowerSolution as LowerSolution
 
 _HOME = {
     "At": "core.at",
@@ -56,6 +57,7 @@ _HOME = {
     "Draw": "core.draw",
     "Flat": "core.flat",
     "Inner": "core.outer",
+    "LowerSolution": "lower.star",
     "Moments": "core.outer",
     "Oracle": "core.oracle",
     "Outer": "core.outer",

@@ -15,7 +15,7 @@ from ..core.errors import PluginWarning, RequestError
 from .data import data
 from .figure import figure
 from .folders import publish, status
-from .hold import check, gate
+from .hold import check, examine, gate
 from .list import list_
 from .reference import reference
 from .report import report
@@ -32,7 +32,7 @@ def cli() -> None:
     """
 
 
-for command in (run, tune, status, report, publish, figure, reference, list_, check, gate, data):
+for command in (run, tune, status, report, publish, figure, reference, list_, check, examine, gate, data):
     cli.add_command(command)
 
 

@@ -137,7 +137,7 @@ class Problem:
         if self.phi_at not in ("", "every look", "doublings"):
             raise ValueError(f"phi_at={self.phi_at!r} is not valid; it is 'every look' or 'doublings'")
         if self.h_g is not None and self.y_star is None:
-            raise ValueError("a problem with lower-level constraints h_g needs y_star")
+            raise ValueError("a problem with lower-level constraints h_g needs y_star; LowerSolution makes one")
         if self.phi_star is not None and not self.phi_star_source:
             raise ValueError("phi_star needs phi_star_source: say how the value is known")
         if self.bar is not None and (self.references is None or self.bar.figure not in {*self.better, "phi"}):

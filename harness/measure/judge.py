@@ -93,7 +93,11 @@ class Judge:
     def _closed(self, x: Tensor, y: Tensor) -> dict[str, float]:
         p = self.problem
         assert p.y_star is not None
-        best = p.y_star(x).detach()
+        try:
+            best = p.y_star(x).detach()
+        except ArithmeticError as error:  # the lower level has no solution at this x
+            self.unjudged = str(error)
+            return {}
         metrics = {"phi": float(derive.value(p.f, x, best))}
         with torch.enable_grad():
             leaf = x.detach().requires_grad_()
