@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .api.solution import Solution as Solution
     from .api.solve import solve as solve
     from .api.tune import tune as tune
+    from .api.versions import compare as compare
     from .core.at import At as At
     from .core.draw import Draw as Draw
     from .core.errors import RequestError as RequestError
@@ -59,6 +60,7 @@ _HOME = {
     "Unsupported": "core.errors",
     "box": "core.problem",
     "build_problem": "core.resolve",
+    "compare": "api.versions",
     "from_modules": "core.modules",
     "load": "api.results",
     "make_solver": "core.resolve",

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from ..core.errors import PluginWarning, RequestError
+from .compare import compare
 from .data import data
 from .hold import check, gate
 from .list import list_
@@ -30,7 +31,7 @@ def cli() -> None:
     """
 
 
-for command in (run, tune, report, reference, list_, check, gate, data):
+for command in (run, tune, report, reference, list_, check, gate, compare, data):
     cli.add_command(command)
 
 
