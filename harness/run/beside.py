@@ -22,7 +22,7 @@ from bilevelbench.measure.provenance import cache_root
 
 from .revisions import Version
 
-PATIENCE = 120.0  # seconds without an answer
+PATIENCE = 600.0  # seconds without an answer: importing torch takes minutes on a machine that is overrun
 
 
 class Lost(Exception):
