@@ -15,7 +15,7 @@ from bilevelbench.stats.changes import changes
 from bilevelbench.store import history
 from tests import results_factory
 
-COMMITS = [f"{k:040x}" for k in range(1, 11)]
+COMMITS = [f"{k:02d}" * 20 for k in range(10)]
 
 
 # -- changes

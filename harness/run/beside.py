@@ -113,7 +113,11 @@ class Pair:
     def __init__(self, base: Version, head: Version, threads: int = 1, core: int = 0) -> None:
         self.base, self.head = Process(base, threads), Process(head, threads)
         self._sizes: dict[str, int] = {}
-        self.about: tuple[dict[str, Any], dict[str, Any]] = self.both("about")
+        try:
+            self.about: tuple[dict[str, Any], dict[str, Any]] = self.both("about")
+        except BaseException:  # nobody has a pair to close
+            self.__exit__()
+            raise
         if threads == 1:  # not before: torch is imported by both at the same time
             cores = cores_here()
             for one in (self.base, self.head):

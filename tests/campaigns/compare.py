@@ -96,14 +96,11 @@ def main():
         if what == "equal":
             told("equal code", base, copy(Path(scratch) / "head"), every, 60)
             return
-        python, hidden, oracle = (copy(Path(scratch) / name) for name in ("python", "hidden", "oracle"))
-        for name in every[0::3]:
-            slow_solver(python, name)
-        for name in every[1::3]:
-            slow_solver(hidden, name, HIDDEN)
+        own, oracle = (copy(Path(scratch) / name) for name in ("own", "oracle"))
+        for k, name in enumerate(every[::3] + every[1::3]):
+            slow_solver(own, name, HIDDEN if k % 2 else SPIN)
         slow_oracle(oracle)
-        told("in one solver, Python", base, python, every[0::3], 180)
-        told("in one solver, hidden torch", base, hidden, every[1::3], 180)
+        told("in solvers, by turns Python and hidden torch", base, own, every[::3] + every[1::3], 180)
         told("in every derivative", base, oracle, every[2::3], 180)
 
 
