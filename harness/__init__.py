@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .core.flat import Flat as Flat
     from .core.modules import from_modules as from_modules
     from .core.oracle import Oracle as Oracle
+    from .core.outer import Inner as Inner
     from .core.outer import Moments as Moments
     from .core.outer import Outer as Outer
     from .core.problem import Bar as Bar
@@ -48,6 +49,7 @@ _HOME = {
     "Bar": "core.problem",
     "Draw": "core.draw",
     "Flat": "core.flat",
+    "Inner": "core.outer",
     "Moments": "core.outer",
     "Oracle": "core.oracle",
     "Outer": "core.outer",

@@ -5,17 +5,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bilevelbench import Moments, Oracle, Outer, solver
+from bilevelbench import Inner, Moments, Oracle, Outer, solver
 
 
 class State(NamedTuple):
     x: Tensor
     y: Tensor
     m: Moments
+    m_y: Moments
 
 
 @solver("aid_cg")
-class AIDCG(Outer):
+class AIDCG(Outer, Inner):
     """Approximate implicit differentiation, linear system by conjugate gradients. Pedregosa, ICML 2016; Grazzi,
     Franceschi, Pontil, Salzo, ICML 2020; Rajeswaran, Finn, Kakade, Levine, NeurIPS 2019 (iMAML).
 
@@ -34,19 +35,25 @@ class AIDCG(Outer):
     order = 2
     calls = "T dg_y, df, K d2g_yy, d2g_xy"
     memory = "1"
-    certified = ("lr=0.1,lr_inner=1.0,T=5,K=6", "lr=0.1,lr_inner=1.0,T=1,K=6", "lr=0.1,lr_inner=1.0,K=6,damping=0.5")
+    certified = (
+        "lr=0.1,lr_inner=1.0,T=5,K=6",
+        "lr=0.1,lr_inner=1.0,T=1,K=6",
+        "lr=0.1,lr_inner=1.0,K=6,damping=0.5",
+        "lr=0.1,lr_inner=0.7,T=5,K=6,update_y='heavy_ball',momentum_y=0.3",
+    )
 
     @property
     def certificate(self) -> str:
         return "shifted" if self.damping else "exact"
 
     def init(self, o: Oracle, x: Tensor, y: Tensor) -> State:
-        return State(x, y, self.moments(x))
+        return State(x, y, self.moments(x), self.moments_y(y))
 
     def step(self, o: Oracle, s: State) -> State:
-        x, y = s.x, s.y
+        x, y, m_y = s.x, s.y, s.m_y
         for _ in range(self.T):
-            y = o.project_y(y - self.lr_inner * o.dg_y(x, y))
+            m_y, y = self.move_y(m_y, y, self.lr_inner, o.dg_y(x, y))
+            y = o.project_y(y)
         fx, r = o.df(x, y)
         here = o.at(x, y)
         q, p, rr = torch.zeros_like(r), r, r @ r
@@ -58,4 +65,4 @@ class AIDCG(Outer):
             rr, old = r @ r, rr
             p = r + rr / (old + tiny) * p
         m, dx = self.move(s.m, fx - here.d2g_xy(q))
-        return State(o.project_x(x - self.lr * dx), y, m)
+        return State(o.project_x(x - self.lr * dx), y, m, m_y)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bilevelbench import Moments, Oracle, Outer, solver
+from bilevelbench import Inner, Moments, Oracle, Outer, solver
 
 
 class State(NamedTuple):
@@ -13,10 +13,11 @@ class State(NamedTuple):
     y: Tensor
     q: Tensor | None  # the linear variable, kept where it is warm
     m: Moments
+    m_y: Moments
 
 
 @solver("aid_neumann")
-class AIDNeumann(Outer):
+class AIDNeumann(Outer, Inner):
     """Approximate implicit differentiation by a Neumann series. Lorraine, Vicol, Duvenaud, AISTATS 2020, Algorithm 3;
     the fixed-point variant of Grazzi, Franceschi, Pontil, Salzo, ICML 2020.
 
@@ -47,12 +48,13 @@ class AIDNeumann(Outer):
         return "exact" if self.warm else "neumann"
 
     def init(self, o: Oracle, x: Tensor, y: Tensor) -> State:
-        return State(x, y, torch.zeros_like(y) if self.warm else None, self.moments(x))
+        return State(x, y, torch.zeros_like(y) if self.warm else None, self.moments(x), self.moments_y(y))
 
     def step(self, o: Oracle, s: State) -> State:
-        x, y = s.x, s.y
+        x, y, m_y = s.x, s.y, s.m_y
         for _ in range(self.T):
-            y = o.project_y(y - self.lr_inner * o.dg_y(x, y))
+            m_y, y = self.move_y(m_y, y, self.lr_inner, o.dg_y(x, y))
+            y = o.project_y(y)
         fx, fy = o.df(x, y)
         here = o.at(x, y)
         eta = self.lr_inner if self.lr_linear is None else self.lr_linear
@@ -60,4 +62,4 @@ class AIDNeumann(Outer):
         for _ in range(self.K if self.warm else self.K - 1):
             q = q - eta * (here.d2g_yy(q) - fy)
         m, dx = self.move(s.m, fx - here.d2g_xy(q))
-        return State(o.project_x(x - self.lr * dx), y, q if self.warm else None, m)
+        return State(o.project_x(x - self.lr * dx), y, q if self.warm else None, m, m_y)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bilevelbench import Moments, Oracle, Outer, solver
+from bilevelbench import Inner, Moments, Oracle, Outer, solver
 
 
 class State(NamedTuple):
@@ -13,10 +13,11 @@ class State(NamedTuple):
     y: Tensor
     q: Tensor  # z with the opposite sign, tends to H^-1 df/dy
     m: Moments
+    m_y: Moments
 
 
 @solver("amigo")
-class AmIGO(Outer):
+class AmIGO(Outer, Inner):
     """AmIGO. Arbel, Mairal: "Amortized implicit differentiation for stochastic bilevel optimization", ICLR 2022,
     Algorithm 1, with gradient steps for both inner problems (Algorithms 2 and 3).
 
@@ -41,17 +42,18 @@ class AmIGO(Outer):
     certified = ("lr=0.1,lr_inner=1.0,T=2,K=2", "lr=0.1,lr_inner=1.0,lr_linear=0.5,T=1,K=3")
 
     def init(self, o: Oracle, x: Tensor, y: Tensor) -> State:
-        return State(x, y, torch.zeros_like(y), self.moments(x))
+        return State(x, y, torch.zeros_like(y), self.moments(x), self.moments_y(y))
 
     def step(self, o: Oracle, s: State) -> State:
-        x, y, q = s.x, s.y, s.q
+        x, y, q, m_y = s.x, s.y, s.q, s.m_y
         pace = self.pace(s.m)
         for _ in range(self.T):
-            y = o.project_y(y - self.lr_inner * pace * o.dg_y(x, y, o.draw_g(self.batch)))
+            m_y, y = self.move_y(m_y, y, self.lr_inner * pace, o.dg_y(x, y, o.draw_g(self.batch)))
+            y = o.project_y(y)
         fx, fy = o.df(x, y, o.draw_f(self.batch))
         here = o.at(x, y)
         eta = pace * (self.lr_inner if self.lr_linear is None else self.lr_linear)
         for _ in range(self.K):
             q = q - eta * (here.d2g_yy(q, o.draw_g(self.batch)) - fy)
         m, dx = self.move(s.m, fx - here.d2g_xy(q, o.draw_g(self.batch)))
-        return State(o.project_x(x - self.lr * dx), y, q, m)
+        return State(o.project_x(x - self.lr * dx), y, q, m, m_y)

@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from bilevelbench import Axis, Moments, Oracle, Outer, solver
+from bilevelbench import Axis, Inner, Moments, Oracle, Outer, solver
 
 
 class State(NamedTuple):
@@ -13,10 +13,11 @@ class State(NamedTuple):
     y: Tensor
     z: Tensor | None  # theta^(T), kept where the inner iterate is persistent
     m: Moments
+    m_z: Moments
 
 
 @solver("bome")
-class BOME(Outer):
+class BOME(Outer, Inner):
     """BOME. Liu, Ye, Wright, Stone, Liu: "BOME! Bilevel Optimization Made Easy", NeurIPS 2022, Algorithm 1.
 
     Moves (x, y) along d = grad f + lambda grad q, the vector nearest to grad f with <d, grad q> >= phi, where
@@ -48,13 +49,14 @@ class BOME(Outer):
         return "exact_floor" if self.persistent else "truncated"
 
     def init(self, o: Oracle, x: Tensor, y: Tensor) -> State:
-        return State(x, y, y if self.persistent else None, self.moments(x, y))
+        return State(x, y, y if self.persistent else None, self.moments(x, y), self.moments_y(y))
 
     def step(self, o: Oracle, s: State) -> State:
-        x, y = s.x, s.y
+        x, y, m_z = s.x, s.y, s.m_z
         z = y if s.z is None else s.z
         for _ in range(self.T):  # z ~ argmin g(x, .)
-            z = o.project_y(z - self.lr_inner * o.dg_y(x, z, o.draw_g(self.batch) if self.batch else None))
+            m_z, z = self.move_y(m_z, z, self.lr_inner, o.dg_y(x, z, o.draw_g(self.batch) if self.batch else None))
+            z = o.project_y(z)
         of_f, of_g = (o.draw_f(self.batch), o.draw_g(self.batch)) if self.batch else (None, None)
         fx, fy = o.df(x, y, of_f)
         gx, gy = o.dg(x, y, of_g)
@@ -67,7 +69,8 @@ class BOME(Outer):
             lam = torch.relu(_ratio(self.eta * (o.g(x, y, of_g) - o.g(x, z, of_g)) - dot, square + self.eps))
         m, dx, dy = self.move(s.m, fx + lam * qx, fy + lam * qy)
         lr_y = self.lr if self.lr_y is None else self.lr_y
-        return State(o.project_x(x - self.lr * dx), o.project_y(y - lr_y * dy), z if self.persistent else None, m)
+        y = o.project_y(y - lr_y * dy)
+        return State(o.project_x(x - self.lr * dx), y, z if self.persistent else None, m, m_z)
 
 
 def _ratio(a: Tensor, b: Tensor) -> Tensor:

@@ -4,17 +4,18 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from bilevelbench import Moments, Oracle, Outer, solver
+from bilevelbench import Inner, Moments, Oracle, Outer, solver
 
 
 class State(NamedTuple):
     x: Tensor
     y: Tensor
     m: Moments
+    m_y: Moments
 
 
 @solver("bsa")
-class BSA(Outer):
+class BSA(Outer, Inner):
     """BSA, bilevel stochastic approximation. Ghadimi, Wang: "Approximation methods for bilevel programming",
     arXiv:1802.02246, 2018, its inverse Hessian by Algorithm 3 (HIA).
 
@@ -39,17 +40,18 @@ class BSA(Outer):
     certified = ("lr_inner=0.8,T=2,K=3", "lr_inner=0.8,lr_linear=0.5,T=1,K=4")
 
     def init(self, o: Oracle, x: Tensor, y: Tensor) -> State:
-        return State(x, y, self.moments(x))
+        return State(x, y, self.moments(x), self.moments_y(y))
 
     def step(self, o: Oracle, s: State) -> State:
-        x, y = s.x, s.y
+        x, y, m_y = s.x, s.y, s.m_y
         beta = self.lr_inner * self.pace(s.m)
         for _ in range(self.T):
-            y = o.project_y(y - beta * o.dg_y(x, y, o.draw_g(self.batch)))
+            m_y, y = self.move_y(m_y, y, beta, o.dg_y(x, y, o.draw_g(self.batch)))
+            y = o.project_y(y)
         fx, q = o.df(x, y, o.draw_f(self.batch))
         here = o.at(x, y)
         eta = self.lr_inner if self.lr_linear is None else self.lr_linear
         for _ in range(o.integer(self.K)):
             q = q - eta * here.d2g_yy(q, o.draw_g(self.batch))
         m, dx = self.move(s.m, fx - self.K * eta * here.d2g_xy(q, o.draw_g(self.batch)))
-        return State(o.project_x(x - self.lr * dx), y, m)
+        return State(o.project_x(x - self.lr * dx), y, m, m_y)

@@ -5,17 +5,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bilevelbench import Moments, Oracle, Outer, solver
+from bilevelbench import Inner, Moments, Oracle, Outer, solver
 
 
 class State(NamedTuple):
     x: Tensor
     y: Tensor
     m: Moments
+    m_y: Moments
 
 
 @solver("bsg1")
-class BSG1(Outer):
+class BSG1(Outer, Inner):
     """BSG-1. Giovannelli, Kent, Vicente: "Inexact bilevel stochastic gradient methods for constrained and unconstrained
     lower-level problems", 2021 (arXiv 2110.00604), as the authors of BOME run it.
 
@@ -41,16 +42,17 @@ class BSG1(Outer):
     unverified = "written from the script of BOME's authors; the paper's text was not at hand"
 
     def init(self, o: Oracle, x: Tensor, y: Tensor) -> State:
-        return State(x, y, self.moments(x))
+        return State(x, y, self.moments(x), self.moments_y(y))
 
     def step(self, o: Oracle, s: State) -> State:
-        x, y = s.x, s.y
+        x, y, m_y = s.x, s.y, s.m_y
         for _ in range(self.T):
-            y = o.project_y(y - self.lr_inner * o.dg_y(x, y, o.draw_g(self.batch) if self.batch else None))
+            m_y, y = self.move_y(m_y, y, self.lr_inner, o.dg_y(x, y, o.draw_g(self.batch) if self.batch else None))
+            y = o.project_y(y)
         of_f, of_g = (o.draw_f(self.batch), o.draw_g(self.batch)) if self.batch else (None, None)
         fx, fy = o.df(x, y, of_f)
         gx, gy = o.dg(x, y, of_g)
         square = gy @ gy + self.eps
         ratio = torch.where(square == 0, torch.zeros_like(square), (fy @ gy) / square)
         m, dx = self.move(s.m, fx - ratio * gx)
-        return State(o.project_x(x - self.lr * dx), y, m)
+        return State(o.project_x(x - self.lr * dx), y, m, m_y)

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from bilevelbench import Axis, Moments, Oracle, Outer, solver
+from bilevelbench import Axis, Inner, Moments, Oracle, Outer, solver
 
 
 class State(NamedTuple):
@@ -12,10 +12,12 @@ class State(NamedTuple):
     y: Tensor  # follows argmin f + lambda g
     z: Tensor  # follows argmin g
     m: Moments
+    m_y: Moments
+    m_z: Moments
 
 
 @solver("f2sa")
-class F2SA(Outer):
+class F2SA(Outer, Inner):
     """F2SA. Kwon, Kwon, Wright, Nowak: "A fully first-order method for stochastic bilevel optimization", ICML 2023,
     Algorithm 1.
 
@@ -42,16 +44,19 @@ class F2SA(Outer):
     certified = ("lr=0.05,lr_inner=0.5,T=10,lam=3.0", "lr=0.05,lr_inner=0.5,T=20,lam=30.0")
 
     def init(self, o: Oracle, x: Tensor, y: Tensor) -> State:
-        return State(x, y, y, self.moments(x))
+        return State(x, y, y, self.moments(x), self.moments_y(y), self.moments_y(y))
 
     def step(self, o: Oracle, s: State) -> State:
-        x, y, z = s.x, s.y, s.z
+        x, y, z, m_y, m_z = s.x, s.y, s.z, s.m_y, s.m_z
         lam = self.lam * (s.m.k + 1) ** self.growth
         lr_z = self.lr_inner * (s.m.k + 1) ** -self.decay_inner
         lr_y = lr_z / max(lam, 1.0)
         for _ in range(self.T):
-            z = o.project_y(z - lr_z * o.dg_y(x, z, o.draw_g(self.batch)))
-            y = o.project_y(y - lr_y * (o.df_y(x, y, o.draw_f(self.batch)) + lam * o.dg_y(x, y, o.draw_g(self.batch))))
+            m_z, z = self.move_y(m_z, z, lr_z, o.dg_y(x, z, o.draw_g(self.batch)))
+            z = o.project_y(z)
+            of_f, of_g = o.draw_f(self.batch), o.draw_g(self.batch)
+            m_y, y = self.move_y(m_y, y, lr_y, o.df_y(x, y, of_f) + lam * o.dg_y(x, y, of_g))
+            y = o.project_y(y)
         along_g = o.dg_x(x, y, o.draw_g(self.batch)) - o.dg_x(x, z, o.draw_g(self.batch))
         m, dx = self.move(s.m, o.df_x(x, y, o.draw_f(self.batch)) + lam * along_g)
-        return State(o.project_x(x - self.lr * dx), y, z, m)
+        return State(o.project_x(x - self.lr * dx), y, z, m, m_y, m_z)

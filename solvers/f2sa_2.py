@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from bilevelbench import Axis, Moments, Oracle, Outer, solver
+from bilevelbench import Axis, Inner, Moments, Oracle, Outer, solver
 
 
 class State(NamedTuple):
@@ -12,10 +12,12 @@ class State(NamedTuple):
     y: Tensor  # follows argmin g + nu f
     z: Tensor  # follows argmin g - nu f
     m: Moments
+    m_y: Moments
+    m_z: Moments
 
 
 @solver("f2sa_2")
-class F2SA2(Outer):
+class F2SA2(Outer, Inner):
     """F2SA-p with p = 2. Chen, Li, Chayti, Zhang: "Faster gradient methods for highly-smooth stochastic bilevel
     optimization", 2025 (arXiv 2509.02937), Algorithm 1.
 
@@ -42,17 +44,19 @@ class F2SA2(Outer):
     certified = ("lr=0.1,lr_inner=0.9,T=10,lam=200.0", "lr=0.05,lr_inner=0.5,T=20,lam=1000.0")
 
     def init(self, o: Oracle, x: Tensor, y: Tensor) -> State:
-        return State(x, y, y, self.moments(x))
+        return State(x, y, y, self.moments(x), self.moments_y(y), self.moments_y(y))
 
     def step(self, o: Oracle, s: State) -> State:
-        x, y, z, nu = s.x, s.y, s.z, 1.0 / self.lam
+        x, y, z, m_y, m_z, nu = s.x, s.y, s.z, s.m_y, s.m_z, 1.0 / self.lam
         for _ in range(self.T):
             of_f, of_g = (o.draw_f(self.batch), o.draw_g(self.batch)) if self.batch else (None, None)
-            y = o.project_y(y - self.lr_inner * (o.dg_y(x, y, of_g) + nu * o.df_y(x, y, of_f)))
+            m_y, y = self.move_y(m_y, y, self.lr_inner, o.dg_y(x, y, of_g) + nu * o.df_y(x, y, of_f))
+            y = o.project_y(y)
             of_f, of_g = (o.draw_f(self.batch), o.draw_g(self.batch)) if self.batch else (None, None)
-            z = o.project_y(z - self.lr_inner * (o.dg_y(x, z, of_g) - nu * o.df_y(x, z, of_f)))
+            m_z, z = self.move_y(m_z, z, self.lr_inner, o.dg_y(x, z, of_g) - nu * o.df_y(x, z, of_f))
+            z = o.project_y(z)
         of_f, of_g = (o.draw_f(self.batch), o.draw_g(self.batch)) if self.batch else (None, None)
         along_g = o.dg_x(x, y, of_g) - o.dg_x(x, z, of_g)
         direction = 0.5 * (o.df_x(x, y, of_f) + o.df_x(x, z, of_f)) + 0.5 * self.lam * along_g
         m, dx = self.move(s.m, direction)
-        return State(o.project_x(x - self.lr * dx), y, z, m)
+        return State(o.project_x(x - self.lr * dx), y, z, m, m_y, m_z)

@@ -1,10 +1,11 @@
 """ITD: the hypergradient of the unrolled lower loop, by reverse accumulation."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
+import torch
 from torch import Tensor
 
-from bilevelbench import Moments, Oracle, Outer, solver
+from bilevelbench import Inner, Moments, Oracle, Outer, solver
 
 
 class State(NamedTuple):
@@ -12,10 +13,11 @@ class State(NamedTuple):
     y: Tensor
     start: Tensor  # where a cold lower loop begins
     m: Moments
+    m_y: Moments
 
 
 @solver("itd")
-class ITD(Outer):
+class ITD(Outer, Inner):
     """Iterative differentiation (reverse mode). Franceschi, Donini, Frasconi, Pontil, ICML 2017, Algorithm 1.
 
     The transpose of the unrolled map is written out as second-order products, so that its cost (T gradients, T
@@ -27,6 +29,7 @@ class ITD(Outer):
     lr_inner: float = 1e-1  # alpha: step of the lower loop
     T: int = 10  # steps of the lower loop, all unrolled
     warm: bool = True
+    update_y: Literal["plain", "heavy_ball"] = "plain"  # what is unrolled
 
     family = "unrolled"
     order = 2
@@ -39,21 +42,24 @@ class ITD(Outer):
         return "unrolled" if self.warm else "cold"
 
     def init(self, o: Oracle, x: Tensor, y: Tensor) -> State:
-        return State(x, y, y, self.moments(x))
+        return State(x, y, y, self.moments(x), self.moments_y(y))
 
     def step(self, o: Oracle, s: State) -> State:
-        x, y = s.x, s.y if self.warm else s.start
+        x, y, m_y = (s.x, s.y, s.m_y) if self.warm else (s.x, s.start, self.moments_y(s.start))
+        mu = self.momentum_y if self.update_y == "heavy_ball" else 0.0
         path = []
         for _ in range(self.T):
             here = o.at(x, y)
-            moved = y - self.lr_inner * here.dg_y()
+            m_y, moved = self.move_y(m_y, y, self.lr_inner, here.dg_y())
             path.append((here, moved))
             y = o.project_y(moved)
         p, q = o.df(x, y)
+        r = torch.zeros_like(q) if mu else q  # what the buffer's adjoint is, times -1/lr_inner
         for before, moved in reversed(path):
             q = o.project_y_back(moved, q)
-            cross, hessian = before.d2g(q)
+            r = q + mu * r if mu else q
+            cross, hessian = before.d2g(r)
             p = p - self.lr_inner * cross
             q = q - self.lr_inner * hessian
         m, dx = self.move(s.m, p)
-        return State(o.project_x(x - self.lr * dx), y, s.start, m)
+        return State(o.project_x(x - self.lr * dx), y, s.start, m, m_y)

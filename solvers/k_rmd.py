@@ -1,11 +1,12 @@
 """Truncated reverse mode: the last K of T unrolled steps are differentiated."""
 
 from collections import deque
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
+import torch
 from torch import Tensor
 
-from bilevelbench import At, Moments, Oracle, Outer, solver
+from bilevelbench import At, Inner, Moments, Oracle, Outer, solver
 
 
 class State(NamedTuple):
@@ -13,10 +14,11 @@ class State(NamedTuple):
     y: Tensor
     start: Tensor  # where a cold lower loop begins
     m: Moments
+    m_y: Moments
 
 
 @solver("k_rmd")
-class KRMD(Outer):
+class KRMD(Outer, Inner):
     """K-RMD, truncated back-propagation. Shaban, Cheng, Hatch, Boots: "Truncated back-propagation for bilevel
     optimization", AISTATS 2019.
 
@@ -31,6 +33,7 @@ class KRMD(Outer):
     T: int = 10  # steps of the lower loop
     K: int = 5  # of these, the last ones that are differentiated
     warm: bool = True
+    update_y: Literal["plain", "heavy_ball"] = "plain"  # what is unrolled
 
     family = "unrolled"
     order = 2
@@ -43,21 +46,24 @@ class KRMD(Outer):
         return "neumann" if self.warm else "cold_cut"
 
     def init(self, o: Oracle, x: Tensor, y: Tensor) -> State:
-        return State(x, y, y, self.moments(x))
+        return State(x, y, y, self.moments(x), self.moments_y(y))
 
     def step(self, o: Oracle, s: State) -> State:
-        x, y = s.x, s.y if self.warm else s.start
+        x, y, m_y = (s.x, s.y, s.m_y) if self.warm else (s.x, s.start, self.moments_y(s.start))
+        mu = self.momentum_y if self.update_y == "heavy_ball" else 0.0
         path: deque[tuple[At, Tensor]] = deque(maxlen=self.K)
         for _ in range(self.T):
             here = o.at(x, y)
-            moved = y - self.lr_inner * here.dg_y()
+            m_y, moved = self.move_y(m_y, y, self.lr_inner, here.dg_y())
             path.append((here, moved))
             y = o.project_y(moved)
         p, q = o.df(x, y)
+        r = torch.zeros_like(q) if mu else q  # what the buffer's adjoint is, times -1/lr_inner
         for before, moved in reversed(path):
             q = o.project_y_back(moved, q)
-            cross, hessian = before.d2g(q)
+            r = q + mu * r if mu else q
+            cross, hessian = before.d2g(r)
             p = p - self.lr_inner * cross
             q = q - self.lr_inner * hessian
         m, dx = self.move(s.m, p)
-        return State(o.project_x(x - self.lr * dx), y, s.start, m)
+        return State(o.project_x(x - self.lr * dx), y, s.start, m, m_y)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bilevelbench import Axis, Moments, Oracle, Outer, solver
+from bilevelbench import Axis, Inner, Moments, Oracle, Outer, solver
 
 
 class State(NamedTuple):
@@ -14,10 +14,11 @@ class State(NamedTuple):
     v: Tensor  # z with the opposite sign, tends to -H^-1 df/dy
     h: Tensor  # the moving average
     m: Moments
+    m_y: Moments
 
 
 @solver("ma_soba")
-class MASOBA(Outer):
+class MASOBA(Outer, Inner):
     """MA-SOBA. Chen, Xiao, Balasubramanian: "Optimal algorithms for stochastic bilevel optimization under relaxed
     smoothness conditions", JMLR 2024 (arXiv:2306.12067), Algorithm 1.
 
@@ -44,7 +45,7 @@ class MASOBA(Outer):
     unverified = "whether x moves along the average with this step's term or without"
 
     def init(self, o: Oracle, x: Tensor, y: Tensor) -> State:
-        return State(x, y, torch.zeros_like(y), torch.zeros_like(x), self.moments(x))
+        return State(x, y, torch.zeros_like(y), torch.zeros_like(x), self.moments(x), self.moments_y(y))
 
     def step(self, o: Oracle, s: State) -> State:
         x, y, v = s.x, s.y, s.v
@@ -56,10 +57,12 @@ class MASOBA(Outer):
         theta, rho = min(1.0, self.theta * pace), self.lr_inner * pace
         h = (1 - theta) * s.h + theta * (fx + cross)
         m, dx = self.move(s.m, h)
+        m_y, y = self.move_y(s.m_y, y, rho, here.dg_y(of_g))
         return State(
             o.project_x(x - self.lr * dx),
-            o.project_y(y - rho * here.dg_y(of_g)),
+            o.project_y(y),
             v - rho * (hessian + fy),
             h,
             m,
+            m_y,
         )

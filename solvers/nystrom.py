@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bilevelbench import Moments, Oracle, Outer, solver
+from bilevelbench import Inner, Moments, Oracle, Outer, solver
 
 
 class State(NamedTuple):
@@ -13,10 +13,11 @@ class State(NamedTuple):
     y: Tensor
     S: Tensor  # the chosen columns, min(K, n_y) distinct indices
     m: Moments
+    m_y: Moments
 
 
 @solver("nystrom")
-class Nystrom(Outer):
+class Nystrom(Outer, Inner):
     """Nyström hypergradient. Hataya, Yamada: "Nyström method for accurate and scalable implicit differentiation",
     AISTATS 2023.
 
@@ -54,12 +55,13 @@ class Nystrom(Outer):
         return "columns_mean" if self.fresh else "columns"
 
     def init(self, o: Oracle, x: Tensor, y: Tensor) -> State:
-        return State(x, y, self._columns(o, y), self.moments(x))
+        return State(x, y, self._columns(o, y), self.moments(x), self.moments_y(y))
 
     def step(self, o: Oracle, s: State) -> State:
-        x, y = s.x, s.y
+        x, y, m_y = s.x, s.y, s.m_y
         for _ in range(self.T):
-            y = o.project_y(y - self.lr_inner * o.dg_y(x, y))
+            m_y, y = self.move_y(m_y, y, self.lr_inner, o.dg_y(x, y))
+            y = o.project_y(y)
         S = self._columns(o, y) if self.fresh else s.S
         fx, fy = o.df(x, y)
         here = o.at(x, y)
@@ -70,7 +72,7 @@ class Nystrom(Outer):
         small = small + (kind.eps * small.diagonal().abs().max() + kind.tiny) * torch.eye(len(S)).to(small)
         q = fy / self.rho - C @ torch.linalg.solve_ex(small, C.T @ fy).result / self.rho**2  # NaN, no error, from NaN
         m, dx = self.move(s.m, fx - here.d2g_xy(q))
-        return State(o.project_x(x - self.lr * dx), y, S, m)
+        return State(o.project_x(x - self.lr * dx), y, S, m, m_y)
 
     def _columns(self, o: Oracle, y: Tensor) -> Tensor:
         """K distinct indices, uniformly: the first of a shuffle (Fisher, Yates), of which only what moved is kept."""

@@ -4,17 +4,18 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from bilevelbench import Axis, Moments, Oracle, Outer, solver
+from bilevelbench import Axis, Inner, Moments, Oracle, Outer, solver
 
 
 class State(NamedTuple):
     x: Tensor
     y: Tensor  # follows argmin f/gamma + g
     m: Moments
+    m_y: Moments
 
 
 @solver("pbgd_free")
-class PBGDFree(Outer):
+class PBGDFree(Outer, Inner):
     """PBGD-Free. Jiang, Xiao, Chen, Chen: "Beyond value functions: single-loop bilevel optimization under flatness
     conditions", NeurIPS 2025, the unconstrained, fully single-loop form (K = 1, here T).
 
@@ -40,11 +41,12 @@ class PBGDFree(Outer):
     unverified = "the pseudocode was read, not the whole paper"
 
     def init(self, o: Oracle, x: Tensor, y: Tensor) -> State:
-        return State(x, y, self.moments(x))
+        return State(x, y, self.moments(x), self.moments_y(y))
 
     def step(self, o: Oracle, s: State) -> State:
-        x, y = s.x, s.y
+        x, y, m_y = s.x, s.y, s.m_y
         for _ in range(self.T):
-            y = o.project_y(y - self.lr_inner * (o.df_y(x, y) / self.gamma + o.dg_y(x, y)))
+            m_y, y = self.move_y(m_y, y, self.lr_inner, o.df_y(x, y) / self.gamma + o.dg_y(x, y))
+            y = o.project_y(y)
         m, dx = self.move(s.m, o.df_x(x, y))
-        return State(o.project_x(x - self.lr * dx), y, m)
+        return State(o.project_x(x - self.lr * dx), y, m, m_y)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bilevelbench import Axis, Moments, Oracle, Outer, solver
+from bilevelbench import Axis, Inner, Moments, Oracle, Outer, solver
 
 
 class State(NamedTuple):
@@ -13,10 +13,11 @@ class State(NamedTuple):
     y: Tensor
     v: Tensor  # the linear variable, tends to -H^-1 df/dy
     m: Moments
+    m_y: Moments
 
 
 @solver("soba")
-class SOBA(Outer):
+class SOBA(Outer, Inner):
     """SOBA. Dagréou, Ablin, Vaiter, Moreau: "A framework for bilevel optimization that enables stochastic and global
     variance reduction algorithms", NeurIPS 2022, Algorithm 1 with the directions of section 2.2.
 
@@ -34,10 +35,10 @@ class SOBA(Outer):
     calls = "dg_y, df, d2g"
     memory = "1"
     certificate = "exact"
-    certified = ("lr=0.05,lr_inner=0.5",)
+    certified = ("lr=0.05,lr_inner=0.5", "lr=0.05,lr_inner=0.3,update_y='heavy_ball',momentum_y=0.3")
 
     def init(self, o: Oracle, x: Tensor, y: Tensor) -> State:
-        return State(x, y, torch.zeros_like(y), self.moments(x))
+        return State(x, y, torch.zeros_like(y), self.moments(x), self.moments_y(y))
 
     def step(self, o: Oracle, s: State) -> State:
         x, y, v = s.x, s.y, s.v
@@ -47,9 +48,11 @@ class SOBA(Outer):
         cross, hessian = here.d2g(v, of_g)
         rho = self.lr_inner * self.pace(s.m)
         m, dx = self.move(s.m, fx + cross)
+        m_y, y = self.move_y(s.m_y, y, rho, here.dg_y(of_g))
         return State(
             o.project_x(x - self.lr * dx),
-            o.project_y(y - rho * here.dg_y(of_g)),
+            o.project_y(y),
             v - rho * (hessian + fy),
             m,
+            m_y,
         )

@@ -4,17 +4,18 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from bilevelbench import Axis, Moments, Oracle, Outer, solver
+from bilevelbench import Axis, Inner, Moments, Oracle, Outer, solver
 
 
 class State(NamedTuple):
     x: Tensor
     y: Tensor
     m: Moments
+    m_y: Moments
 
 
 @solver("stocbio")
-class StocBiO(Outer):
+class StocBiO(Outer, Inner):
     """stocBiO. Ji, Yang, Liang: "Bilevel optimization: convergence analysis and enhanced design", ICML 2021,
     Algorithm 2, its linear system by Algorithm 3.
 
@@ -48,13 +49,14 @@ class StocBiO(Outer):
         return self.Q + 1
 
     def init(self, o: Oracle, x: Tensor, y: Tensor) -> State:
-        return State(x, y, self.moments(x))
+        return State(x, y, self.moments(x), self.moments_y(y))
 
     def step(self, o: Oracle, s: State) -> State:
-        x, y = s.x, s.y
+        x, y, m_y = s.x, s.y, s.m_y
         alpha = self.lr_inner * self.pace(s.m)
         for _ in range(self.T):
-            y = o.project_y(y - alpha * o.dg_y(x, y, o.draw_g(self.batch)))
+            m_y, y = self.move_y(m_y, y, alpha, o.dg_y(x, y, o.draw_g(self.batch)))
+            y = o.project_y(y)
         fx, fy = o.df(x, y, o.draw_f(self.batch))
         here = o.at(x, y)
         eta = self.lr_inner if self.lr_linear is None else self.lr_linear
@@ -63,4 +65,4 @@ class StocBiO(Outer):
             term = term - eta * here.d2g_yy(term, o.draw_g(self.batch))
             terms = terms + term
         m, dx = self.move(s.m, fx - here.d2g_xy(eta * terms, o.draw_g(self.batch)))
-        return State(o.project_x(x - self.lr * dx), y, m)
+        return State(o.project_x(x - self.lr * dx), y, m, m_y)

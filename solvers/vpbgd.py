@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from bilevelbench import Axis, Moments, Oracle, Outer, solver
+from bilevelbench import Axis, Inner, Moments, Oracle, Outer, solver
 
 
 class State(NamedTuple):
@@ -12,10 +12,11 @@ class State(NamedTuple):
     y: Tensor
     z: Tensor  # omega: follows argmin g(x, .)
     m: Moments
+    m_z: Moments
 
 
 @solver("vpbgd")
-class VPBGD(Outer):
+class VPBGD(Outer, Inner):
     """V-PBGD. Shen, Chen: "On penalty-based bilevel gradient descent method", ICML 2023, Algorithm 1.
 
     Descends f + gamma (g(x, y) - g(x, z)) with z kept across steps. As in the authors' code, gamma grows linearly from
@@ -37,16 +38,17 @@ class VPBGD(Outer):
     certified = ("lr=0.2,lr_inner=1.0,gamma=3.0", "lr=0.2,lr_inner=1.0,T=4,gamma=30.0,ramp=50")
 
     def init(self, o: Oracle, x: Tensor, y: Tensor) -> State:
-        return State(x, y, y, self.moments(x, y))
+        return State(x, y, y, self.moments(x, y), self.moments_y(y))
 
     def step(self, o: Oracle, s: State) -> State:
-        x, y, z = s.x, s.y, s.z
+        x, y, z, m_z = s.x, s.y, s.z, s.m_z
         for _ in range(self.T):
-            z = o.project_y(z - self.lr_inner * o.dg_y(x, z))
+            m_z, z = self.move_y(m_z, z, self.lr_inner, o.dg_y(x, z))
+            z = o.project_y(z)
         gamma = self.gamma * min(1.0, (s.m.k + 1) / self.ramp)
         fx, fy = o.df(x, y)
         gx, gy = o.dg(x, y)
         scale = min(1.0, 1.0 / gamma if gamma else 1.0)
         lr, lr_y = self.lr * scale, (self.lr if self.lr_y is None else self.lr_y) * scale
         m, dx, dy = self.move(s.m, fx + gamma * (gx - o.dg_x(x, z)), fy + gamma * gy)
-        return State(o.project_x(x - lr * dx), o.project_y(y - lr_y * dy), z, m)
+        return State(o.project_x(x - lr * dx), o.project_y(y - lr_y * dy), z, m, m_z)

@@ -20,7 +20,7 @@ def write_run(
     folder: Path, problem="quadratic", solver="bome", seed=0, gaps=(1.0, 0.05, 1e-5), status="done", reason="",
     traceback="", metric="phi_gap", extra=None, references=None, picture=None, knobs=None, choices=None, order=1,
     price=10, better=None, bar=None, selection="", fault=None, attempts=1, memory=None, digest=None, kind="dg_y",
-    files=(), phi_star=0.0,
+    files=(), phi_star=0.0, target=None,
 ):  # fmt: skip
     """One run whose looks at steps 0, 1, 2, ... have the given values of a metric. Returns its path.
 
@@ -33,6 +33,7 @@ def write_run(
         "n_g": 1, "flags": ["strongly_convex"], "phi_star": phi_star, "seeded": True,
         "phi_star_source": "" if phi_star is None else "by construction",
         "selection": selection, "references": references or {}, "better": better or {}, "bar": bar, "picture": picture,
+        "target": target or {},
         **({"digest": digest} if digest else {}),
     }  # fmt: skip
     described = {

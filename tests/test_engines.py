@@ -258,6 +258,7 @@ def alone(problem, solver, seed, **limits):
         ("finite_sum_quadratic(n=12,m=10,d=3,d_x=2)", "soba(batch=4,decay=0.5)"),  # and minibatches of its own
         ("quadratic(d=3)", "soba"),  # all rows, of functions that take none
         ("quadratic(d=3)", "pzobo(T=1,Q=2)"),  # and directions
+        ("quadratic(d=3)", "penalty(T=2,update='adam',update_y='adam')"),  # and numbers that grow
     ],
 )
 def test_batched_seeds_are_the_sequential_runs(problem, solver):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from bilevelbench import Oracle, Problem, Unsupported, make_solver
 from bilevelbench.contract import limits
 from bilevelbench.contract.certificates import run
-from bilevelbench.contract.quadratic import quadratic
+from bilevelbench.contract.quadratic import finite_sum, quadratic
 from bilevelbench.core.registry import SOLVERS
 from bilevelbench.core.solver import require, start
 from bilevelbench.measure.budget import Budget
@@ -348,6 +348,55 @@ def test_fdehbo_keeps_v_in_its_ball_and_errs_by_delta_squared():
     text = "fdehbo(lr=0.1,lr_inner=0.1,lr_linear=0.0,delta={})"
     errors = [float((direction(text.format(d), curved, v=v) - exact).norm()) for d in (0.1, 0.05)]
     assert errors[0] / errors[1] == pytest.approx(4.0, rel=1e-3)
+
+
+def tilted(q, n=4):
+    """g's rows differ by a linear term alone, which adds up to zero: a minibatch's noise is the same everywhere."""
+    tilt = torch.linspace(-1, 1, n * len(q.problem.y0)).double().reshape(n, -1)
+
+    def g(x, y, rows=None):
+        return q.problem.g(x, y) + (0.0 if rows is None else tilt[rows].mean(0) @ y)
+
+    def f(x, y, rows=None):
+        return q.problem.f(x, y)
+
+    return dataclasses.replace(q.problem, f=f, g=g, n_f=n, n_g=n)
+
+
+def test_fdehbo_s_minibatches_are_corrected_by_the_step_before():
+    """With eta = 0 the difference of two gradients by the same rows has no noise, so that the first one's is kept."""
+    q = quadratic()
+    problem, solver = tilted(q), make_solver("fdehbo(lr=0.05,lr_inner=0.3,eta=0.0,batch=1)")
+    oracle = Oracle(problem, 3)
+    state, noise = start(solver, problem, oracle), []
+    for k in range(12):
+        oracle.begin(k)
+        exact = Oracle(problem).dg_y(state.x, state.y)
+        state = solver.step(oracle, state)
+        noise.append(state.h[1] - exact)
+    assert float(noise[0].norm()) > 0.1
+    for later in noise[1:]:
+        torch.testing.assert_close(later, noise[0], rtol=1e-9, atol=1e-11)
+    assert {kind: oracle.calls[kind] for kind in ("df", "dg_y", "dg_x")} == {"df": 24, "dg_y": 72, "dg_x": 48}
+
+
+@pytest.mark.parametrize("name", ["fdehbo(lr=0.05,lr_inner=0.3,decay=0.33{})", "pzobo(lr=0.05,lr_inner=0.3,T=3,Q=2{})"])
+def test_rows_that_are_all_alike_make_no_difference(name):
+    q = quadratic()
+    problem = finite_sum(q, spread=0.0)
+    whole, part = (run(make_solver(name.format(of)), problem, 8) for of in ("", ",batch=1"))
+    torch.testing.assert_close((part.x, part.y), (whole.x, whole.y), rtol=1e-9, atol=1e-11)
+
+
+def test_pzobo_s_loops_share_their_minibatches():
+    """A tilt moves every loop alike, so that the differences, and what they are multiplied with, have no noise."""
+    q = quadratic()
+    flat = dataclasses.replace(q.problem, f=lambda x, y: 0.5 * x @ x + y.sum())
+    problem = dataclasses.replace(tilted(q), f=lambda x, y, rows=None: flat.f(x, y))
+    text = "pzobo(lr=0.05,lr_inner=0.3,T=3,Q=2{})"
+    whole, part = run(make_solver(text.format("")), flat, 1), run(make_solver(text.format(",batch=1")), problem, 1)
+    torch.testing.assert_close(part.x, whole.x, rtol=1e-9, atol=1e-11)
+    assert float((part.y - whole.y).norm()) > 0.1
 
 
 @pytest.mark.parametrize("barrier", ["quadratic", "log"])

@@ -130,6 +130,19 @@ def test_the_verdict_says_what_the_rows_say(results, tmp_path):
     assert "No solver beats “validation only” in accuracy (higher is better) on cleaning: nothing" in report.verdict
 
 
+@pytest.mark.parametrize(("better", "said"), [("lower", True), ("higher", False)])
+def test_a_target_in_the_wrong_direction_is_named(tmp_path, better, said):
+    """It is met by the start, and would silently be no target at all."""
+    for seed in range(3):
+        write_run(
+            tmp_path / "in", "own", seed=seed, phi_star=None, metric="accuracy", gaps=(0.5, 0.7, 0.9),
+            better={"accuracy": better}, target={"accuracy": 0.8},
+        )  # fmt: skip
+    report, _ = page(tmp_path / "in", tmp_path / "out")
+    words = "The target accuracy = 0.8 of own (lower is better) is met by the start already, and so decides nothing."
+    assert (words in report.verdict) == said
+
+
 LINES = {"flips": {"accuracy": 0.7, "phi": 2.0}, "noise": {"accuracy": 0.6, "phi": 3.0}, "clean": {"accuracy": 0.9}}
 
 

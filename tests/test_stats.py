@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bilevelbench.run import score
+from bilevelbench.run import worth
 from bilevelbench.stats import compare, paired, profiles, targets
 from bilevelbench.store.frame import load
 from tests.campaigns import verdicts
@@ -163,14 +163,18 @@ LOOK = st.tuples(st.sampled_from([2.0, 1.0, 0.2, 0.1, 0.05, 1e-3, 0.0]), st.samp
 
 
 @settings(max_examples=30)
-@given(st.lists(LOOK, min_size=1, max_size=8), st.sampled_from(["bar", "target"]))
-def test_tuning_holds_what_the_ranking_holds(values, kind):
+@given(st.lists(LOOK, min_size=1, max_size=8), st.sampled_from(["bar", "target"]), st.sampled_from([None, 1.0, 0.9]))
+def test_tuning_holds_what_the_ranking_holds(values, kind, reference):
     goals = {"accuracy": (0.8, "higher", kind)}
-    rows = [{"phi_gap": gap, "phi": 1 + gap, "accuracy": accuracy} for gap, accuracy in [(1.0, 0.5), *values]]
+    rows = [{"phi": 1 + gap, "accuracy": accuracy} for gap, accuracy in [(1.0, 0.5), *values]]
+    if reference is None:
+        rows = [row | {"phi_gap": row["phi"] - 1} for row in rows]
     runs, looks = looks_of(bome=rows)
-    runs["aims"] = [goals]
+    runs["aims"], runs["reference"] = [goals], math.nan if reference is None else reference
     ranked = targets.hits(runs, looks)["calls"].tolist()
-    assert [score.cost(aim, [10.0 * k for k in range(len(rows))]) for aim in score.aims(rows, goals)] == ranked
+    found = worth.aims(rows, goals, runs["reference"][0])
+    assert [worth.cost(aim, [10.0 * k for k in range(len(rows))]) for aim in found] == ranked
+    assert len(found) >= (6 if reference is None else 3)
 
 
 def test_a_measure_with_nothing_left_to_reach_sets_no_targets(tmp_path):

@@ -25,9 +25,10 @@ from bilevelbench.run.choices import Found, suite_text
 from bilevelbench.run.grid import Part, Plan, read_grid
 from bilevelbench.run.lattice import Grid, Lattice
 from bilevelbench.run.plan import expand
-from bilevelbench.run.score import aims, cost, outcome, survey
+from bilevelbench.run.score import outcome, survey
 from bilevelbench.run.search import MORE, search
 from bilevelbench.run.suite import SUITES, Block, Suite, load_suite
+from bilevelbench.run.worth import aims, cost
 
 from .test_cli import here
 
@@ -194,6 +195,35 @@ def test_a_tuning_that_was_interrupted_goes_on_and_changed_code_is_scored_anew(i
     with kept.Scores(path, 1) as scores:
         tune.tuned(PLAN, scores)
     assert scores.made == made
+
+
+HANGS = """
+import time
+from bilevelbench import Point, solver
+
+@solver("sleepy")
+class Sleepy:
+    lr: float = 1.0
+
+    def step(self, o, s):
+        while self.lr > 1:
+            time.sleep(1)
+        return Point(s.x, s.y - 0.1 * o.dg_y(s.x, s.y))
+"""
+
+
+def test_a_configuration_that_hangs_is_given_up(tmp_path):
+    (tmp_path / "sleepy.py").write_text(HANGS)
+    tasks = [
+        kept.Task("quadratic(d=3)", f"{tmp_path}/sleepy.py(lr={lr})", 0, (("calls", 20),), "") for lr in (2.0, 1.0)
+    ]
+
+    def search():
+        yield tasks
+
+    with kept.Scores(None, 1, timeout=8.0) as scores:
+        scores.drive({"one": search()}, lambda name, found: None)
+        assert [scores[task]["status"] for task in tasks] == ["timeout", "done"]
 
 
 def test_a_changed_file_has_another_code(tmp_path):

@@ -48,6 +48,7 @@ def tune(
     seeds: int | str | Iterable[int] | None = None,
     scores: str | os.PathLike[str] | None = None,
     jobs: int = 1,
+    timeout: float | None = None,
     out: str | os.PathLike[str] | None = None,
     progress: bool = True,
     command: str = "",
@@ -76,6 +77,8 @@ def tune(
         solver or of the problem has changed.
     jobs
         Runs at a time.
+    timeout
+        Seconds after which a run is given up and its configuration scores nothing (120).
     out
         A file for the suite of what was chosen, ``scores/NAME.jsonl`` beside it for what came of every step.
     progress
@@ -90,7 +93,7 @@ def tune(
     """
     from bilevelbench.run.choices import sensitivity, suite_text
     from bilevelbench.run.grid import read_grid
-    from bilevelbench.run.scores import Scores
+    from bilevelbench.run.scores import TIMEOUT, Scores
     from bilevelbench.run.tune import tuned
 
     from .prepare import texts
@@ -98,6 +101,7 @@ def tune(
     kept = None if scores is None else arguments.path("scores", scores)
     target = None if out is None else _writable(arguments.path("out", out))
     workers = arguments.whole("jobs", jobs) or 1
+    limit = arguments.positive("timeout", timeout) or TIMEOUT
     with texts(problems, solvers, False) as (asked, with_, sent):
         if grid is not None:
             if asked or with_:
@@ -105,7 +109,7 @@ def tune(
             plan = read_grid(arguments.path("grid", grid))
         else:
             plan = _plan(asked, with_, calls=calls, rows=rows, seeds=seeds, configs=configs)
-        with Scores(kept, workers, sent) as pool:
+        with Scores(kept, workers, sent, limit) as pool:
             found = tuned(plan, pool, telling(plan, arguments.flag("progress", progress)))
     if target:
         target.write_text(suite_text(plan, found, command or "bilevelbench.tune") + "\n", encoding="utf-8")

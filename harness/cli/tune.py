@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from ..core.errors import RequestError
-from .run import WHOLE
+from .run import POSITIVE, WHOLE
 
 
 @click.command()
@@ -25,6 +25,7 @@ from .run import WHOLE
     help="Where scores are kept, so that the command can be resumed (OUT with the ending .scores).",
 )  # fmt: skip
 @click.option("--jobs", type=WHOLE, default=1, metavar="N", help="Runs at a time.")
+@click.option("--timeout", type=POSITIVE, metavar="S", help="Seconds after which a run is given up (120).")
 @click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("tuned.toml"), help="The suite to write.")
 def tune(what: tuple[str, ...], solvers: tuple[str, ...], scores: Path | None, out: Path, **options: Any) -> None:
     """Choose the knobs of solvers (-s) on problems, or all that a grid file names, and write a suite.

@@ -1,4 +1,4 @@
-"""How x moves: one piece for every solver, so that none is compared with a better optimiser than another."""
+"""How x and y move: one piece for every solver, so that none is compared with a better optimiser than another."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Update = Literal["plain", "heavy_ball", "adam"]
 class Moments(NamedTuple):
     """What an update remembers, part of a solver's state."""
 
-    k: int  # steps so far
+    k: int  # steps so far; an ``Inner`` that moves plainly does not count them
     first: tuple[Tensor, ...] = ()  # heavy ball's and Adam's buffer, one per variable
     second: tuple[Tensor, ...] = ()  # Adam's
 
@@ -37,8 +37,7 @@ class Outer:
 
     def moments(self, *variables: Tensor) -> Moments:
         """Moments at rest, for as many variables as ``move`` will be given directions."""
-        zeros = tuple(torch.zeros_like(v) for v in variables)
-        return Moments(0, *{"plain": (), "heavy_ball": (zeros,), "adam": (zeros, zeros)}[self.update])
+        return _at_rest(self.update, variables)
 
     def pace(self, m: Moments) -> float:
         """(k + 1)^-decay, the factor of this step's length; it is within the displacement that ``move`` gives."""
@@ -46,17 +45,54 @@ class Outer:
 
     def move(self, m: Moments, *directions: Tensor) -> Any:
         """(new moments, one displacement per direction): the variable goes by -lr times its displacement."""
-        k, first, second, moved = m.k + 1, m.first, m.second, directions
-        if self.update == "heavy_ball":
-            first = moved = tuple(self.momentum * b + d for b, d in zip(first, directions, strict=True))
-        elif self.update == "adam":
-            a, c = self.momentum, 0.999
-            first = tuple(a * b + (1 - a) * d for b, d in zip(first, directions, strict=True))
-            second = tuple(c * b + (1 - c) * d * d for b, d in zip(second, directions, strict=True))
-            moved = tuple(
-                b / (1 - a**k) / (torch.sqrt(s / (1 - c**k)) + 1e-8) for b, s in zip(first, second, strict=True)
-            )
+        after, moved = Moments(m.k + 1), directions
+        if self.update != "plain":
+            after, moved = _displaced(self.update, self.momentum, m, directions)
         if self.decay:
             pace = self.pace(m)
             moved = tuple([pace * d for d in moved])
-        return Moments(k, first, second), *moved
+        return after, *moved
+
+
+@dataclass(frozen=True)
+class Inner:
+    """The knobs of the steps on y, for a solver class to inherit beside ``Outer``: the same three updates.
+
+    What is remembered outlives an outer step, as an optimiser object does in the codes of the field (Mehra, Hamm 2021;
+    Liu et al. 2022). A solver keeps ``self.moments_y(y)`` in its state and writes
+    ``m_y, y = self.move_y(m_y, y, self.lr_inner, direction)`` and then ``y = o.project_y(y)``.
+    """
+
+    update_y: Update = "plain"
+    momentum_y: float = 0.9
+
+    def moments_y(self, y: Tensor) -> Moments:
+        """Moments at rest."""
+        return _at_rest(self.update_y, (y,))
+
+    def move_y(self, m: Moments, y: Tensor, lr: float | Tensor, direction: Tensor) -> tuple[Moments, Tensor]:
+        """(new moments, y - lr times the displacement), not yet projected. Beside y two vectors are held."""
+        if self.update_y != "plain":
+            m, (direction,) = _displaced(self.update_y, self.momentum_y, m, (direction,))
+        direction = lr * direction
+        return m, y - direction
+
+
+Tensors = tuple[Tensor, ...]
+
+
+def _at_rest(update: Update, variables: Tensors) -> Moments:
+    buffers = {"plain": 0, "heavy_ball": 1, "adam": 2}[update]
+    return Moments(0, *(tuple(torch.zeros_like(v) for v in variables) for _ in range(buffers)))
+
+
+def _displaced(update: Update, momentum: float, m: Moments, directions: Tensors) -> tuple[Moments, Tensors]:
+    k, first, second = m.k + 1, m.first, m.second
+    if update == "heavy_ball":
+        first = moved = tuple(momentum * b + d for b, d in zip(first, directions, strict=True))
+    else:
+        a, c = momentum, 0.999
+        first = tuple(a * b + (1 - a) * d for b, d in zip(first, directions, strict=True))
+        second = tuple(c * b + (1 - c) * d * d for b, d in zip(second, directions, strict=True))
+        moved = tuple(b / (1 - a**k) / (torch.sqrt(s / (1 - c**k)) + 1e-8) for b, s in zip(first, second, strict=True))
+    return Moments(k, first, second), moved

@@ -190,7 +190,7 @@ def by_hand(problem: Problem, solver: Solver) -> Step | None:
     bounds = (problem.project_x, problem.project_y, problem.project_xy, problem.h_f, problem.h_g)
     if not ours or solver.name not in LOOPS or any(bound is not None for bound in bounds):
         return None
-    usual = {"update": "plain", "decay": 0.0, **PLAIN[solver.name]}
+    usual = {"update": "plain", "update_y": "plain", "decay": 0.0, **PLAIN[solver.name]}
     if any(getattr(solver, knob) != value for knob, value in usual.items()):
         return None
     return LOOPS[solver.name](solver, problem.f, problem.g)

@@ -47,6 +47,25 @@ def judge(hit: pd.DataFrame, hanging: Hanging) -> str:
     return f"{what} {'counts' if blind == 1 else 'count'} as not held; {effect}."
 
 
+def idle(runs: pd.DataFrame, looks: pd.DataFrame) -> str:
+    """Which targets that problems set are met by their start, so that there is nothing to reach: most often one that
+    was set in the wrong direction."""
+    first = looks.sort_values("step", kind="stable").groupby("run", observed=True).first()
+    found = {}
+    for run, problem, aims in zip(runs["run"], runs["problem"], runs["aims"], strict=True):
+        for figure, (goal, better, kind) in aims.items():
+            start = first[figure].get(run) if figure in first else None
+            met = start is not None and (start >= goal if better == "higher" else start <= goal)
+            if kind == "target" and met:
+                found[problem, figure] = f"the target {figure} = {goal:.3g} of {problem} ({better} is better)"
+    if not found:
+        return ""
+    what, verb = some(sorted(found.values()), "target"), "is" if len(found) == 1 else "are"
+    return (
+        f"{what[:1].upper()}{what[1:]} {verb} met by the start already, and so decide{'s' * (len(found) == 1)} nothing."
+    )
+
+
 def tuning(runs: pd.DataFrame) -> str:
     """Where what was tuned meets what was not, and what was chosen at the end of what was tried."""
     if "tuned" not in runs or not runs["tuned"].isin([True, "edge"]).any():

@@ -14,7 +14,7 @@ from bilevelbench.stats.targets import not_run
 from bilevelbench.store.frame import Results
 
 from .bars import CONTROL, against_references, controls, useful
-from .caveats import failures, judge, tuning
+from .caveats import failures, idle, judge, tuning
 from .words import both, count, either, plain, some, times, title
 
 SUBJECT = "bome"
@@ -40,7 +40,7 @@ def of(data: Results, hit: pd.DataFrame, found: Comparison, subject: str | None 
     problems = {run: (record.header or {})["problem"] for run, record in data.records.items()}
     one = subject_of(data.runs, subject)
     references = against_references(data.runs, final(data), problems)
-    return paragraph(data.runs, hit, found, references, one)
+    return paragraph(data.runs, hit, found, references, one, idle(data.runs, data.looks))
 
 
 def final(data: Results) -> pd.DataFrame:
@@ -60,9 +60,14 @@ def subject_of(runs: pd.DataFrame, asked: str | None = None) -> str:
 
 
 def paragraph(
-    runs: pd.DataFrame, hit: pd.DataFrame, found: Comparison, references: pd.DataFrame, subject: str = SUBJECT
+    runs: pd.DataFrame,
+    hit: pd.DataFrame,
+    found: Comparison,
+    references: pd.DataFrame,
+    subject: str = SUBJECT,
+    met: str = "",
 ) -> Verdict:
-    """The verdict on a set of results. ``references``: see ``against_references``."""
+    """The verdict on a set of results. ``references``: see ``against_references``; ``met``: see ``caveats.idle``."""
     hanging = stability(runs, hit, found)
     return Verdict(
         subject,
@@ -74,6 +79,7 @@ def paragraph(
             "duels": _duels(found, hit, subject),
             "families": _families(found, subject),
             "failures": failures(runs),
+            "idle": met,
             "bars": useful(references),
             "controls": controls(runs, found),
             "judge": judge(hit, hanging),

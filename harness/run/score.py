@@ -7,9 +7,10 @@ choose step sizes, and what is chosen is then run and audited.
 from __future__ import annotations
 
 import functools
+import hashlib
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -28,67 +29,20 @@ from bilevelbench.core.spec import parse
 from bilevelbench.measure.budget import Budget
 from bilevelbench.measure.clock import Stopwatch
 from bilevelbench.measure.env import source_digest
+from bilevelbench.measure.guards import digest
 from bilevelbench.measure.judge import Judge
 from bilevelbench.measure.plan import EACH, Plan, planned
 from bilevelbench.measure.trace import trace
-from bilevelbench.store.aims import DECADES, HALF, NOTHING, REACHED, SLACK
+from bilevelbench.store.aims import NOTHING
 from bilevelbench.store.aims import aims as goals_of
-from bilevelbench.store.schema import Row
+from bilevelbench.store.references import Known, shipped
+
+from .worth import Goal, worth
 
 POWER = 20  # iterations that the largest curvature is estimated by
 SMALL = 1e-4  # length of a difference of gradients, relative to y
 LOOKS = 12  # about as many as steps double in a run
 CROSSED = 20  # steps in which a lower level without curvature is crossed
-
-
-Goal = tuple[float, str, str]  # value, which way is better, target or bar
-
-
-class Aim(NamedTuple):
-    """A target: what is left of the way at each look as a share of that from the start, how near is near enough, and
-    above what it is no longer held. A bar is to be beaten, not met."""
-
-    left: list[float]
-    near: float
-    slack: float
-    strict: bool = False
-
-
-def cost(aim: Aim, spent: Sequence[float]) -> float:
-    """What the first look cost from which on the target is held; infinity where it is not."""
-    found = math.inf
-    for left, price in zip(aim.left, spent, strict=True):
-        if math.isnan(left):  # could not be judged
-            continue
-        if left > aim.slack:
-            found = math.inf
-        elif left < aim.near or (left == aim.near and not aim.strict):
-            found = min(found, price)
-    return found
-
-
-def aims(rows: Sequence[Mapping[str, float | None]], goals: Mapping[str, Goal]) -> list[Aim]:
-    """The targets of a run with the metrics of its looks, but for those that take a reference. ``goals``: of the
-    problem's own figures, as ``store.aims`` has them."""
-    made = []
-    for measure in ("phi_gap", "distance"):
-        start, scale = rows[0].get(measure), abs(rows[0].get("phi") or 1.0) if measure == "phi_gap" else 1.0
-        if start is not None and start > REACHED * scale:
-            left = [_share(row.get(measure), start, 0.0) for row in rows]
-            made = [Aim(left, 10.0**-k, SLACK * 10.0**-k) for k in DECADES[measure]]
-            break
-    for figure, (goal, better, kind) in goals.items():
-        start = rows[0].get(figure)
-        if start is not None and (goal > start if better == "higher" else goal < start):
-            made.append(Aim([_share(row.get(figure), start, goal) for row in rows], 0.0, HALF, kind == "bar"))
-    return made
-
-
-def _share(value: float | None, start: float, goal: float) -> float:
-    if value is None:
-        return math.nan
-    share = (value - goal) / (start - goal)
-    return share if math.isfinite(share) else math.inf
 
 
 def goals(problem: Problem) -> dict[str, Goal]:
@@ -97,10 +51,22 @@ def goals(problem: Problem) -> dict[str, Goal]:
     return goals_of({**said, "references": problem.references() if problem.references else {}})
 
 
+class Instance(NamedTuple):
+    """A problem at a seed, what its own figures should be, and the best Phi known of it, NaN where none is."""
+
+    problem: Problem
+    goals: dict[str, Goal]
+    reference: float
+
+
 @functools.lru_cache(4)
-def _instance(text: str, seed: int) -> tuple[Problem, dict[str, Goal]]:
-    made = build_problem(text, Draw(seed))
-    return made, goals(made)
+def _instance(text: str, seed: int) -> Instance:
+    rng = Draw(seed)
+    made = build_problem(text, rng)
+    entry, spec = resolve(PROBLEMS, text)
+    seen = {"phi_star": made.phi_star, "digest": digest(made, rng, rng)}
+    key = {"problem": str(spec), "problem_version": entry.version, "seed": seed}
+    return Instance(made, goals(made), Known(()).of({"problem": seen, "key": key})[0])
 
 
 def outcome(problem: str, solver: str, seed: int, limits: Mapping[str, int]) -> dict[str, Any]:
@@ -112,7 +78,7 @@ def outcome(problem: str, solver: str, seed: int, limits: Mapping[str, int]) -> 
     """
     torch.set_num_threads(1)
     begun = time.process_time()
-    made, own = _instance(problem, seed)
+    made, own, reference = _instance(problem, seed)
     budget = Budget(**limits, steps=max(limits.values()))  # for a solver that asks nothing
     judge = Judge(made, _at_doublings(planned(made, budget)))
     try:
@@ -121,7 +87,7 @@ def outcome(problem: str, solver: str, seed: int, limits: Mapping[str, int]) -> 
         return {"score": 0.0, "share": 0.0, "cost": math.inf, "status": "error", "cpu": 0.0}
     rows = list(trace(made, with_, seed, budget, judge, Stopwatch(lambda: None), False))
     status = rows[-1].status
-    found = {"score": 0.0, "share": 0.0, "cost": math.inf} if status in NOTHING else _worth(rows, own, budget)
+    found = {"score": 0.0, "share": 0.0, "cost": math.inf} if status in NOTHING else worth(rows, own, budget, reference)
     return {**found, "status": status, "cpu": time.process_time() - begun}
 
 
@@ -132,40 +98,18 @@ def _at_doublings(plan: Plan) -> Plan:
     )
 
 
-def _worth(rows: list[Row], own: Mapping[str, Goal], budget: Budget) -> dict[str, float]:
-    judged = [row for row in rows if "phi" in row.metrics or not row.metrics.keys() & {"phi", "phi_gap"}]
-    metrics = [row.metrics for row in judged]
-    spent = [float(sum(row.rows.values()) if budget.rows else row.total_calls) or 1.0 for row in judged]
-    all_ = aims(metrics, own)
-    held = [price for aim in all_ if (price := cost(aim, spent)) < math.inf]
-    if not held:
-        ends = [[left for left in aim.left if not math.isnan(left)][-2:] for aim in all_]
-        left = min(map(max, filter(None, ends)), default=1.0) if all_ else _phi_left(metrics)
-        return {"score": max(0.0, 1.0 - left) / (len(all_) + 1), "share": 0.0, "cost": math.inf}
-    mean = math.exp(sum(map(math.log, held)) / len(held))
-    most = float(budget.rows or budget.calls or max(spent))
-    saved = max(0.0, 1.0 - math.log(mean) / math.log(max(most, math.e)))
-    return {"score": (len(held) + saved) / (len(all_) + 1), "share": len(held) / len(all_), "cost": mean}
-
-
-def _phi_left(metrics: Sequence[Mapping[str, float | None]]) -> float:
-    """Where no target is set: Phi at the end as a share of that of the start, both moved so that less is better."""
-    values = [value for row in metrics if (value := row.get("phi")) is not None]
-    if len(values) < 2:
-        return 1.0
-    return 1.0 - (values[0] - max(values[-2:])) / (abs(values[0]) + abs(values[-1]) or 1.0)
-
-
 def survey(problem: str, solver: str, seed: int) -> dict[str, Any]:
     """The ``axes`` along which a solver is tuned on a problem (see ``lattice.Grid``) and knobs that are ``fixed``, or
     why it is ``unsupported``; and the digest of the ``code`` that scores hang on. Knobs that are given are kept."""
     torch.set_num_threads(1)
     entry, _ = resolve(SOLVERS, solver)
     of_problem, _ = resolve(PROBLEMS, problem)
-    code = source_digest(of_problem.file, entry.file, rooms=("core", "data"))
+    best = sorted(one.phi for one in shipped() if one.problem.partition("(")[0] == of_problem.name)
+    references = hashlib.sha256(repr(best).encode()).hexdigest()[:8]  # a better reference is another score
+    code = f"{source_digest(of_problem.file, entry.file, rooms=('core', 'data'))}-{references}"
     made_solver = make_solver(solver)
     try:
-        made, _ = _instance(problem, seed)
+        made = _instance(problem, seed).problem
         require(made_solver, made)
         step, curvature = scales(made)
     except Unsupported as reason:

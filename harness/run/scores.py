@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
 import threading
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -21,6 +22,7 @@ from .job import Sent
 Answer = dict[str, Any]
 Searching = Generator[list["Task"], None, Any]
 CRASHED: Answer = {"score": 0.0, "share": 0.0, "cost": math.inf, "status": "error", "cpu": 0.0}
+TIMEOUT = 120.0  # seconds of a run, after which its process is ended and the configuration scores nothing
 
 
 class Task(NamedTuple):
@@ -35,10 +37,11 @@ class Task(NamedTuple):
 
 
 class Scores:
-    """The outcomes of tasks. Those that are not kept in ``path``, one a line, are worked out, ``jobs`` at a time."""
+    """The outcomes of tasks. Those that are not kept in ``path``, one a line, are worked out, ``jobs`` at a time; what
+    takes longer than ``timeout`` seconds of the wall clock is given up, where the system has a timer (not Windows)."""
 
-    def __init__(self, path: Path | None, jobs: int, sent: Sent = ()) -> None:
-        self._path, self._jobs, self._sent = path, jobs, sent
+    def __init__(self, path: Path | None, jobs: int, sent: Sent = (), timeout: float = TIMEOUT) -> None:
+        self._path, self._jobs, self._sent, self._timeout = path, jobs, sent, timeout
         self._known: dict[Task, Answer] = {}
         self.made, self._pool = 0, self._open()
         if path and path.exists():
@@ -87,9 +90,11 @@ class Scores:
     def ask(self, call: str, arguments: list[tuple[Any, ...]]) -> list[Any]:
         """What a function of ``run.score`` answers, for each of several arguments."""
         try:
-            return list(self._pool.map(_called, [(call, self._sent, one) for one in arguments]))
+            return list(self._pool.map(_called, [(call, self._sent, one, self._timeout) for one in arguments]))
         except BrokenProcessPool:
-            raise RequestError("a problem or a solver ended the process that looked at it; `check` it first") from None
+            raise RequestError(
+                "a problem or a solver ended the process that looked at it, or took too long; `check` it first"
+            ) from None
 
     def drive(self, searches: Mapping[Any, Searching], told: Callable[[Any, Any], None]) -> None:
         """Run searches, each of which asks for the outcomes of tasks and ends in something that ``told`` hears.
@@ -119,8 +124,8 @@ class Scores:
             return
         running[name] = {self._submit(task): task for task in todo}
 
-    def _asked(self, task: Task) -> tuple[str, Sent, tuple[Any, ...]]:
-        return "outcome", self._sent, (task.problem, task.solver, task.seed, dict(task.limits))
+    def _asked(self, task: Task) -> tuple[str, Sent, tuple[Any, ...], float]:
+        return "outcome", self._sent, (task.problem, task.solver, task.seed, dict(task.limits)), self._timeout
 
     def _submit(self, task: Task) -> Future[Answer]:
         try:
@@ -138,7 +143,7 @@ class Scores:
                 try:
                     self.keep(task, alone.submit(_called, self._asked(task)).result())
                 except BrokenProcessPool:
-                    self.keep(task, CRASHED)
+                    self.keep(task, CRASHED | ({"status": "timeout"} if _rang(alone) else {}))
         except RequestError:
             raise
         except Exception as error:  # of a problem's that a run would have said, such as data that are not there
@@ -154,11 +159,29 @@ def _follow() -> None:
         threading.Thread(target=ends, daemon=True).start()
 
 
-def _called(asked: tuple[str, Sent, tuple[Any, ...]]) -> Any:
-    """In a process of its own: a function of ``run.score``, which needs torch."""
+def _called(asked: tuple[str, Sent, tuple[Any, ...], float]) -> Any:
+    """In a process of its own: a function of ``run.score``, which needs torch. The timer ends the process, even one
+    that never comes back to the interpreter."""
     from . import score
     from .names import receive
 
-    name, sent, arguments = asked
+    name, sent, arguments, timeout = asked
     receive(sent)
-    return getattr(score, name)(*arguments)
+    _alarm(timeout)
+    try:
+        return getattr(score, name)(*arguments)
+    finally:
+        _alarm(0.0)
+
+
+def _alarm(seconds: float) -> None:
+    if hasattr(signal, "setitimer"):
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+def _rang(pool: ProcessPoolExecutor) -> bool:
+    """Whether the timer ended a process of the pool."""
+    return hasattr(signal, "SIGALRM") and any(
+        process.exitcode == -signal.SIGALRM for process in (pool._processes or {}).values()
+    )

@@ -46,7 +46,7 @@ NAMES = (
     "problem_contract", "reference", "budget", "order", "files", "text", "heartbeat", "journal", "frame", "schema",
     "points", "sights", "level", "inverse", "lower", "drive", "elsewhere", "failure", "hook", "job", "plan", "prices",
     "request", "stamps", "supervise", "guarding", "figures", "replay", "looks",
-    "worker", "tasks", "readings", "claiming", "batching", "aims",
+    "worker", "tasks", "readings", "claiming", "batching", "aims", "standings", "sensitivity", "which",
 )  # fmt: skip
 MOST = 30.0  # CPU seconds of tests for one fault
 
