@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bilevelbench.api import launches
 from bilevelbench.api import versions as api
 from bilevelbench.cli import main
 from bilevelbench.core.errors import RequestError, Unsupported
 from bilevelbench.report import compare as page
-from bilevelbench.run import beside
 from bilevelbench.run.beside import Lost, Pair
 from bilevelbench.run.revisions import between, version
 from bilevelbench.stats import sequence
@@ -207,7 +207,7 @@ def two(tmp_path):
 
 def test_it_stops_when_it_knows_and_blames_the_one_that_is_lost(monkeypatch, two):
     pairs = Pairs({"even": 1.0, "slow": 1.2, "dies": 1.0}, lost=["dies"])
-    monkeypatch.setattr(beside, "Pair", pairs)
+    monkeypatch.setattr(launches, "Pair", pairs)
     found = api.compare(*two, progress=False)
     speeds = {cell.solver: cell.verdict(found.alpha) for cell in found.cells}
     assert speeds["even"] == "same path, as fast"
@@ -224,7 +224,7 @@ def test_it_stops_when_it_knows_and_blames_the_one_that_is_lost(monkeypatch, two
 
 def test_what_is_never_decided_ends_with_the_time(monkeypatch, two):
     pairs = Pairs({"near": 1.07})
-    monkeypatch.setattr(beside, "Pair", pairs)
+    monkeypatch.setattr(launches, "Pair", pairs)
     found = api.compare(*two, "near", seconds=1e-9, progress=False)
     assert pairs.launches == LEAST
     assert found.cells[0].verdict(found.alpha) == "same path, not decided"
@@ -232,7 +232,7 @@ def test_what_is_never_decided_ends_with_the_time(monkeypatch, two):
 
 
 def test_the_page_asks_for_nothing(monkeypatch, two, tmp_path):
-    monkeypatch.setattr(beside, "Pair", Pairs({"even": 1.0, "slow": 1.3}))
+    monkeypatch.setattr(launches, "Pair", Pairs({"even": 1.0, "slow": 1.3}))
     found = api.compare(*two, problems=["quadratic", "coreset"], progress=False)
     text = page.write(found, tmp_path / "made" / "page.html").read_text()
     assert text.count("<svg") == 1

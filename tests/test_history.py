@@ -102,7 +102,7 @@ def test_runs_of_a_commit_are_figures_of_it(tmp_path):
     assert set(table["commit"]) == {"abc"}
     assert set(table["figure"]) == {"run, calls a step", "run, peak bytes"}
     path.write_text(path.read_text().replace('"dirty":false', '"dirty":true'))
-    with pytest.raises(RequestError, match="no figure of a commit"):
+    with pytest.raises(ValueError, match="no figure of a commit"):
         history.read([tmp_path])  # no commit has made it
 
 
@@ -134,7 +134,7 @@ def test_the_pages_name_the_commit_and_ask_for_nothing(tmp_path):
 )
 def test_what_cannot_be_read_is_one_sentence(tmp_path, make, words):
     with pytest.raises(RequestError, match=words):
-        history.read([make(tmp_path)])
+        write([make(tmp_path)], tmp_path / "out")
 
 
 def test_benchmarks_outside_of_git_are_one_sentence(tmp_path):
@@ -142,5 +142,5 @@ def test_benchmarks_outside_of_git_are_one_sentence(tmp_path):
     content = json.loads(path.read_text())
     content["commit_info"]["id"] = None
     path.write_text(json.dumps(content))
-    with pytest.raises(RequestError, match="names no commit"):
+    with pytest.raises(ValueError, match="names no commit"):
         history.read([path])

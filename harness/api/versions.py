@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import tempfile
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bilevelbench.core.errors import RequestError, Unsupported
+from bilevelbench.core.errors import RequestError
 
 from . import arguments
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bilevelbench.run.beside import Pair
     from bilevelbench.run.revisions import Version
     from bilevelbench.stats.versions import Cell
 
+    from .launches import Say
+
 PROBLEMS = ("quadratic",)
-BLOCKS = 12  # of a launch, for each solver on each problem
 FALSE_ALARMS = 0.001
-Say = Callable[[str], None]
 
 
 class Versions:
@@ -127,7 +125,7 @@ def compare(
         commits = between(*texts)
     with _told(arguments.flag("progress", progress)) as say:
         with _laid_out(texts, same_environment) as versions:
-            found = _measured(*versions, wanted, chosen, say, **options)
+            found = _compared(versions, wanted, chosen, say, options)
         if bisect:
             found.commit = _culprit(found, commits, same_environment, say, options)
     return found
@@ -169,89 +167,13 @@ def _laid_out(texts: tuple[str, str], same: bool) -> Iterator[tuple[Version, Ver
         yield version(texts[0], base, same), version(texts[1], head, same)
 
 
-def _measured(
-    base: Version, head: Version, wanted: list[str] | None, problems: list[str], say: Say, *, device: str,
-    threads: int, seconds: float, false_alarms: float,
-) -> Versions:  # fmt: skip
-    from bilevelbench.run.beside import Lost, Pair
-    from bilevelbench.stats.versions import LEAST, MOST, Cell
+def _compared(
+    versions: tuple[Version, Version], solvers: list[str] | None, problems: list[str], say: Say, options: dict[str, Any]
+) -> Versions:
+    from .launches import launched
 
-    cells: list[Cell] = []
-    notes: list[str] = []
-    begin, launches = time.monotonic(), 0
-    while launches < MOST:
-        at: Cell | None = None
-        try:
-            with Pair(base, head, threads, launches) as pair:
-                if not cells:
-                    names, notes = _solvers(pair, wanted)
-                    cells = [Cell(solver, problem) for problem in problems for solver in names]
-                todo = _open(cells, false_alarms)
-                for number, at in enumerate(todo):
-                    say(f"launch {launches + 1}: {at.name}, {number + 1} of {len(todo)}")
-                    _one(pair, at, device)
-        except Lost as error:
-            if at is None:  # not a solver's fault: the version cannot be run
-                raise RequestError(str(error)) from None
-            at.trouble, at.broken = str(error), str(error).startswith(f"{head.label}:")
-            continue
-        launches += 1
-        over = time.monotonic() - begin > seconds * len(cells)
-        if launches >= LEAST and (over or not _open(cells, false_alarms)):
-            break
-    return Versions(base.label, head.label, cells, false_alarms, notes)
-
-
-def _open(cells: list[Cell], false_alarms: float) -> list[Cell]:
-    """Those of which it is not known whether they are slower or faster."""
-    from bilevelbench.stats.versions import OPEN
-
-    return [cell for cell in cells if not cell.trouble and cell.speed(false_alarms / len(cells)) == OPEN]
-
-
-def _solvers(pair: Pair, wanted: list[str] | None) -> tuple[list[str], list[str]]:
-    """The solvers to be compared, and what is to be said of the versions."""
-    from bilevelbench.run.beside import within
-
-    about = pair.about
-    for one, told in zip((pair.base, pair.head), about, strict=True):
-        if one.version.home and not within(told["file"], one.version.home):
-            raise RequestError(
-                f"{one.version.label} is a version of bilevelbench, but {told['file']} would be measured in its place: "
-                "its folders are not laid out as this version knows them"
-            )
-    notes = [
-        f"{name} is {about[0][name]} under base and {about[1][name]} under head"
-        for name in ("torch", "python")
-        if about[0][name] != about[1][name]
-    ]
-    if pair.base.version.solver or pair.head.version.solver:
-        if wanted:
-            raise RequestError("two files are compared by their solvers; leave out the solvers")
-        return [f"{Path(pair.head.version.solver or pair.base.version.solver).name}"], notes
-    if wanted:
-        return wanted, notes
-    names = [set(told) for told in pair.both("solvers")]
-    for side, only in (("base", names[0] - names[1]), ("head", names[1] - names[0])):
-        if only:
-            notes.append(f"only {side} has {', '.join(sorted(only))}")
-    return sorted(names[0] & names[1]), notes
-
-
-def _one(pair: Pair, cell: Cell, device: str) -> None:
-    """A launch's blocks of one solver on one problem, and, the first time, what is exact."""
-    texts = pair.base.version.solver or cell.solver, pair.head.version.solver or cell.solver
-    try:
-        pair.open(cell.name, cell.problem, texts, device)
-        if not cell.launches:
-            cell.base, cell.head = pair.both("exact", cell=cell.name)
-        cell.launches.append([pair.log_ratio(cell.name) for _ in range(BLOCKS)])
-    except Unsupported as reason:
-        cell.trouble = f"not measured: {reason}"
-    except RequestError as error:
-        cell.trouble, cell.broken = str(error), str(error).startswith(f"{pair.head.version.label}:")
-        if not cell.broken:
-            raise
+    cells, notes = launched(*versions, solvers, problems, say, **options)
+    return Versions(versions[0].label, versions[1].label, cells, options["false_alarms"], notes)
 
 
 def _culprit(found: Versions, commits: list[str], same: bool, say: Say, options: dict[str, Any]) -> str:
@@ -266,6 +188,6 @@ def _culprit(found: Versions, commits: list[str], same: bool, say: Say, options:
     while first < last:
         middle = (first + last) // 2
         with _laid_out((found.base, commits[middle]), same) as versions:
-            one = _measured(*versions, [cell.solver], [cell.problem], say, **options)
+            one = _compared(versions, [cell.solver], [cell.problem], say, options)
         first, last = (first, middle) if one.worse else (middle + 1, last)
     return git("log", "-1", "--format=%h %s (%an, %as)", commits[first]).decode().strip()

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from bilevelbench.core.errors import RequestError
 from bilevelbench.stats.changes import Change, changes
 from bilevelbench.store import history
 from bilevelbench.store.files import make_folder, written
@@ -24,8 +25,12 @@ SERIES = ["solver", "figure", "unit", "problem", "machine"]
 
 
 def write(paths: list[Path], out: Path) -> Path:
-    """Write ``index.html``, a page for each solver and the data, below ``out``; the index."""
-    table = history.read(paths)
+    """Write ``index.html``, a page for each solver and the data, below ``out``; the index. ``RequestError`` where a
+    file cannot be read."""
+    try:
+        table = history.read(paths)
+    except ValueError as error:
+        raise RequestError(str(error)) from None
     for folder in (out, out / "data"):
         make_folder(folder)
     sheet.write(table, out / "data" / "history.csv")

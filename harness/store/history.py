@@ -17,8 +17,6 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from bilevelbench.core.errors import RequestError
-
 from . import files, frame
 
 COLUMNS = ["solver", "problem", "figure", "unit", "commit", "when", "value", "low", "high", "machine", "source"]
@@ -27,13 +25,14 @@ EXACT = ("calls", "bytes")  # units that are the same on every machine
 
 
 def read(paths: Sequence[Path]) -> pd.DataFrame:
-    """The figures in files and folders, in the order of their commits' times."""
+    """The figures in files and folders, in the order of their commits' times. ``ValueError`` with a sentence on what
+    cannot be read."""
     rows: list[dict[str, Any]] = []
     for path in paths:
         rows += list(_of(path))
     if not rows:
         where = ", ".join(map(str, paths))
-        raise RequestError(f"{where} hold{'s' if len(paths) == 1 else ''} no figure of a commit")
+        raise ValueError(f"{where} hold{'s' if len(paths) == 1 else ''} no figure of a commit")
     table = pd.DataFrame(rows, columns=COLUMNS)
     return table[table["value"].notna()].sort_values(["when", "commit"], kind="stable", ignore_index=True)
 
@@ -42,9 +41,7 @@ def _of(path: Path) -> Iterator[dict[str, Any]]:
     if path.is_file():
         yield from _benchmarks(path, _json(path))
     elif not path.is_dir():
-        raise RequestError(
-            f"there is no file or folder {path}; --history takes results of asv, pytest-benchmark or runs"
-        )
+        raise ValueError(f"there is no file or folder {path}; --history takes results of asv, pytest-benchmark or runs")
     elif (path / "benchmarks.json").is_file():
         for file in sorted(path.glob("*/*.json")):
             if file.name != "machine.json":
@@ -62,7 +59,7 @@ def _json(path: Path) -> dict[str, Any]:
     except (ValueError, files.Unreadable):
         found = None
     if not isinstance(found, dict):
-        raise RequestError(f"{path} is no JSON of asv or pytest-benchmark")
+        raise ValueError(f"{path} is no JSON of asv or pytest-benchmark")
     return found
 
 
@@ -85,7 +82,7 @@ class Source(NamedTuple):
 
 def _asv(path: Path, content: dict[str, Any], about: dict[str, Any]) -> Iterator[dict[str, Any]]:
     if content.get("version") != ASV_VERSION or "results" not in content:
-        raise RequestError(f"{path} has version {content.get('version')!r} of asv's results, this reads {ASV_VERSION}")
+        raise ValueError(f"{path} has version {content.get('version')!r} of asv's results, this reads {ASV_VERSION}")
     machine = str(content.get("params", {}).get("machine", path.parent.name))
     source = Source(content["commit_hash"], content["date"] / 1000, machine, "asv")
     for name, packed in content["results"].items():
@@ -117,10 +114,10 @@ def machine_of(content: dict[str, Any]) -> str:
 
 def _benchmarks(path: Path, content: dict[str, Any]) -> Iterator[dict[str, Any]]:
     if not {"benchmarks", "machine_info", "commit_info"} <= set(content):
-        raise RequestError(f"{path} is no file of pytest-benchmark; make one with `pytest --benchmark-json {path}`")
+        raise ValueError(f"{path} is no file of pytest-benchmark; make one with `pytest --benchmark-json {path}`")
     commit = content["commit_info"]
     if not commit.get("id"):
-        raise RequestError(f"{path} names no commit: it was made outside of a git repository")
+        raise ValueError(f"{path} names no commit: it was made outside of a git repository")
     when = _seconds(commit.get("time") or content["datetime"])
     source = Source(commit["id"], when, machine_of(content), "pytest-benchmark")
     for bench in content["benchmarks"]:
