@@ -54,7 +54,7 @@ class Step:
 
     params: tuple[list[str], ...] = (["quadratic"], SOLVER_NAMES)  # calls do not depend on the problem
     param_names: tuple[str, ...] = ("problem", "solver")
-    timeout = 120
+    timeout = 300  # of the wall: on a machine that is overrun torch alone takes a minute to import
     version = "1"
     derivatives: derive.Derivatives = derive
 
