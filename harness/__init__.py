@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .api.compare import run as run
+    from .api.papers import claims as claims
+    from .api.papers import load_papers as load_papers
+    from .api.papers import run_papers as run_papers
     from .api.reference import reference as reference
     from .api.results import Results as Results
     from .api.results import load as load
@@ -63,12 +66,15 @@ _HOME = {
     "box": "core.problem",
     "build_problem": "core.resolve",
     "compare": "api.versions",
+    "claims": "api.papers",
     "from_modules": "core.modules",
     "load": "api.results",
+    "load_papers": "api.papers",
     "make_solver": "core.resolve",
     "problem": "core.registry",
     "reference": "api.reference",
     "run": "api.compare",
+    "run_papers": "api.papers",
     "solve": "api.solve",
     "solver": "core.registry",
     "tune": "api.tune",

@@ -22,12 +22,13 @@ from .core.registry import PROBLEMS, SOLVERS, Entry
 from .core.resolve import build_problem, knobs
 from .core.solver import require
 from .core.spec import parse, suggest
+from .stats.papers import Claim
 
-KINDS = ("problems", "solvers", "suites")
+KINDS = ("problems", "solvers", "suites", "claims")
 
 
 def show(what: str = "") -> str:
-    """Problems, solvers and suites with one line each; or one of these; or the knobs of one solver or problem."""
+    """Problems, solvers, suites and claims with one line each; or one of these; or the knobs of a solver or problem."""
     if what in ("", *KINDS):
         return "\n\n".join(_table(kind) for kind in KINDS if what in ("", kind))
     return _one(what)
@@ -38,11 +39,20 @@ def _table(kind: str) -> str:
         return _solver_table()
     if kind == "problems":
         return _problem_table()
+    if kind == "claims":
+        from .stats.papers import claims
+
+        return "\n".join(["claims:", *_aligned([(c.id, c.paper, c.where, _tried(c), c.says) for c in claims()])])
     from .run.suite import load_suite, suite_names
 
     lines = [(name, load_suite(name).about) for name in suite_names()]
     width = max(len(name) for name, _ in lines)
     return "\n".join([f"{kind}:"] + [f"  {name:{width}}  {text}" for name, text in lines])
+
+
+def _tried(claim: Claim) -> str:
+    """At which scales a claim can be tried."""
+    return "out of reach" if claim.reach else " and ".join(claim.scales)
 
 
 FAMILIES = ("unrolled", "implicit", "first order", "derivative free", "control", "")

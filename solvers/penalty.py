@@ -98,7 +98,7 @@ class Penalty(Outer, Inner):
             vx = vx + o.dh_f(x, y, s.gamma * torch.relu(h))[0]
         m, dx = self.move(s.m, vx)
         x = o.project_x(x - self.lr * shrink * dx)
-        hit = vx @ vx + vy @ vy < s.eps**2  # strict: at zero gradients gamma stops when eps^2 underflows
+        hit = self.met(vx @ vx, vy @ vy, s.eps)  # strict: at zero gradients gamma stops when eps^2 underflows
         gamma = torch.where(hit, self.c_gamma * s.gamma, s.gamma)
         return State(
             x,
@@ -110,6 +110,10 @@ class Penalty(Outer, Inner):
             m,
             m_y,
         )
+
+    def met(self, square_x: Tensor, square_y: Tensor, eps: Tensor) -> Tensor:
+        """Whether the tolerance is met, of the squared norms of both gradients."""
+        return square_x + square_y < eps**2
 
     def _rows(self, o: Oracle) -> Rows:
         """Minibatches of f, of grad_y g, and of the product."""

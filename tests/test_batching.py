@@ -172,3 +172,38 @@ def test_a_step_together_is_held_to_the_steps_alone():
     assert checked == []  # of each recording the first step alone
     assert isinstance(one_of(new, 0), Odd)
     assert isinstance(one_of(Point(new.x, new.y), 0), Point)
+
+
+def broken(graph, **options):
+    def fails(*inputs):
+        raise RuntimeError("no compiler here")
+
+    return fails
+
+
+@pytest.mark.parametrize("compiler", [lambda graph, **options: graph, broken], ids=["compiler", "none"])
+@pytest.mark.parametrize(("steps", "asked"), [(batched.LONG, 1), (3, 0)])
+def test_a_long_run_has_its_graph_compiled_where_there_is_a_compiler(monkeypatch, compiler, steps, asked):
+    problems, data = several()
+    made = []
+    monkeypatch.setattr(torch, "compile", lambda graph, **options: made.append(graph) or compiler(graph, **options))
+    solver = make_solver("first_order")
+    rows = trace_together(problems, data, solver, (0, 1), Budget(steps), [lambda *look: {"phi": 0.0}] * 2, False)
+    for _ in zip(range(3), rows, strict=False):
+        pass
+    assert len(made) == asked
+
+
+@pytest.mark.compile(sibling="test_a_long_run_has_its_graph_compiled_where_there_is_a_compiler")
+def test_a_compiled_graph_steps_as_the_graph_does():
+    problems, data = several("penalty_example(example=4)")
+    states = []
+    for long in (False, True):
+        together, o = Together(make_solver("penalty(T=2)"), problems, data, long), Oracles(problems, (0, 1))
+        state = together.start(o)
+        for k in range(20):
+            o.begin(k)
+            state = together.step(o, state)
+        states.append(state)
+    assert torch.allclose(states[0].x, states[1].x, 1e-12, 1e-12)
+    assert torch.allclose(states[0].y, states[1].y, 1e-12, 1e-12)

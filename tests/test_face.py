@@ -445,7 +445,7 @@ def test_a_figure_leaves_other_people_s_alone(results, tmp_path):
 WRONG_FIGURES = [
     ({"kind": "convergense"}, "convergence"), ({"problem": "quadratik"}, "quadratic"), ({}, "problem=None"),
     ({"problem": "quadratic", "y": "phi_gapp"}, "phi_gap"), ({"problem": "quadratic", "x": "call"}, "calls"),
-    ({"kind": "trajectories", "problem": "chain"}, "iterates"),
+    ({"kind": "trajectory", "problem": "chain"}, "iterates"),
 ]  # fmt: skip
 
 

@@ -14,7 +14,9 @@ ROOT = Path(__file__).parents[1]
 MAPPED = {"harness": "bilevelbench", "solvers": "bilevelbench/solvers", "problems": "bilevelbench/problems"}
 CODE = {".py", ".typed"}
 DATA = {
+    "report/scripts": None,
     "report/templates": None,
+    "report/vendor": None,
     "suites": (".toml", ".jsonl", ".csv"),
 }  # folder of the package -> its data (None: all)
 

@@ -57,8 +57,8 @@ def test_it_is_of_this_version():
 
 @pytest.mark.parametrize("part", ["leaders", "convergence", "memory", "failures", "provenance"])
 def test_it_has_the_parts_of_a_report(part):
-    template = ROOT / "harness" / "report" / "templates" / "page.html.jinja"
-    for text in (PAGE, template.read_text(encoding="utf-8")):
+    templates = (ROOT / "harness" / "report" / "templates").glob("*.jinja")
+    for text in (PAGE, "".join(template.read_text(encoding="utf-8") for template in templates)):
         assert f'id="{part}"' in text
 
 

@@ -29,6 +29,7 @@ RUNS = {
     "audit_seconds": "guards and prices",
     "judge_seconds": "judging all looks",
     "overhead_seconds": "the rest of the loop",
+    "whole_cpu_seconds": "CPU seconds of the process that made the run; its share where seeds were made together",
     "peak_bytes": "the most live tensor bytes of a step",
     "solver_bytes": "of these the solver's own",
     "problem_bytes": "what one answer of the problem holds",

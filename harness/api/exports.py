@@ -12,9 +12,15 @@ from bilevelbench.store.files import make_folder
 if TYPE_CHECKING:
     import pandas as pd
 
+    from bilevelbench.stats.compare import Comparison
+
 LEADERS = {
-    "solver": "solver", "class": "class", "share": "targets", "calls": "calls", "seconds": "seconds",
+    "solver": "solver", "class": "class", "cost": "cost", "share": "targets held", "seconds": "seconds ÷ best",
     "memory": "peak memory", "failed": "failed",
+}  # fmt: skip
+TEX = {
+    **{sign: rf"\{sign}" for sign in "&%$#_{}"}, "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "\\": r"\textbackslash{}", "∞": r"$\infty$", "–": "--", "—": "---", "÷": r"$\div$", "…": r"\ldots{}",
 }  # fmt: skip
 
 
@@ -38,15 +44,32 @@ def parquet(tables: Mapping[str, pd.DataFrame], folder: Path) -> list[Path]:
     return _written(tables, folder, "parquet", write)
 
 
-def latex(leaders: pd.DataFrame) -> str:
-    """The leader table as the report shows it."""
-    import pandas as pd
-
+def latex(found: Comparison) -> str:
+    """The leader table as the report shows it. A cost is bold where its lead is kept in resampling; where nobody keeps
+    it, those who may lead have a dagger."""
     from bilevelbench.report import style, tables
 
-    rows = tables.leaders(leaders, style.Palette({}))
-    table = pd.DataFrame([{head: row[name] for name, head in LEADERS.items()} for row in rows])
-    return str(table.to_latex(index=False, escape=True, column_format="ll" + "r" * (len(LEADERS) - 2)))
+    rows, standing = [], found.standings.get("calls")
+    for row in tables.leaders(found.leaders, style.Palette({})):
+        cells = {name: _escaped(row[name]) for name in LEADERS}
+        if standing and row["solver"] == standing.winner:
+            cells["cost"] = rf"\textbf{{{cells['cost']}}}"
+        elif standing and not standing.winner and len(standing.among) > 1 and row["solver"] in standing.among:
+            cells["cost"] += r"$^\dagger$"
+        rows.append(" & ".join(cells.values()) + r" \\")
+    note = [r"% dagger: nobody leads surely among these"] if any("dagger" in row for row in rows) else []
+    return "\n".join(
+        [
+            rf"\begin{{tabular}}{{ll{'r' * (len(LEADERS) - 2)}}}", r"\toprule",
+            " & ".join(map(_escaped, LEADERS.values())) + r" \\", r"\midrule", *rows, r"\bottomrule",
+            r"\end{tabular}", *note, "",
+        ]
+    )  # fmt: skip
+
+
+def _escaped(text: str) -> str:
+    """A text as TeX sets it, sign by sign."""
+    return "".join(TEX.get(sign, sign) for sign in text)
 
 
 def unwritten(folder: Path, error: OSError) -> RequestError:

@@ -64,16 +64,18 @@ def prepared(
 ) -> Iterator[Comparison]:  # fmt: skip
     """A comparison that is ready to be made: everything that can be known to be wrong has been said.
 
-    The options are those of ``run``, and ``batch_seeds``.
+    The options are those of ``run``, and ``batch_seeds``; ``suite`` may be a ``Suite``.
     """
     from bilevelbench.run.drive import make_folder
     from bilevelbench.run.plan import expand
     from bilevelbench.run.request import requested
+    from bilevelbench.run.suite import Suite
 
     folder, options = arguments.path("out", out), arguments.options(options)
     limit, wait = arguments.positive("timeout", timeout), arguments.positive("patience", patience) or 600.0
     workers, own = arguments.whole("jobs", jobs) or 1, arguments.flag("here", here)
-    suite, kept = arguments.word("suite", suite, "smoke"), arguments.kept(keep)
+    suite = suite if isinstance(suite, Suite) else arguments.word("suite", suite, "smoke")
+    kept = arguments.kept(keep)
     inside = options["in_process"] or options["engine"] == "in_process"
     with texts(problems, solvers, inside) as (asked, with_, sent), _makers(inside, wait, workers, sent) as maker:
         chosen = requested(suite, asked, with_, maker.solvers, **options)

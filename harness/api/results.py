@@ -17,9 +17,9 @@ from .columns import LOOKS, METRICS, RUNS, TARGETS, described
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.figure import Figure
 
     from bilevelbench.report.page import Asked, Report
+    from bilevelbench.report.paper import Printed
     from bilevelbench.stats.compare import Comparison
 
 
@@ -145,25 +145,34 @@ class Results:
         return asked
 
     def figure(
-        self, kind: str = "convergence", problem: str | None = None, *, y: str = "phi_gap", x: str | None = None
-    ) -> Figure:
-        """A figure of the report.
+        self, kind: str = "convergence", problem: str | Iterable[str] | None = None, *,
+        solvers: str | Iterable[str] | None = None, y: str = "phi_gap", x: str | None = None, width: str = "jmlr",
+    ) -> Printed:  # fmt: skip
+        """A figure as it is to be printed: a matplotlib ``Figure``, which ``figure.write(path)`` saves with its fonts.
 
         Parameters
         ----------
         kind
-            ``convergence`` of a metric on one problem, ``memory`` on all, or ``trajectories`` over level sets, for a
-            problem of two drawn coordinates whose runs kept their ``iterates``.
+            ``convergence`` of a metric; ``profile`` or ``ecdf`` of what targets cost, over the best solver's or as it
+            is; ``memory``; ``sensitivity`` to the step, from the scores of tuning; ``trajectory`` over level sets, for
+            a problem of two drawn coordinates whose runs kept their ``iterates``.
         problem
-            As it stands in ``runs``, or its name before the bracket; it may be left out where there is one.
+            One or several, as in ``runs`` or by the name before the bracket; it may be left out where there is one.
+        solvers
+            Those that are shown, all by default, as in ``runs`` or by the name before the bracket.
         y
             The metric, a column of ``looks``.
         x
-            ``calls``, ``seconds``, ``steps`` or ``grads``; without it a panel against calls and one against seconds.
+            ``calls``, ``passes``, ``grads``, ``rows``, ``steps`` or ``seconds``; without it convergence on one problem
+            is drawn against calls and against seconds, where there is room for both.
+        width
+            ``neurips``, ``icml`` (a column), ``jmlr``, ``siam``, or points of TeX such as ``252pt``. Type has at least
+            7 points at that width.
         """
         from . import pictures
 
-        return pictures.asked(self._data, kind, problem, y, x)
+        want = pictures.Wanted(kind, problem, solvers, y, x, width)
+        return pictures.asked(self._data, self.targets, lambda: self._compared(None, None), want)
 
     def point(self, run: str) -> dict[str, Any]:
         """The last x, shape (n_x,), and y, shape (n_y,), of a run, as NumPy arrays: what it was told to ``keep``.
@@ -220,8 +229,8 @@ class Results:
         return exports.parquet(self._tables(), arguments.path("out", out))
 
     def to_latex(self) -> str:
-        """The leader table for a paper, with booktabs' rules."""
-        return exports.latex(self.leaders())
+        """The leader table for a paper, with booktabs' rules: in bold what leads surely, ties marked."""
+        return exports.latex(self._compared(None, None))
 
     def _tables(self) -> dict[str, pd.DataFrame]:
         return {"runs": self.runs, "looks": self.looks, "targets": self.targets, "leaders": self.leaders()}

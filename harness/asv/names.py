@@ -22,6 +22,7 @@ SOLVER_NAMES = [
     "fmd", "iaptt", "k_rmd", "lower_only", "pzobo", "random_search", "t1t2", "amigo", "bic_gaffa", "bome_released",
     "bsa", "bsg1", "bvfsm", "f2sa_2", "f3sa", "fdehbo", "fsla", "g_pbgd", "lv_hba", "ma_soba", "meha", "mrbo",
     "nystrom", "pbgd_free", "saba", "sama", "sl_bamm", "spaba", "srba", "stocbio", "sustain", "ttsa", "vrbo",
+    "approx_grad", "bvfsm_in_bome", "ogd", "ogd_in_bome", "penalty_in_bome", "penalty_released",
 ]  # fmt: skip
 TARGET_NAMES = ["quadratic", "coreset", "minimax", "singleton"]
 TARGET_KNOBS = {  # steps in the middle of those that the default suite was tuned over; the other knobs as they stand

@@ -14,6 +14,7 @@ import click
 from ..core.errors import PluginWarning, RequestError
 from .compare import compare
 from .data import data
+from .figure import figure
 from .hold import check, gate
 from .list import list_
 from .reference import reference
@@ -31,7 +32,7 @@ def cli() -> None:
     """
 
 
-for command in (run, tune, report, reference, list_, check, gate, compare, data):
+for command in (run, tune, report, figure, reference, list_, check, gate, compare, data):
     cli.add_command(command)
 
 

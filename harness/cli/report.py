@@ -52,9 +52,10 @@ def _weight(text: str) -> tuple[str, float]:
     "--weight", multiple=True, metavar="FAMILY=W", help="Weight of a family of problems other than 1; 0 leaves it out."
 )
 @click.option("--brief", is_flag=True, help="One figure for each problem: a page to publish.")
+@click.option("--papers", is_flag=True, help="The page of the claims of papers, of what `run papers` has made.")
 def report(
     results: tuple[Path, ...], out: Path | None, benchmarks: Path | None, against: Path | None, history: bool,
-    subject: str | None, weight: tuple[str, ...], brief: bool,
+    subject: str | None, weight: tuple[str, ...], brief: bool, papers: bool,
 ) -> None:  # fmt: skip
     """Write the report of one or more folders of results (`results` if none is named), and print its table; or, with
     --benchmarks, a page of these; or, with --history, a page for each solver of how its figures went over commits.
@@ -63,6 +64,17 @@ def report(
     """
     if against and not benchmarks:
         raise RequestError("--against names an earlier file of benchmarks; give the later one with --benchmarks")
+    if papers:
+        from ..api.papers import FOLDER, load_papers
+        from .papers import told
+
+        others = {"benchmarks": benchmarks, "subject": subject, "weight": weight, "brief": brief}
+        if wrong := [name for name, value in others.items() if value]:
+            raise RequestError(f"--papers writes the page of claims; leave out --{wrong[0]}")
+        folders = results or (Path(FOLDER),)
+        told(found := load_papers(*folders))
+        click.echo(f"report: {found.report(out or folders[0] / 'report')}")
+        return
     if benchmarks:
         from ..report import benchmarks as pages
 

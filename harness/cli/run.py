@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..core.errors import RequestError
+from . import papers
 from .report import written
 
 if TYPE_CHECKING:
@@ -72,9 +73,18 @@ WHOLE, POSITIVE = Number(int, 1), Number(float, 0, above=True)
 )  # fmt: skip
 @click.option("--here", is_flag=True, help="Results of another machine do not stand in for those of this one.")
 @click.option("--tune", is_flag=True, help="Tune solvers given without settings (-s) first, as a suite's own were.")
+@click.option("--paper", metavar="NAME", help="With the suite `papers`: one paper, bome or penalty.")
+@click.option("--claim", "claims", multiple=True, metavar="ID", help="With `papers`: a claim, as `list claims` has it.")
+@click.option("--scale", metavar="quick|published", help="With `papers`: fewer seeds and steps (default), or its own.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("results"), help="Folder of the results.")
-def run(suite: str | None, problems: tuple[str, ...], solvers: tuple[str, ...], out: Path, **options: Any) -> None:
+@click.pass_context
+def run(
+    context: click.Context, suite: str | None, out: Path, paper: str | None, claims: tuple[str, ...], scale: str | None,
+    **options: Any,
+) -> None:  # fmt: skip
     """Run a suite (default: `default`), or problems (-p) with solvers (-s), and write a report.
+
+    `run papers` tries the experiments of two papers and says of each whether it is reproduced (into results/papers).
 
     With -s alone the solvers join a suite's own; with -p alone every solver runs with its defaults. Runs that are
     already finished in --out are not made again: an interrupted command is resumed by repeating it.
@@ -85,6 +95,12 @@ def run(suite: str | None, problems: tuple[str, ...], solvers: tuple[str, ...], 
     from ..api.prepare import prepared
 
     command = "bilevelbench " + shlex.join(sys.argv[1:])
+    if suite == papers.NAME:
+        papers.run_papers(context, command, paper, claims, scale or "quick", out, options)
+    if paper or claims or scale:
+        name = "--paper" if paper else "--claim" if claims else "--scale"
+        raise RequestError(f"{name} goes with the suite papers: bilevelbench run papers {name} ...")
+    problems, solvers = options.pop("problems"), options.pop("solvers")
     with prepared(problems, solvers, suite=suite, out=out, command=command, **options) as comparison:
         click.echo(_opening(comparison))
         try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pandas as pd
 
 from bilevelbench.stats.compare import Hanging
@@ -80,3 +82,27 @@ def tuning(runs: pd.DataFrame) -> str:
         lie = "lies" if len(edge) == 1 else "lie"
         parts.append(f"{count(len(edge), 'choice')} of tuning {lie} at the edge of what was tried.")
     return " ".join(parts)
+
+
+def doubts(
+    parts: Mapping[str, str], runs: pd.DataFrame, busy: bool, superseded: int
+) -> list[tuple[str, str]]:  # fmt: skip
+    """What makes a verdict uncertain, to stand beside it: each sentence with the part of the page behind it.
+
+    ``parts``: of the verdict; ``busy``: whether the machine was.
+    """
+    single = runs[runs["seeded"].astype(bool)].groupby("problem")["seed"].nunique().lt(2).sum()
+    said = [
+        ("The machine was busy: its load exceeded its cores. Compare calls rather than seconds." if busy else "",
+         "provenance"),
+        (parts.get("hanging", ""), "leaders"),
+        (parts.get("failures", ""), "failures"),
+        (parts.get("idle", ""), "targets"),
+        (parts.get("judge", ""), "targets"),
+        (parts.get("tuning", ""), "provenance"),
+        (f"{count(int(single), 'problem')} of {runs['problem'].nunique()} {'was' if single == 1 else 'were'} seen with "
+         "a single seed." if single else "", "targets"),
+        (f"{count(superseded, 'run')} of earlier code left out: the same experiments were made again later."
+         if superseded else "", "provenance"),
+    ]  # fmt: skip
+    return [(sentence, place) for sentence, place in said if sentence]

@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from bilevelbench.stats import profiles, sensitivity
 from bilevelbench.stats.compare import Comparison
+from bilevelbench.store.frame import Results
 
 from . import style
 from .figures import legend, panels
@@ -60,17 +62,22 @@ def _pareto(atelier: Atelier, found: Comparison) -> dict[str, Any] | None:
     }  # fmt: skip
 
 
-def _steps(atelier: Atelier) -> dict[str, Any] | None:
-    """What hangs on the steps of the suites that were run, where the scores of their tuning came with the package."""
-    runs = atelier.data.runs
-    suites = {(record.header or {}).get("suite", "") for record in atelier.data.records.values()}
+def tuned(data: Results) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What hangs on the steps of the suites that were run, where the scores of their tuning came with the package: a
+    row for each step that was tried, and the share of targets held by solver and step. Empty where there are none."""
+    runs = data.runs
+    suites = {(record.header or {}).get("suite", "") for record in data.records.values()}
     lines = [line for suite in sorted(suites) for line in _scores(suite)]
     known, families = set(runs["asked_problem"]), dict(zip(runs["asked_problem"], runs["family"], strict=True))
     table = sensitivity.table(line for line in lines if line["problem"] in known)
     table = table[table["solver"].isin(runs["name"])]
+    return table, sensitivity.curves(table, families) if len(table) else table
+
+
+def _steps(atelier: Atelier) -> dict[str, Any] | None:
+    table, found = tuned(atelier.data)
     if not len(table):
         return None
-    found = sensitivity.curves(table, families)
     atelier.write(table, "steps")
     remark = _ranked(sensitivity.ranks(found))
     return atelier.figure("steps", lambda: (draw_steps(found, atelier.palette), remark)) | {
@@ -97,7 +104,14 @@ def draw_steps(found: pd.DataFrame, palette: Palette) -> Figure:
     """Share of targets held against the step, as a multiple of the chosen one."""
     solvers = [str(solver) for solver in found.index]
     figure, (ax,) = panels([palette.name(solver) for solver in solvers], 1)
-    for solver in solvers:
+    steps(ax, found, palette)
+    legend(figure, solvers, palette, 1)
+    return figure
+
+
+def steps(ax: Axes, found: pd.DataFrame, palette: Palette) -> None:
+    """The panel of it."""
+    for solver in map(str, found.index):
         own = found.loc[solver].dropna()
         ax.plot(own.index, own, color=palette.colour(solver), ls=palette.line(solver), marker="o", ms=2.5, lw=1.5)
     ax.set_xscale("log", base=2)
@@ -105,31 +119,34 @@ def draw_steps(found: pd.DataFrame, palette: Palette) -> Figure:
     ax.minorticks_off()
     ax.set(ylim=(0, 1.02), xlabel="step ÷ the chosen one")
     ax.set_ylabel("share of targets held in tuning")
-    legend(figure, solvers, palette, 1)
-    return figure
 
 
 def draw_profiles(table: pd.DataFrame, solvers: list[str], label: str, palette: Palette) -> Figure:
     """Left, the share of targets held within so much cost; right, within so many times the best solver's."""
+    solvers = sorted(solvers, key=palette.grey)  # the coloured ones first
     figure, (left, right) = panels([palette.name(solver) for solver in solvers], 2)
-    for ax, column, most, words in (
-        (left, "cost", np.inf, label), (right, "ratio", FARTHEST, f"{label} ÷ the best solver's"),
-    ):  # fmt: skip
-        curves = profiles.curve(table, column)
-        end = min(max((curve[-1, 0] for curve in curves.values() if len(curve)), default=10.0), most) * 1.3
-        begin = min((curve[0, 0] for curve in curves.values() if len(curve)), default=1.0)
-        ax.add_collection(
-            LineCollection(
-                [_stairs(curves.get(solver, np.zeros((0, 2))), begin, end) for solver in solvers],
-                colors=[palette.colour(solver) for solver in solvers],
-                linestyles=[palette.line(solver) for solver in solvers], linewidths=1.5,
-            )
-        )  # fmt: skip
-        ax.set(xscale="log", xlim=(begin, max(end, begin * 1.5)), ylim=(0, 1.02), xlabel=words)
-        style.decades(ax.xaxis)
+    profile(left, table, "cost", label, solvers, palette)
+    profile(right, table, "ratio", f"{label} ÷ the best solver's", solvers, palette)
     left.set_ylabel("share of all targets held")
     legend(figure, solvers, palette, 2)
     return figure
+
+
+def profile(ax: Axes, table: pd.DataFrame, column: str, words: str, solvers: list[str], palette: Palette) -> None:
+    """A panel of distributions: of ``cost``, or of ``ratio``, which is shown as far as it tells anything."""
+    curves = profiles.curve(table, column)
+    most = FARTHEST if column == "ratio" else np.inf
+    end = min(max((curve[-1, 0] for curve in curves.values() if len(curve)), default=10.0), most) * 1.3
+    begin = min((curve[0, 0] for curve in curves.values() if len(curve)), default=1.0)
+    ax.add_collection(
+        LineCollection(
+            [_stairs(curves.get(solver, np.zeros((0, 2))), begin, end) for solver in reversed(solvers)],
+            colors=[palette.colour(solver) for solver in reversed(solvers)],
+            linestyles=[palette.line(solver) for solver in reversed(solvers)], linewidths=1.5,
+        )
+    )  # fmt: skip
+    ax.set(xscale="log", xlim=(begin, max(end, begin * 1.5)), ylim=(0, 1.02), xlabel=words)
+    style.decades(ax.xaxis)
 
 
 def _stairs(curve: np.ndarray, begin: float, end: float) -> np.ndarray:

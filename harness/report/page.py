@@ -23,10 +23,12 @@ from bilevelbench.store.frame import Results, load
 from bilevelbench.store.journal import shown
 from bilevelbench.store.schema import FAILED
 
-from . import overall, parts, sheet, style, tables, verdict, which
+from . import caveats, live, overall, parts, sheet, style, tables, verdict, which
 from .parts import Atelier, kept
 from .verdict import Verdict
+from .words import TERMS
 
+MOST_FAILURES = 200  # in the page; all are in data/runs.csv
 NOTHING: dict[str, Any] = {"facts": {}, "busy": False}  # of what was run
 
 
@@ -107,12 +109,13 @@ def _write(data: Results, results: list[Path], out: Path, tell: Callable[[Report
     refused = (data.runs["status"] == "unsupported") & (data.runs["fault"] != "")  # a problem that has to be mended
     failures = data.runs[data.runs["status"].isin(FAILED) | refused]
     report = Report(out / "index.html", str(said), leaders, failures, troubles)
-    atelier = Atelier(data, final, out, asked.brief)
+    order = leaders["solver"].tolist()
+    atelier = Atelier(data, final, out, asked.brief, tables.first(order, said.subject))
     sheet.write(leaders, out / "data" / "leaders.csv")
+    sheet.write(data.runs[list(tables.RUN)], out / "data" / "runs.csv")
     sheet.write(hit, out / "data" / "targets.csv")
     fought = duels(found, hit, said.subject)
     sheet.write(fought, out / "data" / "duels.csv")
-    order = leaders["solver"].tolist()
     abouts = {
         str(p): (data.records[run].header or {})["problem"]
         for p, run in data.runs.groupby("problem")["run"].first().items()
@@ -120,24 +123,30 @@ def _write(data: Results, results: list[Path], out: Path, tell: Callable[[Report
     kinds = kept(troubles, "the page of kinds", lambda: advice(data.runs, hit, found, abouts), None)
     if kinds is not None:
         sheet.write(kinds, out / "data" / "which.csv")
+    provenance = kept(troubles, "the list of what was run", lambda: tables.provenance(data), NOTHING)
     facts: dict[str, Any] = {
+        "doubts": caveats.doubts(said.parts, data.runs, provenance["busy"], data.superseded),
+        "terms": TERMS,
+        "brief": asked.brief,
         "which": [] if kinds is None or not len(kinds) else which.sections(kinds),
         "verdict": said,
         "duels": tables.duels(fought, atelier.palette),
         "weights": asked.weights,
         "leaders": tables.leaders(leaders, atelier.palette),
         "reached": tables.reached(reached(hit), order, atelier.palette) if len(hit) else None,
-        "failures": failures.to_dict("records"),
-        "unsupported": data.runs[(data.runs["status"] == "unsupported") & ~refused].to_dict("records"),
-        "provenance": kept(troubles, "the list of what was run", lambda: tables.provenance(data), NOTHING),
-        "superseded": data.superseded,
+        "failures": failures.head(MOST_FAILURES).to_dict("records"),
+        "failed": len(failures),
+        "unsupported": tables.unsupported(data.runs[(data.runs["status"] == "unsupported") & ~refused]),
+        "provenance": provenance,
         "notes": data.notes,
     }
-    nothing: dict[str, Any] = {"overall": [], "problems": [], "pictures": [], "memory": None, "drawn": False}
-    _render(report, results, facts | nothing)
+    nothing: dict[str, Any] = {"overall": [], "problems": [], "pictures": [], "memory": None}
+    _render(report, results, facts | nothing | {"drawn": False, "live": None})
     tell(report)
     whole = {"overall": overall.figures(atelier, hit, found, troubles)}
-    _render(report, results, facts | whole | _drawn(atelier, troubles) | {"drawn": True})
+    drawn = _drawn(atelier, troubles)
+    alive = kept(troubles, "the data of the page", lambda: live.payload(atelier, drawn["problems"], order), None)
+    _render(report, results, facts | whole | drawn | {"drawn": True, "live": alive})
     return report
 
 
@@ -168,6 +177,6 @@ def _render(report: Report, results: list[Path], facts: dict[str, Any]) -> None:
         undefined=jinja2.StrictUndefined,
     )
     troubles = [_inside(trouble, results) for trouble in report.troubles]
-    page = environment.get_template("page.html.jinja").render(facts | {"troubles": troubles})
+    page = environment.get_template("page.html.jinja").render(facts | live.script() | {"troubles": troubles})
     with written(report.path) as private:
         private.write_text(page, encoding="utf-8")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ UNSAID = {
     "selection": "", "judged": "", "seeded": True, "guards": {}, "better": {}, "bar": {},
 }  # fmt: skip
 MOST_METRICS = 10  # of a problem that are shown; the page has as many tabs
+MOST_RUNS = 2000  # of which all figures are drawn, and whose rows are in the page
 MOST_SLUG = 60  # characters
 TAKEN = {  # files and anchors
     "leaders", "targets", "duels", "overall", "which", "steps", "pareto", "profiles-calls", "profiles-grads",
@@ -55,9 +56,12 @@ def kept(troubles: list[str], what: str, make: Callable[[], Any], instead: Any) 
 class Atelier:
     """Where the figures of one report are made: its data, where they go, how solvers look, and names for files."""
 
-    def __init__(self, data: Results, final: pd.DataFrame, out: Path, brief: bool = False) -> None:
+    def __init__(
+        self, data: Results, final: pd.DataFrame, out: Path, brief: bool = False, first: Sequence[str] = ()
+    ) -> None:
         self.data, self.final, self.out, self.brief = data, final, out, brief
-        self.palette = style.Palette(dict(zip(data.runs["solver"], data.runs["short"], strict=True)))
+        self.many = len(data.runs) > MOST_RUNS
+        self.palette = style.Palette(dict(zip(data.runs["solver"], data.runs["short"], strict=True)), first)
         self._slugs: dict[str, str] = dict.fromkeys(TAKEN, "")
 
     def slug(self, *labels: str) -> str:
@@ -68,18 +72,20 @@ class Atelier:
             name, salt = f"{text.lower()[:MOST_SLUG]}-{zlib.crc32(f'{salt}{whole}'.encode()):08x}".strip("-"), salt + 1
         return name
 
-    def figure(self, stem: str, draw: Callable[[], tuple[Figure, str]]) -> dict[str, Any]:
-        """A figure as SVG, with its PDF written and a remark on it; where it cannot be drawn, a sentence instead."""
+    def figure(self, stem: str, draw: Callable[[], tuple[Figure, str]], shown: bool = True) -> dict[str, Any]:
+        """A figure as SVG where it is ``shown`` in the page, its PDF written, and a remark on it; where it cannot be
+        drawn, a sentence instead."""
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # as of a sign that a font has not: it is drawn as a box
                 figure, remark = draw()
-                svg, pdf = style.drawn(figure, stem)
+                svg, pdf = style.drawn(figure, stem) if shown else ("", style.pdf(figure))
         except Exception as error:
-            return {"svg": "", "remark": f"This figure cannot be drawn ({sentence(error)}).", "stem": stem}
-        with written(self.out / "figures" / f"{stem}.pdf") as private:
-            private.write_bytes(pdf)
-        return {"svg": svg, "remark": remark, "stem": stem}
+            svg, remark, pdf = "", f"This figure cannot be drawn ({sentence(error)}).", b""
+        if pdf:
+            with written(self.out / "figures" / f"{stem}.pdf") as private:
+                private.write_bytes(pdf)
+        return {"svg": svg, "pdf": bool(pdf), "remark": remark, "stem": stem}
 
     def write(self, table: pd.DataFrame, stem: str) -> None:
         """A table as CSV."""
@@ -91,7 +97,7 @@ def problem(atelier: Atelier, name: str) -> dict[str, Any]:
     data = atelier.data
     runs, looks = data.runs[data.runs["problem"] == name], data.looks[data.looks["problem"] == name]
     metrics, left_out = _metrics(looks)
-    drawn = metrics[:1] if atelier.brief else metrics
+    drawn = metrics[:1] if atelier.brief or atelier.many else metrics
     headers = [(data.records[run].header or {})["problem"] for run in runs["run"]]
     about = next((header for header in headers if header.get("n_x")), headers[0])
     about = UNSAID | {name: value for name, value in about.items() if value is not None}
@@ -106,8 +112,9 @@ def problem(atelier: Atelier, name: str) -> dict[str, Any]:
         def draw(metric: str = metric, own: dict[str, float] = own) -> tuple[Figure, str]:
             return figures.convergence(looks, runs, metric, own, atelier.palette)
 
-        shown.append(atelier.figure(atelier.slug(name, metric), draw) | {"metric": metric, "arrow": arrows[metric]})
-    columns = ["run", "solver", "seed", *LOOK, *drawn] if atelier.brief else list(looks.columns)
+        made = atelier.figure(atelier.slug(name, metric), draw, shown=metric == drawn[0])
+        shown.append(made | {"metric": metric, "arrow": arrows[metric]})
+    columns = ["run", "solver", "seed", *LOOK, *metrics[:1]] if atelier.brief else list(looks.columns)
     atelier.write(looks[list(dict.fromkeys(columns))].dropna(axis=1, how="all"), slug)
     final = atelier.final
     return {

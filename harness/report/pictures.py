@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bilevelbench.store.text import apart
@@ -20,28 +21,33 @@ def trajectories(paths: dict[str, list[np.ndarray]], picture: dict[str, Any], pa
     rows = -(-len(paths) // columns)
     figure = style.Drawing(figsize=(2.45 * columns, 2.3 * rows), layout="constrained")
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    left, right, bottom, top = picture["box"]
     for ax in panels.flat[len(paths) :]:
         ax.axis("off")
     for ax, (solver, curves) in zip(panels.flat, sorted(paths.items()), strict=False):
-        ax.contour(picture["u"], picture["v"], picture["level"], levels=12, colors="#c9c9c9", linewidths=0.6)
-        if picture["outline"]:
-            outline = np.array([*picture["outline"], picture["outline"][0]])
-            ax.plot(*outline.T, ":", color="#666", lw=0.9)
-        for curve in curves:
-            ax.plot(*curve.T, color=palette.colour(solver), lw=1.3)
-            ax.plot(*curve[0], "o", color="#222", ms=3)
-            ax.plot(*curve[-1], "s", color=palette.colour(solver), ms=4.5, mec="white", mew=0.6)
-        if picture["solution"]:
-            ax.plot(*picture["solution"], "*", color="gold", ms=10, mec="#333", mew=0.6, zorder=5)
-        ax.set(xlim=(left, right), ylim=(bottom, top))
+        path(ax, curves, picture, palette.colour(solver))
         ax.set_title(palette.name(solver), loc="left")
-        ax.grid(False)
     for ax in panels[-1]:
         ax.set_xlabel(style.cut(picture["labels"][0], 30))
     for ax in panels[:, 0]:
         ax.set_ylabel(style.cut(picture["labels"][1], 30))
     return figure
+
+
+def path(ax: Axes, curves: list[np.ndarray], picture: dict[str, Any], colour: str) -> None:
+    """One panel: level sets, and a solver's paths over them."""
+    ax.contour(picture["u"], picture["v"], picture["level"], levels=12, colors="#c9c9c9", linewidths=0.6)
+    if picture["outline"]:
+        outline = np.array([*picture["outline"], picture["outline"][0]])
+        ax.plot(*outline.T, ":", color="#666", lw=0.9)
+    for curve in curves:
+        ax.plot(*curve.T, color=colour, lw=1.3)
+        ax.plot(*curve[0], "o", color="#222", ms=3)
+        ax.plot(*curve[-1], "s", color=colour, ms=4.5, mec="white", mew=0.6)
+    if picture["solution"]:
+        ax.plot(*picture["solution"], "*", color="gold", ms=10, mec="#333", mew=0.6, zorder=5)
+    left, right, bottom, top = picture["box"]
+    ax.set(xlim=(left, right), ylim=(bottom, top))
+    ax.grid(False)
 
 
 def memory(table: pd.DataFrame, palette: Palette) -> Figure:

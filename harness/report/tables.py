@@ -11,12 +11,30 @@ import pandas as pd
 
 from bilevelbench.store.frame import Results
 
-from .style import Palette
+from .style import MOST_COLOURED, Palette
 
 CLASS = {0: "no derivatives", 1: "first order", 2: "second order"}
 
 
 LOWER = ("phi", "phi_gap", "grad_phi", "gap", "stationarity", "violation")  # the judge's; f alone tells nothing
+
+
+RUN = (  # columns of runs that are written beside the page
+    "run", "problem", "family", "solver", "kind", "order", "tuned", "seed", "status", "fault", "reason", "ended_by",
+    "attempts", "steps", "calls", "rows", "grads", "seconds", "cpu_seconds", "floor_seconds", "peak_bytes", "machine",
+    "load", "reference",
+)  # fmt: skip
+
+
+def first(order: list[str], subject: str) -> list[str]:
+    """The solvers that are coloured where there are many: those that rank first, and the one that is spoken about."""
+    return list(dict.fromkeys([*order[: MOST_COLOURED - 1], *([subject] if subject in order else []), *order]))
+
+
+def unsupported(runs: pd.DataFrame) -> list[dict[str, Any]]:
+    """What cannot be run, a row for each solver, problem and reason; ``seeds`` says how many."""
+    groups = runs.groupby(["solver", "problem", "reason"], sort=True)["seed"].nunique()
+    return groups.rename("seeds").reset_index().to_dict("records")  # type: ignore[return-value]
 
 
 def arrow(metric: str, better: dict[str, str]) -> str:
@@ -61,7 +79,9 @@ def leaders(table: pd.DataFrame, palette: Palette) -> list[dict[str, str]]:
                 "passed": str(row["passed"]), "unjudged": str(row["unjudged"]), "calls": number(row["calls_ratio"], 2),
                 "passes": number(row["passes_ratio"], 2), "seconds": number(row["seconds_ratio"], 2),
                 "grads": number(row["grads_ratio"], 2), "floor": number(row["over_floor"], 3),
-                "memory": size(row["peak_bytes"]), "vectors": number(row["vectors"], 2),
+                "memory": size(row["peak_bytes"]),
+                "bytes": "" if pd.isna(row["peak_bytes"]) else f"{row['peak_bytes']:.0f}",
+                "vectors": number(row["vectors"], 2),
                 "failed": f"{row['failed']} of {row['runs']}", "unsupported": str(row["unsupported"]),
                 "excused": str(row["excused"]),
             }
@@ -93,7 +113,7 @@ def reached(table: pd.DataFrame, order: list[str], palette: Palette) -> dict[str
         {
             "problem": problem,
             "cells": [
-                {"text": "n/a" if pd.isna(table.loc[problem, s]) else f"{table.loc[problem, s]:.0%}",
+                {"solver": s, "text": "n/a" if pd.isna(table.loc[problem, s]) else f"{table.loc[problem, s]:.0%}",
                  "shade": 0 if pd.isna(table.loc[problem, s]) else round(float(table.loc[problem, s]), 2)}
                 for s in solvers
             ],

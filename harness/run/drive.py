@@ -145,6 +145,8 @@ class Driver:
             made.manifest |= message["files"]
         if "memory" in message:
             made.memory = message["memory"]
+        if "cpu" in message:
+            made.cpu = message["cpu"]
         if "audit" in message:
             made.audit = message["audit"]
 
@@ -203,7 +205,8 @@ class Driver:
     def _publish(self, made: Pass) -> None:
         for job, claim in zip(made.parts, made.claims, strict=True):
             with Journal(job.path) as journal:
-                journal.end(LastLine(made.tries, made.manifest, made.audit, moment(), made.memory))
+                after = moment() | ({"cpu_seconds": made.cpu, "runs": len(made.parts)} if made.cpu else {})
+                journal.end(LastLine(made.tries, made.manifest, made.audit, after, made.memory))
             claim.publish(job.name, job.replaced())
         shutil.rmtree(made.states, ignore_errors=True)
         self._close(made)

@@ -29,6 +29,7 @@ class Pass:
     manifest: dict[str, str] = field(default_factory=dict)
     audit: dict[str, Any] = field(default_factory=dict)
     memory: dict[str, float] = field(default_factory=dict)
+    cpu: float = 0.0  # seconds of the process that made it, judging and guards included
     watch: Watch | None = None
 
     @property

@@ -14,12 +14,12 @@ DEFAULT_STEPS = 1000
 
 
 def requested(
-    name: str | None, problems: Sequence[str], solvers: Sequence[str], every: Callable[[], Sequence[str]], *,
+    name: str | Suite | None, problems: Sequence[str], solvers: Sequence[str], every: Callable[[], Sequence[str]], *,
     seeds: Sequence[int] | None = None, steps: int | None = None, seconds: float | None = None,
     calls: int | None = None, rows: int | None = None, batch_seeds: bool = False, in_process: bool = False,
     **options: Any,
 ) -> Suite:  # fmt: skip
-    """A suite by name, or problems with solvers, with the given options in every block.
+    """A suite, by name or as it is, or problems with solvers, with the given options in every block.
 
     ``every`` gives the names of all solvers, for problems without one. Limits that are given replace a suite's own,
     all of them. ``RequestError`` for what cannot be read or does not go together.
@@ -37,7 +37,7 @@ def requested(
         limits = limits if limited else {"steps": DEFAULT_STEPS}
         suite = Suite("", "", (Block(tuple(problems), tuple(solvers or every()), **limits),))
     else:
-        suite = load_suite(name or "default")
+        suite = name if isinstance(name, Suite) else load_suite(name or "default")
         blocks = [replace(block, **limits) for block in suite.blocks] if limited else suite.blocks
         blocks = [replace(block, solvers=(*block.solvers, *solvers), joined=tuple(solvers)) for block in blocks]
         suite = replace(suite, blocks=tuple(blocks))

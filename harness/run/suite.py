@@ -133,7 +133,7 @@ def _read(text: str, name: str, source: str, within: tuple[str, ...] = ()) -> Su
         raise RequestError(f"{source} has no [[block]]; a suite is a list of blocks of problems, solvers and seeds")
     included = [block for part in parts for block in _included(part, source, within).blocks]
     by = {"tuned": {"by": content["tuned"]}} if "tuned" in content else {}
-    own = (_block(by | block, source) for block in blocks)
+    own = (block_of(by | block, source) for block in blocks)
     return Suite(name, str(content.get("about", "")), (*included, *own))
 
 
@@ -149,7 +149,8 @@ def _shipped(name: str) -> str:
     return (SUITES / f"{name}.toml").read_text(encoding="utf-8")
 
 
-def _block(content: dict[str, Any], source: str) -> Block:
+def block_of(content: dict[str, Any], source: str) -> Block:
+    """A block of its table; what is wrong with it is a ``RequestError`` that begins with the source."""
     check_keys(content, KEYS, source)
     if missing := {"problems", "solvers"} - set(content):
         raise RequestError(f"{source}: a block lacks {' and '.join(sorted(missing))}")

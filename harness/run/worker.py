@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -60,6 +61,7 @@ def make_pass(order: Order, tell: Tell) -> None:
         execute_together(order.jobs, order, tell)
     else:
         execute(first, order, tell)
+    tell(cpu=time.process_time())
     tell(phase="manifest")
     files = list(manifest.files(*_own(first)).items())
     for i in range(0, len(files), 200):  # a message has to be small

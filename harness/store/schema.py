@@ -170,8 +170,9 @@ class End:
     """The last line, written before a run is published.
 
     attempts: how often it was begun until it ended. manifest: digest by path of every module and data file that it
-    read. audit: what its replay found. after: load and clock frequency of the machine then. memory: what its first
-    steps hold (see ``measure.memory``), measured when they had been timed.
+    read. audit: what its replay found. after: load and clock frequency of the machine then; cpu_seconds of the whole
+    process that made it, and of how many runs that was (both absent from older files). memory: what its first steps
+    hold (see ``measure.memory``), measured when they had been timed.
     """
 
     attempts: Annotated[int, Meta(ge=1, le=1000)] = 1

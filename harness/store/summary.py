@@ -43,6 +43,7 @@ def row(name: str, record: Record) -> dict[str, Any]:
         **{name: memory.get(name) for name in BYTES}, "n_x": problem.get("n_x"), "n_y": problem.get("n_y"),
         **{name: first.get(name) for name in ("setup_seconds", "first_seconds", "warmup_seconds", "audit_seconds")},
         **{name: last.get(name) for name in ("judge_seconds", "overhead_seconds")},
+        "whole_cpu_seconds": whole(record.end.get("after") or {}),
         "load": (environment.get("load") or [None])[0],
     }  # fmt: skip
 
@@ -50,6 +51,14 @@ def row(name: str, record: Record) -> dict[str, Any]:
 BYTES = (
     "peak_bytes", "solver_bytes", "problem_bytes", "state_bytes", "process_bytes", "cuda_bytes", "growth_bytes",
 )  # fmt: skip
+
+
+def whole(after: dict[str, Any]) -> float:
+    """A run's share of what its process took; NaN where nobody has said."""
+    seconds, runs = after.get("cpu_seconds"), after.get("runs")
+    if not isinstance(seconds, int | float) or not isinstance(runs, int) or runs < 1:
+        return float("nan")
+    return seconds / runs
 
 
 def machine(environment: dict[str, Any]) -> str:
