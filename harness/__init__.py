@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .api.solve import solve as solve
     from .api.status import status as status
     from .api.tune import tune as tune
+    from .api.versions import compare as compare
     from .core.at import At as At
     from .core.draw import Draw as Draw
     from .core.errors import RequestError as RequestError
@@ -71,6 +72,7 @@ _HOME = {
     "Unsupported": "core.errors",
     "box": "core.problem",
     "build_problem": "core.resolve",
+    "compare": "api.versions",
     "claims": "api.papers",
     "from_modules": "core.modules",
     "join": "api.join",

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from ..core.errors import PluginWarning, RequestError
+from .compare import compare
 from .data import data
 from .figure import figure
 from .folders import publish, status
@@ -32,7 +33,11 @@ def cli() -> None:
     """
 
 
-for command in (run, tune, status, report, publish, figure, reference, list_, check, examine, gate, data):
+COMMANDS = (
+    run, tune, status, report, publish, compare, figure, reference, list_, check, examine, gate, data,
+)  # fmt: skip
+
+for command in COMMANDS:
     cli.add_command(command)
 
 
