@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bilevelbench import At, Draw, Oracle, Unsupported, build_problem
-from bilevelbench.contract.gate import problem as finite_problem
+from bilevelbench.contract.layers import problem_of
 from bilevelbench.core import autograd, derive, functional, kept
 from bilevelbench.core.engines import derivatives
 from bilevelbench.core.meter import PASSES, Meter, Tally, difference, metered
@@ -236,7 +236,7 @@ def test_steps_make_the_same_calls_by_both_engines(name):
 @pytest.mark.parametrize("name", ["itd", "aid_cg", "fmd", "bda", "soba(batch=2)", "saba(batch=2)", "bome", "bvfsm"])
 def test_a_solver_s_questions_are_asked_again_as_they_were(name):
     """The floor of a solver without a loop by hand keeps what its steps keep."""
-    problem, solver, meters = finite_problem(), make_solver(name), (Meter(), Meter())
+    problem, solver, meters = problem_of(""), make_solver(name), (Meter(), Meter())
     asked, _ = questions(metered(problem, meters[0]), solver, 2)
     start(solver, problem, o := Oracle(problem)), answer(metered(problem, meters[1]), asked)
     begun = sum(n for (_, _, passes), n in o._tally.read().items() if "f" in passes)

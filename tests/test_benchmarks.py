@@ -16,12 +16,12 @@ from bilevelbench.report.benchmarks import write
 ROOT = Path(__file__).parents[1]
 
 
-def made(path, median=0.001, node="here", version="5.1.0", passed=True):
+def made(path, median=0.001, cpu="a processor", version="5.1.0", passed=True, calibration=3.0):
     extra = {"solver": "bome", "layer": "floor", "passed": passed, "found": "1.10 (1.08 to 1.12)", "expected": "<= 1.4",
              "remark": "<b>", "dg_y": 10, "interval": [1.1, 1.08, 1.12], "limit": 1.4}  # fmt: skip
     bench = {"name": "test_gate[floor-bome]", "fullname": "x::test_gate[floor-bome]", "stats": {"median": median},
              "extra_info": extra}  # fmt: skip
-    info = {"node": node, "machine": "x86", "python_version": "3.11.7", "cpu": {"brand_raw": "a processor"}}
+    info = {"python_version": "3.11.7", "identity": {"cpu": cpu, "cores": 2, "calibration": calibration}}
     path.write_text(json.dumps({"benchmarks": [bench], "machine_info": info, "version": version, "datetime": "now"}))
     return path
 
@@ -71,7 +71,12 @@ def test_files_without_a_gate_in_them_are_shown_too(tmp_path, benchmarks):
     assert f"{len(benchmarks)} benchmark" in page
 
 
-@pytest.mark.parametrize(("change", "words"), [({"node": "there"}, "another machine"), ({"version": "6.0"}, "schema")])
+OTHERS = [
+    ({"cpu": "another"}, "another machine"), ({"calibration": 9.0}, "another machine"), ({"version": "6.0"}, "schema"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "words"), OTHERS)
 def test_what_must_not_be_compared_is_refused(tmp_path, change, words):
     with pytest.raises(RequestError, match=words):
         write(made(tmp_path / "new.json"), tmp_path / "out", made(tmp_path / "old.json", **change))

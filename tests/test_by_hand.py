@@ -5,7 +5,7 @@ import torch
 
 from bilevelbench import Draw, Oracle, build_problem, make_solver
 from bilevelbench.asv.hand import LOOPS, Hand
-from bilevelbench.contract.gate import problem as finite
+from bilevelbench.contract.layers import problem_of
 from bilevelbench.core.solver import start, stretch
 from bilevelbench.measure import by_hand, ratio
 from bilevelbench.measure.ratio import floor_of, step_over_floor
@@ -54,9 +54,9 @@ def test_the_floor_of_a_solver_is_its_loop(monkeypatch):
     made = []
     monkeypatch.setattr(ratio, "answer", lambda *asked: made.append("bare"))
     for name in ("bome", "bsa"):
-        floor_of(finite(), make_solver(name), 1)()
+        floor_of(problem_of(""), make_solver(name), 1)()
     assert made == ["bare"]
-    assert 0.3 < step_over_floor(finite(), make_solver("bome"), 3).median < 5
+    assert 0.3 < step_over_floor(problem_of(""), make_solver("bome"), 3).median < 5
 
 
 def test_a_namesake_has_no_loop():

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.utils._pytree import tree_leaves
 
-from bilevelbench.asv import engines as asv_engines
-from bilevelbench.asv.engines import over_eager
+from bilevelbench.asv import with_compiler
+from bilevelbench.asv.with_compiler import over_eager
 from bilevelbench.cli import cli
 from bilevelbench.contract.quadratic import finite_sum, quadratic
 from bilevelbench.core import derive, engines, functional
@@ -308,7 +308,7 @@ def test_seeds_that_decide_for_themselves_cannot_be_batched():
     assert "by the value of a tensor" in rows[0][-1].reason
 
 
-# -- compiled: each graph takes seconds of a C++ compiler, so only two here; asv/engines.py walks all solvers
+# -- compiled: each graph takes seconds of a C++ compiler, so only two here; asv/with_compiler.py walks all solvers
 
 
 @pytest.mark.parametrize(
@@ -428,8 +428,8 @@ def test_the_walk_finds_an_engine_that_differs(monkeypatch):
     """Its words on a solver that is one thing eagerly and another when it is recorded."""
     problem = finite_sum(quadratic(2, 2, 3.0))
     monkeypatch.setattr(functional, "grad_y", lambda fn, x, y, *rows: torch.ones_like(y))
-    monkeypatch.setattr(asv_engines, "compiled", lambda problem, solver: asv_engines.eager(problem, solver))
-    wrong, right = asv_engines.walk(problem, make_solver("lower_only(T=1)")).split("; ")
+    monkeypatch.setattr(with_compiler, "compiled", lambda problem, solver: with_compiler.eager(problem, solver))
+    wrong, right = with_compiler.walk(problem, make_solver("lower_only(T=1)")).split("; ")
     assert wrong.startswith("functional")
     assert float(wrong.split()[1].rstrip(",")) > 1e-3
     assert right.startswith("compiled 0e+00, counts equal")

@@ -17,6 +17,7 @@ DATA = {
     "report/scripts": None,
     "report/templates": None,
     "report/vendor": None,
+    "problems/bolib_rows": (".toml",),
     "suites": (".toml", ".jsonl", ".csv"),
 }  # folder of the package -> its data (None: all)
 
@@ -122,11 +123,9 @@ class Mine:
         return Point(o.project_x(s.x - self.lr * fx), y)
 """
 BENCH = """
-from bilevelbench.asv.steps import Calls as _Calls
+from bilevelbench.asv import suite
 
-
-class Calls(_Calls):
-    params = (["quadratic(d=3)"], [{file!r}])
+globals().update(suite.of(solvers=[{file!r}], problems=["quadratic(d=3)"]))
 """
 
 
@@ -181,7 +180,7 @@ def tracked(folder, installed):
     env |= {"PYTHONPATH": str(installed), "HOME": str(folder)}  # asv keeps what it knows of the machine there
     asv = [sys.executable, "-m", "asv"]
     subprocess.run([*asv, "machine", "--yes"], cwd=folder, env=env, check=True, capture_output=True)
-    quick = ["run", "--quick", "--show-stderr", "--dry-run", "-E", f"existing:{sys.executable}"]
+    quick = ["run", "--quick", "--show-stderr", "--dry-run", "-E", f"existing:{sys.executable}", "--bench", "Calls"]
     done = subprocess.run([*asv, *quick], cwd=folder, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     found = re.search(r"mine\.py\s+(\d+\.\d+)\s", done.stdout)

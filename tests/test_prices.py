@@ -174,11 +174,11 @@ def test_the_process_s_peak_is_in_bytes(monkeypatch):
 
 def test_operations_and_calls_are_exact():
     x = torch.ones(2)
-    assert operations(lambda: (x + x, x * 2)) == 2
-    assert operations(lambda: None) == 0
+    assert operations(lambda: (x + x, x * 2)) == {"add.Tensor": 1, "mul.Tensor": 1}
+    assert not operations(lambda: None)
     assert python_calls(lambda: None) + 1 == python_calls(lambda: len(()))
     found = counts(PROBLEM, make_solver("first_order"), 2)
-    assert found["operations"] > found["own_operations"] > 0
+    assert sum(found["operations"].values()) > found["own_operations"] > 0
     assert found["python_calls"] > found["own_operations"]
     assert counts(PROBLEM, make_solver("first_order"), 4)["own_operations"] > found["own_operations"]
 

@@ -46,6 +46,7 @@ def _weight(text: str) -> tuple[str, float]:
 @click.option(
     "--against", type=click.Path(path_type=Path), metavar="FILE", help="An earlier such file, of the same machine."
 )
+@click.option("--history", is_flag=True, help="Figures over commits, of asv, pytest-benchmark and runs, in RESULTS.")
 @click.option("--subject", metavar="SOLVER", help="The solver that the verdict speaks about (your own, else BOME).")
 @click.option(
     "--weight", multiple=True, metavar="FAMILY=W", help="Weight of a family of problems other than 1; 0 leaves it out."
@@ -53,11 +54,11 @@ def _weight(text: str) -> tuple[str, float]:
 @click.option("--brief", is_flag=True, help="One figure for each problem: a page to publish.")
 @click.option("--papers", is_flag=True, help="The page of the claims of papers, of what `run papers` has made.")
 def report(
-    results: tuple[Path, ...], out: Path | None, benchmarks: Path | None, against: Path | None, subject: str | None,
-    weight: tuple[str, ...], brief: bool, papers: bool,
+    results: tuple[Path, ...], out: Path | None, benchmarks: Path | None, against: Path | None, history: bool,
+    subject: str | None, weight: tuple[str, ...], brief: bool, papers: bool,
 ) -> None:  # fmt: skip
     """Write the report of one or more folders of results (`results` if none is named), and print its table; or, with
-    --benchmarks, a page of these.
+    --benchmarks, a page of these; or, with --history, a page for each solver of how its figures went over commits.
 
     Sub-folders, one for each machine, are read, too. Of several folders the report goes into the first.
     """
@@ -78,6 +79,13 @@ def report(
         from ..report import benchmarks as pages
 
         click.echo(f"report: {pages.write(benchmarks, out or Path('reports/gate'), against)}")
+        return
+    if history:
+        from ..report import history as past
+
+        click.echo(
+            f"report: {past.write(list(results) or [Path('reports/asv/results')], out or Path('reports/history'))}"
+        )
         return
     from ..api.results import load
 

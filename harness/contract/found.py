@@ -77,7 +77,7 @@ def memory(target: str) -> str:
     """What a step holds, that it does not grow from step to step, and its bytes as a power of n."""
     solver = made_of(target)
     words = memory_is_as_declared(target) if solver.memory else f"{copies(target):.1f} copies of y, as measured"
-    held = peak(_separable(SIZES[1]), _fitting(solver))
+    held = peak(separable(SIZES[1]), _fitting(solver))
     assert not held["growth_bytes"], (
         f"holds {held['growth_bytes'] / (8 * SIZES[1]):.1f} copies of y more after every step: it keeps a history"
     )
@@ -90,18 +90,18 @@ def memory(target: str) -> str:
 
 def exponent(solver: Solver) -> float:
     """The power of n with which peak bytes grow where x and y have n entries each."""
-    (calls,) = asked(solver, _separable(SIZES[1]), 1)
+    (calls,) = asked(solver, separable(SIZES[1]), 1)
     small, large = SIZES[1], SIZES[2] if total(calls) < SIZES[1] else SIZES[2] // 4  # a step that asks n times is slow
-    bytes_ = [peak(_separable(n), solver, steps=2)["peak_bytes"] for n in (small, large)]
+    bytes_ = [peak(separable(n), solver, steps=2)["peak_bytes"] for n in (small, large)]
     return math.log(bytes_[1] / bytes_[0]) / math.log(large / small)
 
 
 def _fitting(solver: Solver) -> Solver:
-    require(solver, _separable(SIZES[0]))
+    require(solver, separable(SIZES[0]))
     return solver
 
 
-def _separable(n: int) -> Problem:
+def separable(n: int) -> Problem:
     """A finite sum in which nothing but vectors of length n is needed."""
     weight = torch.tensor([0.5, 1.5], dtype=torch.float64)
 

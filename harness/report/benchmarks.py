@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from bilevelbench.core.errors import RequestError
 from bilevelbench.store.files import make_folder, written
+from bilevelbench.store.history import machine_of
 
 from . import sheet, style
 from .tables import number
@@ -20,7 +21,7 @@ from .tables import number
 HEADS = ("solver", "layer", "passed", "found", "expected", "remark")
 DRAWN = ("interval", "limit")  # numbers behind ``found`` and ``expected``
 ROW = 0.19  # inches of a figure's height for each name
-MACHINE = ("node", "machine", "python_version")
+ALIKE = 1.5  # calibrations further apart are those of different machines
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -38,15 +39,21 @@ def read(path: Path) -> dict[str, Any]:
 
 def machine(content: dict[str, Any]) -> str:
     """What must be equal for seconds to be compared."""
-    info = content["machine_info"]
-    brand = (info.get("cpu") or {}).get("brand_raw", "")
-    return ", ".join(str(part) for part in [brand, *(info.get(name, "") for name in MACHINE)] if part)
+    return machine_of(content)
+
+
+def alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether seconds of two files are of the same machine, or of two that are the same to a benchmark: the processor,
+    its cores, Python, and how long a calibration took, where both have one."""
+    told = [(each["machine_info"].get("identity") or {}).get("calibration") for each in (one, other)]
+    took = [milliseconds for milliseconds in told if milliseconds]
+    return machine(one) == machine(other) and (len(took) < 2 or max(took) <= ALIKE * min(took))
 
 
 def write(path: Path, out: Path, earlier: Path | None = None) -> Path:
     """Write ``benchmarks.html``, its figures and data under ``out``. ``earlier``: another file, of the same machine."""
     new, old = read(path), read(earlier) if earlier else None
-    if old is not None and machine(old) != machine(new):
+    if old is not None and not alike(old, new):
         raise RequestError(
             f"{earlier} was measured on another machine ({machine(old)}) than {path} ({machine(new)}): "
             "seconds of one say nothing about the other"

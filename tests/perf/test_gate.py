@@ -5,8 +5,8 @@
     pytest tests/perf --benchmark-json new.json; bilevelbench report --benchmarks new.json -o reports/gate
     pytest tests/perf --benchmark-autosave; pytest tests/perf --benchmark-compare     seconds, on a quiet machine
 
-The last line is for people with a quiet machine: no layer here judges seconds. Layer (a), oracle calls, is in
-``test_calls``.
+The last line is for people with a quiet machine: no layer here judges seconds. That each step asks what its solver
+declares is in ``test_calls``.
 """
 
 import json
@@ -17,30 +17,35 @@ from pathlib import Path
 import pytest
 import torch
 
+from bilevelbench.contract import baseline as baselines
 from bilevelbench.contract import gate as gates
+from bilevelbench.contract import layers
 from bilevelbench.contract.gate import LAYERS, gate
+from bilevelbench.contract.layers import problem_of
 from bilevelbench.core import derive
 from bilevelbench.core.errors import RequestError
 from bilevelbench.core.oracle import Oracle
 from bilevelbench.core.resolve import make_solver
 from bilevelbench.measure.counts import counts
-from bilevelbench.measure.ratio import paired
+from bilevelbench.measure.ratio import Ratio, paired
 from tests.perf.frozen_oracle import FrozenOracle
 from tests.perf.test_calls import NAMES
+
+ALSO = ["soba(batch=2)", "f2sa(batch=2)", "bome on box_quadratic", "itd on box_quadratic"]  # minibatches, bounds
 
 BASELINE = Path(__file__).with_name("baseline.json")
 ORACLE_LIMIT = 1.15
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("layer", [layer for layer in LAYERS if layer != "calls"])
+@pytest.mark.parametrize("name", [*NAMES, *ALSO])
+@pytest.mark.parametrize("layer", LAYERS)
 def test_gate(name, layer, benchmark):
     gate(name, layer, BASELINE, benchmark)
 
 
 def over_frozen(kind):
     """The live oracle over the frozen one, for one kind of question; "at": a gradient and nine products at a point."""
-    problem = gates.problem()
+    problem = problem_of("")
     x, y, v = problem.x0, problem.y0, torch.ones_like(problem.y0)
     arguments = (x, y, v) if "2" in kind else (x, y)
     live, frozen = Oracle(problem), FrozenOracle(problem)
@@ -84,10 +89,24 @@ def hidden(self, o, s):
     return new
 
 
-def test_hidden_work_is_found_by_its_operations():
-    found = gates.verdict("bome", "operations", gates.read(BASELINE), slowed("bome", step=hidden))
+def judged(layer, **methods):
+    """A layer of BOME with other methods."""
+    return gates.verdict("bome", layer, gates.read(BASELINE), slowed("bome", **methods))
+
+
+def original(self):
+    """The step that was there."""
+    return type(self).__mro__[1].step
+
+
+def test_hidden_work_is_found_by_its_operations_and_evaluations():
+    found = judged("operations", step=hidden)
     assert not found.passed
-    assert gates.verdict("bome", "calls", gates.read(BASELINE), slowed("bome", step=hidden)).passed
+    assert "operations +" in found.remark
+    assert "mm.default" in found.remark, "it says which ones came"
+    asked = judged("calls", step=hidden)
+    assert not asked.passed, "the oracle was not asked, but g was"
+    assert "evaluations +3 g" in asked.remark
 
 
 def test_a_solver_through_all_layers_is_measured_once(monkeypatch):
@@ -95,19 +114,20 @@ def test_a_solver_through_all_layers_is_measured_once(monkeypatch):
     made = []
 
     def watched(work):
-        def watch(*arguments):
+        def watch(*arguments, **options):
             made.append(work.__name__)
-            return work(*arguments)
+            return work(*arguments, **options)
 
         return watch
 
-    for work in (gates.asked, gates.counts, gates.peak, gates.step_over_floor):
-        monkeypatch.setattr(gates, work.__name__, watched(work))
-    baseline, rooms = gates.read(BASELINE), ["asked", "counts", "peak", "step_over_floor"]
+    for work in (layers.counts, layers.step_over_floor):
+        monkeypatch.setattr(layers, work.__name__, watched(work))
+    baseline = gates.read(BASELINE)
+    roomy = {**baseline, "solvers": {"bome": {**baseline["solvers"]["bome"], "ratio": [9.0, 9.0, 9.0]}}}
     for solver in (None, None, slowed("bome", step=hidden)):  # the second is no memory of the first
         made.clear()
-        found = [gates.verdict("bome", layer, baseline, solver) for layer in LAYERS]
-        assert made == rooms
+        found = [gates.verdict("bome", layer, roomy, solver) for layer in LAYERS]
+        assert made == ["counts", "step_over_floor"]
         assert found[1].passed == (solver is None)
     made.clear()
     with pytest.raises(RequestError, match="no layer 'seconds'; choose from calls"):
@@ -117,40 +137,106 @@ def test_a_solver_through_all_layers_is_measured_once(monkeypatch):
     assert not made, "a wrong request is refused before anything is measured"
 
 
+def test_a_ratio_near_its_limit_is_looked_at_again(monkeypatch):
+    looks = iter([Ratio(1.3, 1.2, 1.4), Ratio(1.0, 0.9, 1.1), Ratio(1.1, 1.0, 1.2), Ratio(9.0, 9.0, 9.0)])
+    monkeypatch.setattr(layers, "step_over_floor", lambda p, solver: next(looks))
+    baseline = {"solvers": {"bome": {"ratio": [1.0, 0.9, 1.1]}}, "versions": {}}
+    found = gates.verdict("bome", "floor", baseline)
+    assert found.passed, "two of three looks are below the limit"
+    assert found.interval == Ratio(1.1, 1.0, 1.3)
+    assert found.limit == pytest.approx(1.2)
+    monkeypatch.setattr(layers, "step_over_floor", lambda p, solver: Ratio(1.35, 1.3, 1.4))
+    assert not gates.verdict("bome", "floor", baseline).passed
+
+
 def test_python_overhead_is_found_by_its_calls():
     def step(self, o, s):
         for number in range(7):
             abs(number)
-        return type(self).__mro__[1].step(self, o, s)
+        return original(self)(self, o, s)
 
-    before, after = (counts(gates.problem(), solver, 3) for solver in (make_solver("bome"), slowed("bome", step=step)))
+    before, after = (counts(problem_of(""), solver, 3) for solver in (make_solver("bome"), slowed("bome", step=step)))
     assert after["python_calls"] - before["python_calls"] >= 3 * 8
     assert after["operations"] == before["operations"]
+
+
+@pytest.mark.parametrize("calls", [2, 200])
+def test_a_helper_function_is_a_remark_and_many_calls_are_a_failure(calls):
+    def step(self, o, s):
+        for number in range(calls):
+            abs(number)
+        return original(self)(self, o, s)
+
+    found = judged("operations", step=step)
+    assert found.passed == (calls == 2)
+    assert "python calls 1412 to" in found.remark or "python calls" in found.remark
+    assert ("harmless" in found.remark) == found.passed
+
+
+def test_fewer_bytes_are_a_remark_only_where_the_iterates_are_equal():
+    """With a baseline that knows of more bytes, as before an operation in place."""
+    found = layers.measure(make_solver("bome"), "bytes", problem_of(""))
+    known = {**gates.measure(make_solver("bome"), "operations", problem_of("")), **found}
+    more = {**known, "bytes": known["bytes"] + 64, "own_bytes": known["own_bytes"] + 64}
+    assert gates.judge("bome", "bytes", found, more).passed
+    assert "harmless" in gates.judge("bome", "bytes", found, more).remark
+    assert not gates.judge("bome", "bytes", found, {**more, "iterates": "others"}).passed
+    assert not gates.judge("bome", "bytes", found, {**known, "bytes": known["bytes"] - 8}).passed
 
 
 def test_more_bytes_are_found():
     def step(self, o, s):
         kept = [s.y + k for k in range(20)]
-        new = type(self).__mro__[1].step(self, o, s)
+        new = original(self)(self, o, s)
         del kept
         return new
 
-    assert not gates.verdict("bome", "bytes", gates.read(BASELINE), slowed("bome", step=step)).passed
+    assert not judged("bytes", step=step).passed
 
 
-def test_under_an_unknown_version_the_solver_s_own_counts_are_judged(monkeypatch):
-    monkeypatch.setattr(gates, "VERSION", "torch 99, python 99")
+def test_quadratic_bytes_are_found_at_any_constant():
+    """n * n / 64 bytes are below a copy of y where the counts are exact, at n = 4; at n = 1024 they are not."""
+
+    def step(self, o, s):
+        kept = torch.zeros(len(s.y) ** 2 // 64, dtype=torch.int8)
+        new = original(self)(self, o, s)
+        del kept
+        return new
+
+    found = judged("bytes", step=step)
+    assert not found.passed
+    assert "copies" in found.remark
+
+
+def test_an_unknown_version_is_a_failure_with_the_command(monkeypatch):
+    monkeypatch.setattr(baselines, "VERSION", "torch 99, python 99")
     baseline = gates.read(BASELINE)
     for layer in ("operations", "bytes"):
         found = gates.verdict("bome", layer, baseline)
-        assert found.passed
-        assert "no counts for torch 99" in found.remark
-    assert not gates.verdict("bome", "operations", baseline, slowed("bome", step=hidden)).passed
+        assert not found.passed
+        assert "for torch 99, python 99" in found.expected
+        assert f"gate bome --baseline b.json --update --layer {layer}" in gates.line(found, "b.json")
+    assert gates.verdict("bome", "calls", baseline).passed, "calls are the same under every version"
+
+
+def test_one_layer_alone_is_accepted(tmp_path, monkeypatch):
+    file = tmp_path / "gate.json"
+    baselines.update(file, ["bome"], ["calls", "operations", "bytes"])
+    before = json.loads(file.read_text())
+    known = before["versions"][baselines.VERSION]["bome"]
+    known["python_calls"], known["bytes"] = 1, 1
+    file.write_text(json.dumps(before))
+    baselines.update(file, ["bome"], ["bytes"])
+    after = gates.read(file)["versions"][baselines.VERSION]["bome"]
+    assert after["bytes"] > 1
+    assert after["python_calls"] == 1, "the other layer is as it was"
+    with pytest.raises(RequestError, match="there is no solver 'bom'"):
+        baselines.update(file, ["bom"], ["bytes"])
 
 
 def test_a_solver_without_a_baseline_fails_with_the_command(tmp_path):
     file = tmp_path / "baseline.json"
-    file.write_text(json.dumps({"schema": 1, "solvers": {}, "versions": {}}))
+    file.write_text(json.dumps({"schema": 2, "solvers": {}, "versions": {}}))
     with pytest.raises(RequestError, match="add it with `bilevelbench gate bome --update`"):
         gate("bome", "operations", file)
 
@@ -161,7 +247,7 @@ def test_a_solver_without_a_baseline_fails_with_the_command(tmp_path):
         (None, "there is no baseline file"),
         ("not json", "is not JSON"),
         ("[]", "is no baseline of the gate"),
-        ('{"schema": 7, "solvers": {}, "versions": {}}', "has schema 7, this version reads 1"),
+        ('{"schema": 7, "solvers": {}, "versions": {}}', "has schema 7, this version reads 2"),
     ],
 )
 def test_a_baseline_that_cannot_be_read_is_one_sentence(tmp_path, text, words):

@@ -1,8 +1,10 @@
 """What the engines gain over eager steps, as ratios. Both sides are measured in one process, interleaved.
 
-python -m bilevelbench.asv.engines walk [PROBLEM ...]       every solver: graph against eager, in numbers and counts
-python -m bilevelbench.asv.engines compiled PROBLEM [SOLVER ...]    compiled step over eager step
-python -m bilevelbench.asv.engines batched PROBLEM [SOLVER ...]     a step of 256 seeds over an eager step of one
+asv comes to this file last, and to its benchmarks under BILEVELBENCH_ASV=all alone: compiling takes 10 to 30 s a step.
+
+python -m bilevelbench.asv.with_compiler walk [PROBLEM ...]      graph against eager, numbers and counts
+python -m bilevelbench.asv.with_compiler compiled PROBLEM [SOLVER ...]    compiled step over eager step
+python -m bilevelbench.asv.with_compiler batched PROBLEM [SOLVER ...]     a step of 256 seeds over an eager step of one
 """
 
 import os
@@ -15,6 +17,7 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_leaves
 
+from bilevelbench.asv.names import PROFILE
 from bilevelbench.core import functional
 from bilevelbench.core.draw import Draw
 from bilevelbench.core.engines import driven
@@ -89,6 +92,8 @@ class Engines:
     version = "1"
 
     def setup(self, problem: str, solver: str) -> None:
+        if PROFILE != "all":
+            raise NotImplementedError("BILEVELBENCH_ASV=all compiles")
         torch.set_num_threads(1)  # an existing environment does not get the thread counts of asv.conf.json
 
     def track_compiled_over_eager(self, problem: str, solver: str) -> float:
