@@ -25,6 +25,7 @@ from .rulings import (
     PART,
     SHOWN,
     UNSUPPORTED,
+    VERDICTS,
     Interval,
     interval,
     ruling,
@@ -79,8 +80,13 @@ def best(data: Results | None, claims: Iterable[Claim]) -> list[Finding]:
     """Each claim at the scale that says more of it: the published one where that has been run."""
     every = list(claims)
     pairs = zip(findings(data, every, "published"), findings(data, every, "quick"), strict=True)
-    unsaid = (NOT_RUN, PART, OUT)
-    return [small if full.verdict in unsaid and small.verdict not in unsaid else full for full, small in pairs]
+    unsaid, settled = (NOT_RUN, PART, OUT), VERDICTS["quick"][:2]
+    return [
+        small
+        if (full.verdict in unsaid and small.verdict in settled) or (full.verdict == NOT_RUN and small.runs)
+        else full
+        for full, small in pairs
+    ]
 
 
 def spelled(runs: pd.DataFrame) -> pd.DataFrame:

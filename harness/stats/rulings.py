@@ -71,6 +71,8 @@ def verdict(rulings: Sequence[str], scale: str, stands_for: bool = False) -> str
         return bad
     if UNSUPPORTED in judged and set(judged) <= {UNSUPPORTED, MISSING}:
         return OUT
+    if not judged and rulings:  # all are shown and none is held against anything
+        return unsure
     if MISSING in judged or not judged:
         return PART if set(judged) - {MISSING, UNSUPPORTED} else NOT_RUN
     return good if set(judged) == {HOLDS} else unsure
