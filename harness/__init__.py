@@ -15,14 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .api.compare import run as run
+    from .api.join import join as join
     from .api.papers import claims as claims
     from .api.papers import load_papers as load_papers
     from .api.papers import run_papers as run_papers
+    from .api.publish import publish as publish
     from .api.reference import reference as reference
     from .api.results import Results as Results
     from .api.results import load as load
     from .api.solution import Solution as Solution
     from .api.solve import solve as solve
+    from .api.status import status as status
     from .api.tune import tune as tune
     from .api.versions import compare as compare
     from .core.at import At as At
@@ -45,6 +48,8 @@ if TYPE_CHECKING:
     from .core.resolve import make_solver as make_solver
     from .core.solver import Point as Point
     from .core.space import Axis as Axis
+    from .core.stream import Stream as Stream
+    from .lower.star import LowerSolution as LowerSolution
 
 _HOME = {
     "At": "core.at",
@@ -53,6 +58,7 @@ _HOME = {
     "Draw": "core.draw",
     "Flat": "core.flat",
     "Inner": "core.outer",
+    "LowerSolution": "lower.star",
     "Moments": "core.outer",
     "Oracle": "core.oracle",
     "Outer": "core.outer",
@@ -62,21 +68,25 @@ _HOME = {
     "RequestError": "core.errors",
     "Results": "api.results",
     "Solution": "api.solution",
+    "Stream": "core.stream",
     "Unsupported": "core.errors",
     "box": "core.problem",
     "build_problem": "core.resolve",
     "compare": "api.versions",
     "claims": "api.papers",
     "from_modules": "core.modules",
+    "join": "api.join",
     "load": "api.results",
     "load_papers": "api.papers",
     "make_solver": "core.resolve",
     "problem": "core.registry",
+    "publish": "api.publish",
     "reference": "api.reference",
     "run": "api.compare",
     "run_papers": "api.papers",
     "solve": "api.solve",
     "solver": "core.registry",
+    "status": "api.status",
     "tune": "api.tune",
 }
 __all__ = ["__version__", *_HOME]

@@ -1,150 +1,136 @@
-"""The formulas of the BOLIB selection: upper and lower objective of each instance, bounds, optimum, structure.
-
-Functions act entry by entry, so that a grid of y can be evaluated at once; in n dimensions an instance is a sum of such
-terms, or brings its own y*. Formulas are those of BOLIB (Zhou, Zemkoho, Tin, 2018), written anew; where its listed
-optima are wrong (Mirrlees1999, FalkLiu1995, MitsosBarton2006Ex318) the ones here are recomputed.
-"""
+"""The rows of BOLIB: formulas as text, read from ``bolib_rows`` into functions, bounds and constraints."""
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable
+import re
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from bilevelbench.lower.star import Method
+
 Function = Callable[[Tensor, Tensor], Tensor]
-Range = tuple[float, float]
-UNIT = (-1.0, 1.0)
-JUMPS = ("nonconvex", "multi_valued", "discontinuous")
+Bounds = tuple[tuple[float, ...], tuple[float, ...]]
+ROWS = Path(__file__).with_name("bolib_rows")
+STRUCTURES: dict[str, Method] = {  # a file each: how the lower level is solved
+    "linear": "program",
+    "linear_below": "program",
+    "quadratic_below": "program",
+    "one_below": "line",
+    "nonlinear_below": "several",
+}
+WORDS: Mapping[str, Any] = {
+    "exp": torch.exp, "cos": torch.cos, "sqrt": lambda t: t**0.5, "abs": torch.abs, "pi": math.pi,
+    "sum": lambda terms: terms.sum(0), "prod": lambda terms: terms.prod(0),
+    "count": lambda y: torch.arange(1, len(y) + 1, dtype=y.dtype, device=y.device).reshape(-1, *[1] * (y.ndim - 1)),
+}  # fmt: skip
+BOUND = re.compile(r"([xy])(\d+) (<=|>=|==) (-?[\d./]+)")
 
 
 @dataclass(frozen=True)
-class Instance:
-    """f, g: of x and y. phi: the least value of Phi. x, y: bounds, None for the whole line. flags: of the problem.
+class Row:
+    """One problem: min F(x, y) with G(x, y) <= 0 and y in argmin {f(x, .): g(x, .) <= 0}, in the collection's names.
 
-    draw: range of uniform starts of x where x has no bounds. answer: y*(x) in closed form; otherwise y is one number
-    between bounds, and g(x, .) a polynomial of this ``degree`` at most, or close to one.
+    n_x, n_y: lengths. F, f: formulas of x (n_x, ...) and y (n_y, ...), of shape (...). G, g: rows that couple, that
+    bound y above, or that no box can say; (m, ...), None where there are none. x, y: bounds of x, of both levels, and
+    of y in the lower level. structure: the key of ``STRUCTURES``. stated: the collection's own F* and f*, None where
+    it has none. best_known: whether it says no more of them than that. value: F* as certified, nan where it is not;
+    solution: x and y there; how: by which method. answer: y*(x) where it is one number at every x.
     """
 
+    name: str
+    structure: str
+    n_x: int
+    n_y: int
+    F: Function
     f: Function
-    g: Function
-    phi: float
-    x: Range | None = UNIT
-    y: Range | None = UNIT
-    flags: tuple[str, ...] = JUMPS
-    n: int = 1
-    draw: Range = (-2.0, 2.0)
-    answer: Callable[[Tensor], Tensor] | None = None
-    degree: int = 4
+    G: Function | None
+    g: Function | None
+    x: Bounds
+    y: Bounds
+    stated: tuple[float, float] | None
+    best_known: bool
+    flags: tuple[str, ...]
+    draw: tuple[float, float]
+    answer: float | None
+    value: float
+    solution: tuple[tuple[float, ...], tuple[float, ...]] | None
+    how: str
 
 
-def _quartic(y: Tensor) -> Tensor:
-    return 16 * y**4 + 2 * y**3 - 8 * y**2 - 1.5 * y + 0.5
+def formula(text: str, n_x: int, n_y: int) -> Function:
+    """The function that a formula writes, of x1, x2, ..., y1, ..., of x and y as wholes, and of i = 1, ..., n_y."""
+    names = ", ".join([*(f"x{k + 1}" for k in range(n_x)), *(f"y{k + 1}" for k in range(n_y))])
+    inner = f"(lambda {names}, i: {text})(*x, *y, {'count(y)' if re.search(r'(?<![a-z])i(?![a-z])', text) else None})"
+    made: Function = eval(f"lambda x, y: {inner}", dict(WORDS))  # our own text, from our own package
+    return made
 
 
-def _ex321(x: Tensor, y: Tensor) -> Tensor:
-    second, first = -0.02 * x**2 + 0.16 * x - 0.4, 0.004 * x**3 - 0.036 * x**2 + 0.08 * x
-    return y**4 + 2 / 15 * (1 - x) * y**3 + second * y**2 + first * y
+def difference(text: str) -> list[str]:
+    """What is to be <= 0 where the (in)equality that a text writes holds; an equality is two of them."""
+    left, sign, right = re.split(r" (<=|>=|==) ", text)
+    above, below = f"{left} - ({right})", f"{right} - ({left})"
+    return {"<=": [above], ">=": [below], "==": [above, below]}[sign]
 
 
-def _griewank(x: Tensor, y: Tensor) -> Tensor:
-    root = torch.arange(1, y.shape[-1] + 1, dtype=y.dtype, device=y.device).sqrt()
-    waves = 1 + (y**2).sum(-1) / 4000 - torch.cos(y / root).prod(-1)
-    return torch.exp(waves * (x**2).sum(-1))
+def stacked(texts: list[str], n_x: int, n_y: int) -> Function | None:
+    """All rows of one level as one function."""
+    parts = [formula(each, n_x, n_y) for text in texts for each in difference(text)]
+    if not parts:
+        return None
+    return lambda x, y: torch.stack(torch.broadcast_tensors(*(part(x, y) for part in parts)))
 
 
-CLAMPED = ("strongly_convex", "boundary", "kinked")
-INSTANCES = {
-    "HenrionSurowiec2011": Instance(
-        lambda x, y: x**2 + y, lambda x, y: y**2 / 2 - x * y, -0.25,
-        x=None, y=None, flags=("strongly_convex",), answer=lambda x: x,
-    ),
-    "LamparielloSagratella2017Ex32": Instance(
-        lambda x, y: x**2 + y**2, lambda x, y: (x + y - 1) ** 2, 0.5,
-        x=None, y=None, flags=("strongly_convex",), answer=lambda x: 1 - x,
-    ),
-    "MacalHurter1997": Instance(
-        lambda x, y: (x - 1) ** 2 + (y - 1) ** 2, lambda x, y: y**2 / 2 + 500 * y - 50 * x * y, 302621 / 3721,
-        x=None, y=None, flags=("strongly_convex",), draw=(0.0, 20.0), answer=lambda x: 50 * x - 500,
-    ),
-    "Mirrlees1999": Instance(
-        lambda x, y: (x - 2) ** 2 + (y - 1) ** 2,
-        lambda x, y: -x * torch.exp(-((y + 1) ** 2)) - torch.exp(-((y - 1) ** 2)), 1.0018059079696253,
-        x=(0.0, math.inf), y=(-2.0, 2.0), draw=(0.0, 4.0), degree=60,
-    ),
-    "MitsosBarton2006Ex310": Instance(
-        lambda x, y: y + 0 * x, lambda x, y: x * _quartic(y), 0.5, x=(0.1, 1.0), flags=("nonconvex",),
-    ),
-    "MitsosBarton2006Ex311": Instance(
-        lambda x, y: y + 0 * x, lambda x, y: x * _quartic(y), -0.8, y=(-0.8, 1.0), flags=(*JUMPS, "boundary"),
-    ),
-    "MitsosBarton2006Ex312": Instance(
-        lambda x, y: -x + x * y + 10 * y**2, lambda x, y: -x * y**2 + y**4 / 2, 0.0,
-        flags=("nonconvex", "multi_valued", "kinked"),
-    ),
-    "MitsosBarton2006Ex313": Instance(
-        lambda x, y: x - y, lambda x, y: x * y * (y / 2 - x**2), -1.0, flags=(*JUMPS, "boundary"),
-    ),
-    "MitsosBarton2006Ex314": Instance(
-        lambda x, y: (x - 0.25) ** 2 + y**2, lambda x, y: y**3 / 3 - x * y, 0.25,
-    ),
-    "MitsosBarton2006Ex315": Instance(
-        lambda x, y: x + y, lambda x, y: x * y**2 / 2 - y**3 / 3, 0.0, flags=(*JUMPS, "boundary"),
-    ),
-    "MitsosBarton2006Ex316": Instance(
-        lambda x, y: 2 * x + y, lambda x, y: -x * y**2 / 2 - y**4 / 4, -2.0, flags=(*JUMPS, "boundary"),
-    ),
-    "MitsosBarton2006Ex317": Instance(
-        lambda x, y: (x + 0.5) ** 2 + y**2 / 2, lambda x, y: x * y**2 / 2 + y**4 / 4, 0.1875,
-        flags=("nonconvex", "multi_valued", "kinked"),
-    ),
-    "MitsosBarton2006Ex318": Instance(
-        lambda x, y: -(x**2) + y**2, lambda x, y: x * y**2 - y**4 / 2, -1.0, flags=(*JUMPS, "boundary"),
-    ),
-    "MitsosBarton2006Ex319": Instance(
-        lambda x, y: (x - 1 + y / 2) * y, lambda x, y: (-x + y**2 / 2) * y**2, -0.2580756164910358,
-        flags=("nonconvex", "multi_valued", "kinked"),
-    ),
-    "MitsosBarton2006Ex320": Instance(
-        lambda x, y: (x - 0.25) ** 2 + y**2, lambda x, y: y**3 / 3 - x**2 * y, 0.3125,
-    ),
-    "MitsosBarton2006Ex321": Instance(
-        lambda x, y: (x + 0.6) ** 2 + y**2, _ex321, 0.20950495049504952,
-    ),
-    "MitsosBarton2006Ex324": Instance(
-        lambda x, y: x**2 - y, lambda x, y: ((y - 1 - 0.1 * x) ** 2 - 0.5 - 0.5 * x) ** 2, -1.7547179268252053,
-        x=(0.0, 1.0), y=(0.0, 3.0), flags=("nonconvex", "multi_valued"),
-    ),
-    "PaulaviciusAdjiman2017a": Instance(
-        lambda x, y: x**2 + y**2, lambda x, y: x * y**2 - y**4 / 2, 0.25,
-    ),
-    "PaulaviciusAdjiman2017b": Instance(
-        lambda x, y: x + y, lambda x, y: x * y**2 / 2 - x**3 * y, -2.0, flags=(*JUMPS, "boundary"),
-    ),
-    "DeSilva1978": Instance(
-        lambda x, y: (x - 1) ** 2 + y**2 - 1, lambda x, y: (y - x) ** 2, -1.0,
-        x=None, y=(0.5, 1.5), n=2, flags=CLAMPED, answer=lambda x: x.clamp(0.5, 1.5),
-    ),
-    "FalkLiu1995": Instance(
-        lambda x, y: (x - 1.5) ** 2 + y**2 - 2.25, lambda x, y: (y - x) ** 2, -2.25,
-        x=None, y=(0.5, 1.5), n=2, flags=("strongly_convex", "kinked"), answer=lambda x: x.clamp(0.5, 1.5),
-    ),
-    "SinhaMaloDeb2014TP9": Instance(
-        lambda x, y: (x - 1) ** 2 + y**2, _griewank, 0.0,
-        x=None, y=(-math.pi, math.pi), n=10, flags=("nonconvex", "multi_valued"), draw=UNIT,
-        answer=torch.zeros_like,
-    ),
-    "LucchettiEtal1987": Instance(
-        lambda x, y: (1 - x) / 2 + x * y, lambda x, y: (x - 1) * y, 0.0,
-        x=(0.0, 1.0), y=(0.0, 1.0), flags=("convex", "multi_valued", "discontinuous", "boundary"),
-    ),
-    "MorganPatrone2006a": Instance(
-        lambda x, y: -(x + y), lambda x, y: x * y, -1.0,
-        x=(-0.5, 0.5), flags=("convex", "multi_valued", "discontinuous", "boundary"),
-    ),
-    "KleniatiAdjiman2014Ex3": Instance(
-        lambda x, y: x - y, lambda x, y: x * y**2 / 2 - x * y**3, -1.0, flags=(*JUMPS, "boundary"),
-    ),
-}  # fmt: skip
+def _bounds(texts: list[str], letter: str, n: int) -> tuple[Bounds, list[str]]:
+    """Bounds of single variables, and the rows that are left."""
+    low, high, left = [-math.inf] * n, [math.inf] * n, []
+    for text in texts:
+        found = BOUND.fullmatch(text)
+        if found is None or found[1] != letter:
+            left.append(text)
+            continue
+        k, value = int(found[2]) - 1, float(eval(found[4]))
+        low[k] = max(low[k], value) if found[3] != "<=" else low[k]
+        high[k] = min(high[k], value) if found[3] != ">=" else high[k]
+    return (tuple(low), tuple(high)), left
+
+
+def row(name: str, structure: str, said: Mapping[str, Any], certified: Mapping[str, Any]) -> Row:
+    """A row from its table. A bound of x in the lower level is one of x: beyond it that level has no solution."""
+    n_x, n_y = said["n"]
+    upper, lower = list(said.get("G", [])), list(said.get("g", []))
+    y, lower = _bounds(lower, "y", n_y)
+    of_x = [text for text in lower if (found := BOUND.fullmatch(text)) and found[1] == "x"]
+    x, upper = _bounds(upper + of_x, "x", n_x)
+    lower = [text for text in lower if text not in of_x]
+    solution = (tuple(certified["x"]), tuple(certified["y"])) if "x" in certified else None
+    return Row(
+        name, structure, n_x, n_y, formula(said["F"], n_x, n_y), formula(said["f"], n_x, n_y),
+        stacked(upper, n_x, n_y), stacked(lower, n_x, n_y), x, y,
+        _pair(said["stated"]) if "stated" in said else None, said.get("best_known", False),
+        tuple(said.get("flags", ())), _pair(said.get("draw", (-2.0, 2.0))), said.get("answer"),
+        certified.get("value", math.nan), solution, certified.get("how", ""),
+    )  # fmt: skip
+
+
+def _pair(two: Sequence[float]) -> tuple[float, float]:
+    first, second = two
+    return float(first), float(second)
+
+
+@functools.cache
+def rows() -> Mapping[str, Row]:
+    """All rows by name."""
+    certified = tomllib.loads((ROWS / "certified.toml").read_text("utf-8"))
+    found = {}
+    for structure in STRUCTURES:
+        for name, said in tomllib.loads((ROWS / f"{structure}.toml").read_text("utf-8")).items():
+            found[name] = row(name, structure, said, certified.get(name, {}))
+    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from bilevelbench import Draw
-from bilevelbench.data.find import mnist
+from bilevelbench.data import find
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,10 @@ class Protocol:
     file, or drawn. official: MNIST's test set, else rows of the training file. redrawn: a noisy label is uniform on
     all ten (one in ten stays right), else on the nine others. first: the first rows are the noisy ones, else rows
     drawn. weight: of an example, by ``WEIGHTS``. start: weights at x0; None: 0.6 where a classifier of the validation
-    set agrees with the label, else 0.4. normalised: g divides by the sum of the weights, else by their number.
+    set agrees with the label, else 0.4. normalised: g divides by the sum of the weights, else by their number. held:
+    rows of a second validation set, by which a checkpoint is picked, of MNIST and of the digits; the start is then
+    trained as the authors' code does. batch: rows of each of f and g that one outer step is about, of MNIST and of the
+    digits; 0: all rows.
     """
 
     sizes: tuple[int, int, int]
@@ -37,6 +40,8 @@ class Protocol:
     decay: float
     normalised: bool
     standardised: bool
+    held: tuple[int, int] = (0, 0)
+    batch: tuple[int, int] = (0, 0)
 
 
 PROTOCOLS = {
@@ -57,6 +62,13 @@ PROTOCOLS = {
     ),
 }
 
+# As the authors' code does it, see ``hyper_cleaning``.
+PROTOCOLS |= {
+    "bome_released": replace(PROTOCOLS["as_in_bome"], held=(5000, 150)),
+    "penalty_small_released": replace(PROTOCOLS["as_in_penalty_small"], batch=(200, 40)),
+    "penalty_large_released": replace(PROTOCOLS["as_in_penalty_large"], batch=(200, 40)),
+}
+
 WEIGHTS: dict[str, Callable[[Tensor], Tensor]] = {
     "sigmoid": torch.sigmoid,
     "clip": lambda x: torch.clamp(x, 0, 1),
@@ -71,7 +83,10 @@ INVERSE: dict[str, Callable[[Tensor], Tensor]] = {
 
 @dataclass(frozen=True)
 class Split:
-    """Inputs (n, pixels) and labels of the three sets; ``noisy`` are the training labels as given."""
+    """Inputs (n, pixels) and labels of the sets; ``noisy`` are the training labels as given.
+
+    ``held`` picks a checkpoint and has no rows where a protocol picks none.
+    """
 
     train: np.ndarray
     labels: np.ndarray
@@ -80,27 +95,37 @@ class Split:
     validation_labels: np.ndarray
     test: np.ndarray
     test_labels: np.ndarray
+    held: np.ndarray
+    held_labels: np.ndarray
 
 
-def split(rng: Draw, data: Literal["digits", "mnist"], protocol: Protocol, noise: float) -> Split:
+def split(rng: Draw, data: Literal["digits", "mnist", "fashion"], protocol: Protocol, noise: float) -> Split:
     """The three sets of a protocol. The digits are always drawn, in the protocol's sizes for them."""
-    train, validate, last = protocol.digits if data == "digits" else protocol.sizes
-    pixels, labels = load_digits(return_X_y=True) if data == "digits" else mnist()[:2]
-    if data == "digits" or protocol.rows == "drawn":
+    small = data == "digits"
+    (train, validate, last), k = (protocol.digits if small else protocol.sizes), protocol.held[small]
+    if small:
+        pixels, labels = load_digits(return_X_y=True)
+    else:
+        pixels, labels, official, official_labels = find.mnist() if data == "mnist" else find.fashion()
+    if small or protocol.rows == "drawn":
         order = rng.child("split").permutation(len(labels)).numpy()
         pixels, labels = pixels[order], labels[order]
     test, test_labels = pixels[train + validate :][-last:], labels[train + validate :][-last:]
-    if data == "mnist" and protocol.official:
-        test, test_labels = mnist()[2:]
-    white = 16.0 if data == "digits" else 255.0
-    parts = [part / white for part in (pixels[:train], pixels[train : train + validate], test)]
+    if not small and protocol.official:
+        test, test_labels = official, official_labels
+    held = slice(train + validate, train + validate + k)
+    white = 16.0 if small else 255.0
+    parts = [part / white for part in (pixels[:train], pixels[train : train + validate], test, pixels[held])]
     if protocol.standardised:
         mean, std = parts[0].mean(), parts[0].std() + 1e-4
         parts = [(part - mean) / std for part in parts]
     labels, test_labels = labels.astype(np.int64), test_labels.astype(np.int64)
     clean = labels[:train]
     noisy = corrupt(rng.numpy, clean, noise, protocol.redrawn, protocol.first)
-    return Split(parts[0], clean, noisy, parts[1], labels[train : train + validate], parts[2], test_labels)
+    return Split(
+        parts[0], clean, noisy, parts[1], labels[train : train + validate], parts[2], test_labels, parts[3],
+        labels[held],
+    )  # fmt: skip
 
 
 def corrupt(

@@ -8,32 +8,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from bilevelbench import Bar, Draw, Flat, Problem, problem
+from bilevelbench import Bar, Draw, Problem, problem
 from bilevelbench.data import cache
 from bilevelbench.data.images import Part, parts
 
 from ._converge import converge
+from ._film import Net
 
 DECAY = 1e-4
 GTOL, ITERATIONS = 1e-4, 500  # of the reference lines
-EMBEDDING = 4  # numbers that describe a task to the controller
-
-
-class Net(NamedTuple):
-    """Base network y = (W1, b1, W2, b2) with one hidden layer; controller x = (task embeddings, map, map's bias)."""
-
-    tasks: int
-    hidden: int
-    base: Flat
-    controller: Flat
-
-    def logits(self, x: Tensor, y: Tensor, inputs: Tensor, task: Tensor) -> Tensor:
-        """Scores of images (n, pixels), each for its task (n,): hidden units h become scale h + shift (FiLM)."""
-        codes, matrix, bias = self.controller.split(x)
-        scale, shift = (codes @ matrix.T + bias).view(self.tasks, 2, self.hidden).unbind(1)
-        first, b1, second, b2 = self.base.split(y)
-        h = torch.tanh(torch.addmm(b1, inputs, first.T))
-        return torch.addmm(b2, (1 + scale[task]) * h + shift[task], second.T)
 
 
 class Rows(NamedTuple):
@@ -89,8 +72,8 @@ def continual(
         raise ValueError("tasks are at least 2, hidden 1, memory from 1 to per_task, replay is not negative")
     stream = _stream(rng, data, tasks, per_task, memory, replay)
     low, up = Rows(*rng.put(*stream.lower)), Rows(*rng.put(*stream.upper))
-    net = _net(tasks, hidden, low.inputs.shape[1])
-    x0, y0 = _start(rng, net)
+    net = Net.of(tasks, hidden, low.inputs.shape[1])
+    x0, y0 = net.start(rng)
 
     def metrics(x: Tensor, y: Tensor) -> dict[str, float]:
         alone = _references(rng.seed, data, tasks, per_task, memory, hidden, replay)["each task alone"]
@@ -112,19 +95,6 @@ def continual(
         flags=frozenset({"nonconvex"}),
         phi_at="doublings",
     )
-
-
-def _net(tasks: int, hidden: int, pixels: int) -> Net:
-    base = Flat((hidden, pixels), (hidden,), (10, hidden), (10,))
-    return Net(tasks, hidden, base, Flat((tasks, EMBEDDING), (2 * hidden, EMBEDDING), (2 * hidden,)))
-
-
-def _start(rng: Draw, net: Net) -> tuple[Tensor, Tensor]:
-    """A controller that changes nothing yet (map zero, embeddings random), a random network."""
-    draw = rng.child("start")
-    codes = draw.normal(net.tasks, EMBEDDING)
-    y0 = [draw.normal(*shape) / shape[-1] ** 0.5 * (len(shape) > 1) for shape in net.base.shapes]
-    return torch.cat([codes.reshape(-1), codes.new_zeros(net.controller.size - codes.numel())]), Flat.join(y0)
 
 
 def _loss(net: Net, x: Tensor, y: Tensor, part: Rows, rows=...) -> Tensor:
@@ -181,8 +151,8 @@ def _references(
 def _solve(seed: int, data: str, tasks: int, per_task: int, memory: int, hidden: int, replay: float) -> cache.Lines:
     rng = Draw(seed)
     stream = _stream(rng, data, tasks, per_task, memory, replay)
-    net = _net(tasks, hidden, stream.lower.inputs.shape[1])
-    x0, y0 = _start(rng, net)
+    net = Net.of(tasks, hidden, stream.lower.inputs.shape[1])
+    x0, y0 = net.start(rng)
 
     def train(part: Rows) -> Tensor:
         return converge(lambda y: _loss(net, x0, y, part) + DECAY * y @ y, y0, gtol=GTOL, iterations=ITERATIONS)

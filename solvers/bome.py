@@ -14,6 +14,7 @@ class State(NamedTuple):
     z: Tensor | None  # theta^(T), kept where the inner iterate is persistent
     m: Moments
     m_z: Moments
+    lam: Tensor  # lambda of the last step
 
 
 @solver("bome")
@@ -49,7 +50,12 @@ class BOME(Outer, Inner):
         return "exact_floor" if self.persistent else "truncated"
 
     def init(self, o: Oracle, x: Tensor, y: Tensor) -> State:
-        return State(x, y, y if self.persistent else None, self.moments(x, y), self.moments_y(y))
+        zero = torch.zeros_like(x[0])
+        return State(x, y, y if self.persistent else None, self.moments(x, y), self.moments_y(y), zero)
+
+    def figures(self, s: State) -> dict[str, float]:
+        """How much of grad q is in the direction."""
+        return {"lambda": float(s.lam)}
 
     def step(self, o: Oracle, s: State) -> State:
         x, y, m_z = s.x, s.y, s.m_z
@@ -70,7 +76,7 @@ class BOME(Outer, Inner):
         m, dx, dy = self.move(s.m, fx + lam * qx, fy + lam * qy)
         lr_y = self.lr if self.lr_y is None else self.lr_y
         y = o.project_y(y - lr_y * dy)
-        return State(o.project_x(x - self.lr * dx), y, z if self.persistent else None, m, m_z)
+        return State(o.project_x(x - self.lr * dx), y, z if self.persistent else None, m, m_z, lam)
 
 
 def _ratio(a: Tensor, b: Tensor) -> Tensor:

@@ -111,6 +111,10 @@ class Penalty(Outer, Inner):
             m_y,
         )
 
+    def figures(self, s: State) -> dict[str, float]:
+        """Whether gamma ever moved, and what the multipliers came to."""
+        return {"gamma": float(s.gamma), "lambda": float(s.lam), "nu": float(s.nu.norm())}
+
     def met(self, square_x: Tensor, square_y: Tensor, eps: Tensor) -> Tensor:
         """Whether the tolerance is met, of the squared norms of both gradients."""
         return square_x + square_y < eps**2

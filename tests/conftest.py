@@ -14,6 +14,8 @@ for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 
 os.environ["BILEVELBENCH_CACHE"] = tempfile.mkdtemp(prefix="bilevelbench-")  # what earlier code made does not count
+os.environ["BILEVELBENCH_CORES"] = f"{os.environ['BILEVELBENCH_CACHE']}/cores"  # other runs of this machine hold some
+os.makedirs(os.environ["BILEVELBENCH_CORES"])
 atexit.register(shutil.rmtree, os.environ["BILEVELBENCH_CACHE"], ignore_errors=True)
 
 import pytest  # noqa: E402

@@ -1,20 +1,22 @@
-"""The BOLIB selection: published solutions, and every optimum by brute force on grids that know no polynomial."""
+"""BOLIB: formulas, bounds and answers, class by class; every certified value attained, many by brute force."""
 
 import math
-from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 
 from bilevelbench import Draw, build_problem
-from bilevelbench.problems._bolib import INSTANCES
-from bilevelbench.problems.bolib import Name
+from bilevelbench.contract import problems as contract
+from bilevelbench.core.errors import RequestError
+from bilevelbench.lower.level import NoAnswer
+from bilevelbench.problems._bolib import STRUCTURES, difference, formula, rows
+from bilevelbench.problems.bolib import ABSENT
 
-# x*, y*, F*, f* of independent computations; several points where there are several solutions. Not BOLIB's own values
-# in Mirrlees1999, MitsosBarton2006Ex318 and FalkLiu1995, which are not optimal.
+# x*, y*, F*, f* of computations by hand or by others than us; several points where there are several solutions. Not
+# BOLIB's own values in Mirrlees1999, MitsosBarton2006Ex318 and FalkLiu1995, which are not optimal.
 KNOWN = {
-    "HenrionSurowiec2011": ([(-0.5, -0.5)], -0.25, -0.125),
+    "HenrionSurowiec2011": ([(0.0, 0.0)], 0.0, 0.0),
     "LamparielloSagratella2017Ex32": ([(0.5, 0.5)], 0.5, 0.0),
     "MacalHurter1997": ([(10.0163934426, 0.8196721311)], 81.3278688525, -0.3359312013),
     "Mirrlees1999": ([(1.0, 0.9575040241)], 1.0018059080, -1.0198658183),
@@ -40,6 +42,10 @@ KNOWN = {
     "MorganPatrone2006a": ([(0.0, 1.0)], -1.0, 0.0),
     "KleniatiAdjiman2014Ex3": ([(0.0, 1.0)], -1.0, 0.0),
 }
+CERTIFIED = [name for name, row in rows().items() if not math.isnan(row.value)]
+EXACT = [name for name, row in rows().items() if row.structure != "nonlinear_below"]
+# of each structure some, by turns through the alphabet
+SAMPLE = [name for structure in STRUCTURES for name in [n for n, r in rows().items() if r.structure == structure][::12]]
 
 
 def build(name, seed=0, start="uniform"):
@@ -50,133 +56,149 @@ def whole(value, n):
     return torch.full((n,), value, dtype=torch.float64)
 
 
-def test_the_group_is_complete():
-    assert set(get_args(Name)) == set(INSTANCES) == set(KNOWN)
-    assert len(KNOWN) == 25
+def test_all_of_the_collection_is_there_or_named():
+    assert len(rows()) == 165
+    assert len(ABSENT) == 8
+    assert not set(rows()) & set(ABSENT)
+
+
+def test_names_that_are_not_there_say_which_are():
+    with pytest.raises(RequestError, match="Bard1984a"):
+        build("Bard1984c")
+    with pytest.raises(RequestError, match="not among ours: it is defined in pieces"):
+        build("MorganPatrone2006b")
 
 
 @pytest.mark.parametrize("name", KNOWN)
 def test_the_published_solutions(name):
     points, value, lower = KNOWN[name]
-    problem = build(name)
-    n = len(problem.x0)
-    assert problem.phi_star == pytest.approx(value, abs=1e-9)
-    found = []
+    row = rows()[name]
     for x, y in points:
-        assert float(problem.f(whole(x, n), whole(y, n))) == pytest.approx(value, abs=2e-8)
-        assert float(problem.g(whole(x, n), whole(y, n))) == pytest.approx(lower, abs=2e-8)
-        found.append(float(problem.f(whole(x, n), problem.y_star(whole(x, n)))))
-    if name not in ("Mirrlees1999", "MitsosBarton2006Ex316"):  # the digits of x* break the tie there
-        assert found[0] == pytest.approx(value, abs=1e-8)
+        at = whole(x, row.n_x), whole(y, row.n_y)
+        assert float(row.F(*at)) == pytest.approx(value, abs=2e-8)
+        assert float(row.f(*at)) == pytest.approx(lower, abs=2e-8)
+    if name in CERTIFIED:
+        assert row.value == pytest.approx(value, abs=1e-6)
 
 
-def grids(instance):
-    """x over its range, with round numbers among them, and y finer."""
-    low, high = instance.x if instance.x else (-2.0, 12.0)
-    x = torch.linspace(low, min(high, 4.0) if instance.x else high, 801, dtype=torch.float64)
-    y = torch.linspace(*(instance.y or (-120.0, 120.0)), 4001, dtype=torch.float64)
-    return x[:, None], y[None, :]
+def test_a_formula_says_what_it_means():
+    x, y = torch.tensor([2.0]), torch.tensor([3.0, 5.0])
+    assert float(formula("x1*y2**2/2 - sqrt(x1*2)", 1, 2)(x, y)) == pytest.approx(23.0)
+    assert float(formula("sum(y/i)", 1, 2)(x, y)) == pytest.approx(5.5)
+    assert difference("x1 >= 2*y1") == ["2*y1 - (x1)"]
+    assert difference("x1 == 1") == ["x1 - (1)", "1 - (x1)"]
 
 
-def relaxed(instance, x, y, slack):
-    """For each x the least f over points of the grid whose g is within ``slack`` of the least, and the strict one."""
-    f, g = torch.broadcast_tensors(instance.f(x, y), instance.f(x, y))[0], instance.g(x, y)
-    least = g.min(1, keepdim=True).values
-    return torch.where(g <= least + slack, f, math.inf).min(1).values
+@pytest.mark.parametrize("name", CERTIFIED)
+def test_certified_values_are_attained(name):
+    """At the certified point F has its value, both levels are feasible, and no y that the library finds is better."""
+    row = rows()[name]
+    x, y = (torch.tensor(side, dtype=torch.float64) for side in row.solution)
+    scale = 1 + abs(row.value)
+    assert float(row.F(x, y)) == pytest.approx(row.value, abs=1e-6 * scale)
+    for level in (row.G, row.g):
+        assert level is None or float(level(x, y).max()) <= 2e-6
+    for point, (low, high) in ((x, row.x), (y, row.y)):
+        assert bool(((point >= torch.tensor(low) - 1e-7) & (point <= torch.tensor(high) + 1e-7)).all())
+    if name in EXACT and row.answer is None:
+        least = float(row.f(x, build(name, start="middle").y_star(x)))
+        assert float(row.f(x, y)) <= least + 1e-6 * (1 + abs(least))
 
 
-ONE = [name for name, instance in INSTANCES.items() if instance.n == 1 and instance.answer is None]
+@pytest.mark.parametrize("name", SAMPLE)
+def test_a_sample_keeps_the_contract_of_problems(name):
+    keeps_the_contract(name)
+
+
+@pytest.mark.full(sibling="test_a_sample_keeps_the_contract_of_problems")
+@pytest.mark.parametrize("name", rows())
+def test_all_keep_the_contract_of_problems(name):
+    keeps_the_contract(name)
+
+
+def keeps_the_contract(name):
+    target = f"bolib(name='{name}')"
+    contract.finite_at_the_start(target)
+    contract.gradients_are_right(target)
+    contract.second_order_products_are_right(target)
+    contract.constraints_are_differentiable(target)
+    contract.float32_agrees(target)
+
+
+def test_answers_have_the_derivative_of_central_differences():
+    """At drawn x, of every program and every problem with one y, wherever the same rows are active on both sides."""
+    compared = 0
+    for name in EXACT[::3]:
+        problem = build(name)
+        solution = problem.y_star
+        if rows()[name].answer is not None:
+            continue
+        u = torch.from_numpy(np.random.default_rng(1).standard_normal(len(problem.x0)))
+        try:
+            below, here, above = (solution.answer(problem.x0 + h * u) for h in (-1e-6, 0.0, 1e-6))
+        except NoAnswer:
+            continue
+        same = torch.equal(below.active, above.active) and torch.equal(below.active, here.active)
+        if not same or here.degenerate or not here.unique or float((above.y - below.y).norm()) > 1e-3:
+            continue
+        jacobian = torch.autograd.functional.jacobian(solution, problem.x0)
+        assert torch.allclose(jacobian @ u, (above.y - below.y) / 2e-6, rtol=1e-3, atol=1e-4), name
+        compared += 1
+    assert compared >= 15
+
+
+ONE = [name for name in KNOWN if rows()[name].n_y == 1 and rows()[name].structure == "one_below"]
+
+
+def values_on_a_grid(row, x, y):
+    """F and f for all pairs of the two grids, of shape (x, y)."""
+    left, right = x[None, :, None], y[None, None, :]
+    return (torch.broadcast_to(level(left, right), (len(x), len(y))) for level in (row.F, row.f))
 
 
 @pytest.mark.parametrize("name", ONE)
 def test_phi_star_by_brute_force(name):
     """No x of a grid has an optimistic value clearly below Phi*, and the best comes near it.
 
-    On a grid of y with step h the least g is off by at most M h^2 / 8 where it is inside and M' h at a bound; points
+    On a grid of y with step h the least f is off by at most M h^2 / 8 where it is inside and M' h at a bound; points
     that good count as lower solutions, so that what is found is a lower bound on Phi up to the grid of x.
     """
-    instance = INSTANCES[name]
-    x, y = grids(instance)
-    h = float(y[0, 1] - y[0, 0])
-    values = relaxed(instance, x, y, 8 * h**2)
-    assert float(values.min()) == pytest.approx(instance.phi, abs=0.03)
-    best = x[values.argmin(), 0]
-    near = torch.linspace(float(best) - 0.01, float(best) + 0.01, 201, dtype=torch.float64)
-    near = near.clamp(*(float(bound) for bound in (instance.x or (-math.inf, math.inf))))[:, None]
-    near = torch.cat([near, best.reshape(1, 1)])
-    finer = torch.linspace(*instance.y, 20001, dtype=torch.float64)[None, :]
-    values = relaxed(instance, near, finer, 8 * (h / 5) ** 2)
-    assert float(values.min()) == pytest.approx(instance.phi, abs=0.008)
+    row, value = rows()[name], KNOWN[name][1]
+    low, high = (row.x[0][0], row.x[1][0]) if math.isfinite(row.x[0][0]) else row.draw
+    x = torch.linspace(low, high, 801, dtype=torch.float64)
+    y = torch.linspace(row.y[0][0], row.y[1][0], 4001, dtype=torch.float64)
+    F, f = values_on_a_grid(row, x, y)
+    slack = 8 * float(y[1] - y[0]) ** 2
+    least = torch.where(f <= f.min(1, keepdim=True).values + slack, F, math.inf).min(1).values
+    assert float(least.min()) == pytest.approx(value, abs=0.03)
 
 
 @pytest.mark.parametrize("name", ONE)
 def test_the_optimistic_answer_by_brute_force(name):
-    """y*(x) has the least g of a fine grid of y, and no grid point that is as good to 1e-13 has a lesser f."""
-    instance, problem = INSTANCES[name], build(name)
-    low, high = instance.x if math.isfinite(instance.x[1]) else instance.draw
-    rng = np.random.default_rng(0)
-    y = torch.linspace(*instance.y, 20001, dtype=torch.float64)[:, None]
-    for point in [low, high, (low + high) / 2, *rng.uniform(low, high, 40)]:
+    """y*(x) has the least f of a fine grid of y, and no grid point that is as good to 1e-13 has a lesser F."""
+    row, problem = rows()[name], build(name)
+    low, high = (row.x[0][0], row.x[1][0]) if math.isfinite(row.x[0][0]) else row.draw
+    y = torch.linspace(row.y[0][0], row.y[1][0], 20001, dtype=torch.float64)
+    for point in [low, high, (low + high) / 2, *np.random.default_rng(0).uniform(low, high, 10)]:
         x = whole(float(point), 1)
         best = problem.y_star(x)
-        g, f = instance.g(x, y), instance.f(x, y)
-        assert float(problem.g(x, best)) <= float(g.min()) + 1e-12
-        assert float(problem.g(x, best)) >= float(g.min()) - 1e-6, "the grid is fine enough to come near"
-        as_good = g <= float(problem.g(x, best)) + 1e-13
-        assert not bool((as_good & (f < float(problem.f(x, best)) - 1e-3)).any())
-
-
-@pytest.mark.parametrize("name", [name for name, instance in INSTANCES.items() if instance.answer is not None])
-def test_phi_star_of_those_with_a_closed_form(name):
-    """Against grids of x, coordinate by coordinate since they are sums; the answer against a grid of y."""
-    instance, problem = INSTANCES[name], build(name)
-    n = instance.n
-    x = torch.linspace(-2, 12, 14001, dtype=torch.float64)
-    if n == 10:
-        x, grid = x[::10], whole(0.0, 10)
-        values = torch.stack([problem.f(v.expand(10), grid) for v in x])
-        assert float(values.min()) == pytest.approx(problem.phi_star, abs=1e-12)
-        ys = torch.from_numpy(np.random.default_rng(0).uniform(-math.pi, math.pi, (5000, 10)))
-        assert bool((torch.func.vmap(lambda y: problem.g(problem.x0, y))(ys) > 1.0).all())
-        return
-    values = n * instance.f(x, instance.answer(x))
-    assert float(values.min()) == pytest.approx(problem.phi_star, abs=2e-3)
-    assert float(values.min()) >= problem.phi_star - 1e-12
-    y = torch.linspace(*(instance.y or (-120, 120)), 24001, dtype=torch.float64)
-    for v in (-1.0, 0.3, 1.0, 10.5):
-        g = instance.g(torch.tensor(v, dtype=torch.float64), y)
-        answer = instance.answer(whole(v, n))[0]
-        assert float(instance.g(torch.tensor(v, dtype=torch.float64), answer)) <= float(g.min()) + 1e-12
+        F, f = values_on_a_grid(row, x, y)
+        least = float(row.f(x, best))
+        assert least <= float(f.min()) + 1e-12
+        assert least >= float(f.min()) - 1e-6, "the grid is fine enough to come near"
+        assert not bool(((f <= least + 1e-13) & (float(row.F(x, best)) - 1e-3 > F)).any())
 
 
 def test_what_bolib_lists_and_is_not_optimal():
-    """Its own values: a KKT point of Mirrlees1999, (0.5, 0) of Ex3.18, sqrt(3)/2 of FalkLiu1995."""
-    mirrlees = build("Mirrlees1999")
-    x, y = whole(1.9912238453, 1), whole(0.8947079966, 1)
-    assert float(mirrlees.f(x, y)) == pytest.approx(0.0111634269, abs=1e-9)
-    assert float(mirrlees.g(x, mirrlees.y_star(x))) < float(mirrlees.g(x, y)) - 0.5, "not a global lower solution"
-    ex318 = build("MitsosBarton2006Ex318")
-    assert float(ex318.f(whole(0.5, 1), ex318.y_star(whole(0.5, 1)))) == pytest.approx(-0.25)
-    assert ex318.phi_star == -1.0
-    falk = build("FalkLiu1995")
-    x = whole(math.sqrt(3) / 2, 2)
-    assert float(falk.f(x, falk.y_star(x))) == pytest.approx(-2.1962, abs=1e-4)
-    assert falk.phi_star < -2.2
-
-
-def test_starts():
-    assert build("MitsosBarton2006Ex310", start="middle").x0.tolist() == [0.55]
-    assert build("DeSilva1978", start="middle").y0.tolist() == [0.5, 0.5]
-    xs = np.array([build("MitsosBarton2006Ex324", seed).x0.item() for seed in range(20)])
-    assert xs.min() >= 0
-    assert xs.max() <= 1
-    assert xs.std() > 0.15
-
-
-def test_the_implicit_derivative_of_the_answer():
-    problem, x = build("MitsosBarton2006Ex319"), torch.tensor([0.3], dtype=torch.float64)
-    jacobian = torch.autograd.functional.jacobian(problem.y_star, x)
-    assert float(jacobian) == pytest.approx(0.5 / math.sqrt(0.3), rel=1e-9)
-    at_bound = torch.tensor([-1.0], dtype=torch.float64)
-    problem = build("MitsosBarton2006Ex315")
-    assert not problem.y_star(at_bound.requires_grad_()).requires_grad
+    """F at points that are feasible for both levels is less than what is stated."""
+    for name, x, y, value in (
+        ("MitsosBarton2006Ex318", [1.0], [0.0], -1.0),
+        ("FalkLiu1995", [0.75, 0.75], [0.75, 0.75], -2.25),
+        ("AiyoshiShimizu1984Ex2", [0.0, 0.0], [-10.0, -10.0], 0.0),
+    ):
+        row = rows()[name]
+        point, answer = torch.tensor(x, dtype=torch.float64), torch.tensor(y, dtype=torch.float64)
+        assert row.G is None or float(row.G(point, answer).max()) <= 0
+        assert torch.allclose(build(name).y_star(point), answer, atol=1e-9)
+        assert float(row.F(point, answer)) == pytest.approx(value)
+        assert row.stated[0] > value + 0.05

@@ -41,8 +41,7 @@ def ratios(data):
     ("fields", "words"),
     [
         ({"key__problem_version": 2}, "quadratic: results of version 1 and version 2 are kept apart"),
-        ({"environment__cpu": "other"}, "quadratic: results of 2 cores and other, 2 cores are kept apart"),
-        ({"environment__gpu": "H100"}, "kept apart, in no ratio together: seconds of one machine"),
+        ({"key__device": "cuda"}, ""),
     ],
 )
 def test_results_that_must_not_be_compared_are_in_no_common_ratio(tmp_path, fields, words):
@@ -51,9 +50,71 @@ def test_results_that_must_not_be_compared_are_in_no_common_ratio(tmp_path, fiel
     data = load(tmp_path)
     assert len(data.runs) == 2
     assert all(len(together) == 1 for together in ratios(data))
-    assert any(words in note for note in data.notes), data.notes
+    if words:
+        assert any(words in note for note in data.notes), data.notes
+        report = write(tmp_path, tmp_path / "out")
+        assert "are kept apart" in report.path.read_text()
+
+
+@pytest.mark.parametrize("fields", [{"environment__cpu": "other"}, {"environment__gpu": "H100"}])
+def test_counts_of_several_machines_are_in_one_ratio_and_seconds_in_none(tmp_path, fields):
+    """The seconds are those of the machine with the most runs."""
+    for seed in (0, 1):
+        changed(write_run(tmp_path, solver="bome", seed=seed), f"{seed}one", prices=PRICES)
+    changed(write_run(tmp_path, solver="itd", order=2), "two", prices={"dg_y": [7.0, 0.0]}, **fields)
+    data = load(tmp_path)
+    assert set(data.runs["problem"]) == {"quadratic"}
+    assert any("seconds are those of 2 cores alone" in note for note in data.notes), data.notes
+    hit = targets.hits(data.runs, data.looks)
+    assert any(len(together) == 3 for together in ratios(data))
+    assert hit.groupby("solver")["calls"].apply(lambda calls: calls.notna().all()).to_dict() == {
+        "bome": True, "itd": True,
+    }  # fmt: skip
+    assert hit[hit["solver"] == "itd"]["seconds"].isna().all()
+    assert hit[hit["solver"] == "bome"]["seconds"].notna().all()
+    assert data.runs.set_index("solver")["seconds"].isna().to_dict() == {"bome": False, "itd": True}
+    assert data.runs["grads"].tolist() == pytest.approx([20.0] * 3)  # by one list of prices
+    table = compare.compare(data.runs, hit).leaders.set_index("solver")
+    assert table["calls_ratio"].notna().all()
+    assert table["seconds_ratio"].isna().to_dict() == {"bome": False, "itd": True}
     report = write(tmp_path, tmp_path / "out")
-    assert "are kept apart" in report.path.read_text()
+    assert "seconds are those of 2 cores alone" in report.path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("other", "pooled"),
+    [
+        ({"host": "b", "work_seconds": 0.1029}, True),
+        ({"host": "b", "work_seconds": 0.1031}, False),
+        ({"host": "b", "work_seconds": 0.1, "torch": "3"}, False),
+        ({"host": "b", "work_seconds": 0.1, "blas": "mkl"}, False),
+        ({"host": "b", "work_seconds": 0.1, "driver": "5"}, False),
+        ({"host": "a", "work_seconds": 0.2}, True),  # one machine, at two loads
+        ({}, True),  # an older record
+    ],
+)
+def test_machines_of_one_kind_are_pooled_for_seconds(tmp_path, other, pooled):
+    """What known work takes is the median over the runs of a host."""
+    mine = {"host": "a", "work_seconds": 0.1}
+    for k in range(3):
+        changed(write_run(tmp_path, seed=k), f"{k}", **{f"environment__{name}": value for name, value in mine.items()})
+    changed(
+        write_run(tmp_path, solver="itd"), "two", **{f"environment__{name}": value for name, value in other.items()}
+    )
+    runs = load(tmp_path).runs
+    assert (runs["machine"].nunique() == 1) == pooled
+    assert runs.set_index("solver").loc["itd", "seconds"] == runs["seconds"].max() or not pooled
+    assert runs["seconds"].isna().sum() == (not pooled)
+
+
+def test_seconds_of_runs_that_shared_their_cores_are_in_no_ratio(tmp_path):
+    changed(write_run(tmp_path, solver="bome"), environment__held=[0])
+    changed(write_run(tmp_path, solver="itd"), environment__held=[])
+    write_run(tmp_path, solver="old")
+    data = load(tmp_path)
+    assert data.runs.set_index("solver")["seconds"].isna().to_dict() == {"bome": False, "itd": True, "old": False}
+    assert "1 of 3 runs shared their cores with others: their seconds are in no ratio." in data.notes
+    assert data.looks.loc[data.looks["solver"] == "itd", "total_calls"].max() > 0
 
 
 def test_results_of_one_machine_and_version_are_in_one_ratio(tmp_path):

@@ -103,6 +103,13 @@ def job(folder, seed=0, **fields):
     return Job(made, "quadratic", "bome", folder / f"{made.stem}.jsonl", place="0" * 8, timeout=9.0, **fields)
 
 
+CORES = int(hasattr(os, "sched_getaffinity"))  # that a run of one thread holds
+
+
+def make_held(processes):
+    return next(order for name, order in processes.started if name == "make").environment.get("held", [])
+
+
 def names(processes):
     return [name for name, _ in processes.started]
 
@@ -123,7 +130,9 @@ def test_a_run_is_made_audited_and_published_with_all_that_was_said(driven):
     assert record.end["memory"] == {"peak_bytes": 3}
     assert record.end["audit"] == SOUND
     assert (record.end["attempts"], record.header["timeout"]) == (1, 9.0)
-    assert record.header["environment"] == {"cpu": "c"}
+    held = make_held(processes)
+    assert record.header["environment"] == {"cpu": "c"} | ({"held": held} if CORES else {})
+    assert len(held) == CORES
     make, audit = (order for _, order in processes.started)
     assert (make.window, make.prices, make.audited) == (None, None, 0)
     assert audit.window == (0, 1)

@@ -173,13 +173,13 @@ def test_poison_hurts_more_than_wrong_labels(goal):
 def test_poison_images_stay_images_and_their_labels_are_wrong():
     from bilevelbench.problems.poisoning import _plan
 
-    problem, attack = build("poisoning"), _plan(Draw(0), "digits", "untargeted", 0.06)
+    problem, attack = build("poisoning"), _plan(Draw(0), "digits", "untargeted", 0.06, "recommended")
     x, _ = after(problem, "aid_cg(lr=1000.0,lr_inner=0.5,T=5,K=5)", 3)
     assert 0 <= float(x.min()) <= float(x.max()) <= 1
     assert float((x - problem.x0).abs().max()) == 1.0  # some pixels crossed from bound to bound
     copied = [np.flatnonzero((attack.train.pixels == image).all(1))[0] for image in attack.start]
     assert (attack.train.labels[copied] != attack.labels).all()
-    targeted = _plan(Draw(0), "digits", "targeted", 0.06)
+    targeted = _plan(Draw(0), "digits", "targeted", 0.06, "recommended")
     assert set(targeted.labels) == {3}
 
 
@@ -213,10 +213,10 @@ def test_a_controller_remembers_more_than_replay_alone():
 
 
 def test_the_controller_changes_nothing_at_the_start_and_tells_tasks_apart_later():
-    from bilevelbench.problems.continual import _net
+    from bilevelbench.problems._film import Net
 
     problem = build("continual")
-    net, images = _net(3, 16, 64), Draw(1).uniform(0, 1, 1, 64).expand(3, 64)
+    net, images = Net.of(3, 16, 64), Draw(1).uniform(0, 1, 1, 64).expand(3, 64)
     task = torch.arange(3)
     same = net.logits(problem.x0, problem.y0, images, task)
     torch.testing.assert_close(same[0], same[1], rtol=1e-12, atol=1e-13)
@@ -225,7 +225,8 @@ def test_the_controller_changes_nothing_at_the_start_and_tells_tasks_apart_later
 
 
 def test_the_lower_level_of_continual_learning_is_the_last_task_and_a_memory_of_the_others():
-    from bilevelbench.problems.continual import _net, _stream
+    from bilevelbench.problems._film import Net
+    from bilevelbench.problems.continual import _stream
 
     knobs = {"tasks": 3, "per_task": 30, "memory": 5, "replay": 0.7}
     problem = build("continual(tasks=3,per_task=30,memory=5,replay=0.7)")
@@ -235,7 +236,7 @@ def test_the_lower_level_of_continual_learning_is_the_last_task_and_a_memory_of_
 
     def mean(part, k):
         rows = part.task == k
-        logits = _net(3, 16, 64).logits(x, y, part.inputs[rows], part.task[rows])
+        logits = Net.of(3, 16, 64).logits(x, y, part.inputs[rows], part.task[rows])
         return torch.nn.functional.cross_entropy(logits, part.labels[rows])
 
     g = mean(lower, 2) + 0.7 * (mean(lower, 0) + mean(lower, 1)) / 2 + 1e-4 * y @ y

@@ -42,6 +42,23 @@ def test_moves_are_those_of_torch_optim(update, decay):
     assert m.k == 50
 
 
+def test_sparse_adam_moves_what_has_a_direction_as_torch_does():
+    """Against ``torch.optim.SparseAdam``, step by step with other entries each time; the others rest."""
+    rule, x = Outer(update="sparse_adam"), torch.linspace(-1, 1, 6).double()
+    theirs = x.clone().requires_grad_()
+    optimizer, m = torch.optim.SparseAdam([theirs], lr=0.1, eps=1e-15), rule.moments(x)
+    for step in range(12):
+        rows = torch.tensor([step % 6, (step * step + 1) % 6]).unique()
+        slope = torch.zeros(6).double()
+        slope[rows] = torch.sin(x[rows]) + 0.3
+        theirs.grad = torch.sparse_coo_tensor(rows[None], slope[rows], (6,), check_invariants=True)
+        optimizer.step()
+        m, moved = rule.move(m, slope)
+        assert (moved[slope == 0] == 0).all()
+        x = x - 0.1 * moved
+        torch.testing.assert_close(x, theirs.detach(), rtol=1e-6, atol=1e-8)  # eps is elsewhere there
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_no_solver_has_a_better_optimiser_than_another(name):
     """Every solver of ours that steps on x does so by the shared piece; two controls do not: one stays, one guesses."""

@@ -17,6 +17,7 @@ DATA = {
     "report/scripts": None,
     "report/templates": None,
     "report/vendor": None,
+    "problems/bolib_rows": (".toml",),
     "suites": (".toml", ".jsonl", ".csv"),
 }  # folder of the package -> its data (None: all)
 

@@ -167,6 +167,7 @@ def test_a_verdict_is_of_all_cells(rulings):
     judged = [one for one in rulings if one != SHOWN]
     assert (found == "refuted") == (FAILS in judged)
     assert (found == "reproduced") == (bool(judged) and set(judged) == {HOLDS})
+    assert (found == "not finished") <= (MISSING in judged)
     for weaker in (verdict(rulings, "quick"), verdict(rulings, "published", stands_for=True)):
         assert weaker not in VERDICTS["published"]
 
@@ -278,8 +279,13 @@ def test_what_failed_or_is_not_there_reproduces_nothing(written, tmp_path):
     found = judged(written, tmp_path / "r", cell)
     assert found.verdict == "not reproduced"
     assert "1 of 3 runs: diverged" in found.why
+    runs(tmp_path / "cut", "bome(lr=0.1)", (0.1, 0.2))
+    write_run(tmp_path / "cut", "quadratic", "bome(lr=0.1)", 2, (1.0,), status="cut off")
+    begun = judged(written, tmp_path / "cut", cell)
+    assert begun.verdict == "not run"
+    assert begun.cells[0].note == "1 seeds have not been run"
     missing = judged(written, tmp_path / "r", cell, 'solver = "rival", below = 9.0')
-    assert missing.verdict == "not run"
+    assert missing.verdict == "not finished"
     assert "not run: rival" in missing.why
 
 

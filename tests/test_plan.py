@@ -4,9 +4,10 @@ import dataclasses
 
 import pytest
 
-from bilevelbench import Draw, build_problem
+from bilevelbench import Draw, Unsupported, build_problem
 from bilevelbench.measure.budget import Budget
-from bilevelbench.measure.plan import EACH, NODE, START, UNKNOWN, WORK, Plan, _nodes, planned
+from bilevelbench.measure.judge import Judge
+from bilevelbench.measure.plan import EACH, FIGURES, NODE, START, UNKNOWN, WORK, Plan, _nodes, planned
 
 FAIR = build_problem("fair", Draw(0))
 SMALL = dataclasses.replace(build_problem("quadratic(d=4)", Draw(0)), y_star=None, phi_at="doublings")
@@ -74,6 +75,18 @@ def test_a_small_problem_may_ask_more_than_a_run():
 )
 def test_looks_are_the_doublings_of_a_run(limits, looks):
     assert planned(SMALL, Budget(**limits)).looks == looks
+
+
+def test_a_run_can_go_by_the_problems_own_figures():
+    plan = planned(FAIR, Budget(steps=9), FIGURES)
+    assert plan.words == "the problem's own figures alone, no phi: as was asked for (judge = 'figures')"
+    assert not any(plan.due(step, -1, last) for step in (0, 1, 8) for last in (False, True))
+    judge = Judge(FAIR, plan)
+    found = judge(FAIR.x0, FAIR.y0, 8, True)
+    assert set(found) == {"f", *FAIR.metrics(FAIR.x0, FAIR.y0)}
+    assert judge.unjudged.startswith("phi is not judged: as was asked for")
+    with pytest.raises(Unsupported, match="needs figures of the problem's own"):
+        planned(dataclasses.replace(FAIR, metrics=None), Budget(steps=9), FIGURES)
 
 
 def test_nodes_are_those_of_the_graph():

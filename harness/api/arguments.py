@@ -98,7 +98,7 @@ def named(name: str, value: Any) -> list[tuple[str, Any]]:
 def options(given: Mapping[str, Any]) -> dict[str, Any]:
     """The options, each of the type that it has to be of."""
     wholes = {name: whole(name, given.get(name)) for name in ("steps", "calls", "rows", "threads")}
-    words = {"device": "cpu", "dtype": "float64", "engine": "eager"}
+    words = {"device": "cpu", "dtype": "float64", "engine": "eager", "judge": "figures"}
     texts = {name: word(name, given.get(name), example) for name, example in words.items()}
     flags = {name: flag(name, given.get(name) or False) for name in ("batch_seeds", "in_process")}
     iterates = given.get("iterates")

@@ -33,6 +33,7 @@ def run(
     engine: str | None = None,
     threads: int | None = None,
     iterates: bool = False,
+    judge: str | None = None,
     keep: str | Iterable[str] = (),
     jobs: int = 1,
     timeout: float | None = 600.0,
@@ -40,6 +41,8 @@ def run(
     here: bool = False,
     in_process: bool = False,
     tune: bool = False,
+    on: str | None = None,
+    slurm: str | Mapping[str, str] | Iterable[str] = (),
     progress: bool = True,
 ) -> Results:
     """Run every solver on every problem for every seed, and answer what was measured.
@@ -68,6 +71,8 @@ def run(
         ``cpu`` or ``cuda``; ``float32`` or ``float64``; see ``core.engines``; threads of each run (default 1).
     iterates
         Keep x and y at every look, up to 1000 variables.
+    judge
+        ``"figures"``: by the problem's own figures alone. Phi, which takes a re-solve at every look, is not judged.
     keep
         ``"x,y"``, or one of them: what is stored of the last point of each run that is done, of any size, beside its
         record (``Results.point``). ``solve(..., start=results.point(run))`` goes on from there.
@@ -83,6 +88,12 @@ def run(
     tune
         Tune the solvers that are given without settings first, on every problem by itself, as the suite's own were
         (see ``tune``); scores are kept in ``out``.
+    on
+        Where the runs are made: None for processes of this machine; the address of a Dask scheduler
+        (``"tcp://host:8786"``), or ``"dask"`` for a local cluster of ``jobs`` workers; ``"slurm"`` for an array of
+        ``jobs`` workers that share ``out``; ``"folder"`` for a plan in ``out`` that any process can ``join``.
+    slurm
+        Options of sbatch, such as ``{"partition": "short", "time": "2:00:00"}``.
     progress
         Show a bar (in a notebook, too), or lines where nobody watches.
 
@@ -104,7 +115,8 @@ def run(
     """
     options: dict[str, Any] = {
         "seeds": seeds, "steps": steps, "seconds": seconds, "calls": calls, "rows": rows, "device": device,
-        "dtype": dtype, "engine": engine, "threads": threads, "iterates": iterates or None, "in_process": in_process,
+        "dtype": dtype, "engine": engine, "threads": threads, "iterates": iterates or None, "judge": judge,
+        "in_process": in_process,
     }  # fmt: skip
     with prepared(
         problems,
@@ -117,6 +129,8 @@ def run(
         here=here,
         keep=keep,
         tune=tune,
+        on=on,
+        slurm=slurm,
         **options,
     ) as comparison:
         comparison.make(arguments.flag("progress", progress))

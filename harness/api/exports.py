@@ -31,12 +31,17 @@ def csv(tables: Mapping[str, pd.DataFrame], folder: Path) -> list[Path]:
     return _written(tables, folder, "csv", sheet.write)
 
 
-def parquet(tables: Mapping[str, pd.DataFrame], folder: Path) -> list[Path]:
-    """A file for each table; RequestError where there is no pyarrow."""
+def needs_pyarrow(what: str) -> None:
+    """Raise a ``RequestError`` where there is no pyarrow."""
     try:
         import pyarrow  # noqa: F401
     except ImportError:
-        raise RequestError("to_parquet needs pyarrow: pip install 'bilevelbench[parquet]'") from None
+        raise RequestError(f"{what} needs pyarrow: pip install 'bilevelbench[parquet]'") from None
+
+
+def parquet(tables: Mapping[str, pd.DataFrame], folder: Path) -> list[Path]:
+    """A file for each table; RequestError where there is no pyarrow."""
+    needs_pyarrow("to_parquet")
 
     def write(table: pd.DataFrame, path: Path) -> None:
         table.to_parquet(path, engine="pyarrow", index=False)

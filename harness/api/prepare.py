@@ -45,9 +45,11 @@ class Comparison:
 
     def good(self) -> bool:
         """Whether every run says something of its solver, be it that it diverges, or cannot be made here."""
+        from bilevelbench.store.files import finals
         from bilevelbench.store.schema import FINDINGS
 
-        records = [job.record() for job in self.jobs]
+        there = finals(self.out)
+        records = [job.record(there) for job in self.jobs]
         return all(record.status in FINDINGS and record.fault != "problem" for record in records)
 
     def results(self) -> Results:
@@ -60,7 +62,8 @@ class Comparison:
 @contextlib.contextmanager
 def prepared(
     problems: Any, solvers: Any, *, suite: Any = None, out: Any = "results", command: str = "", jobs: Any = 1,
-    timeout: Any = 600.0, patience: Any = 600.0, here: Any = False, keep: Any = (), tune: Any = False, **options: Any,
+    timeout: Any = 600.0, patience: Any = 600.0, here: Any = False, keep: Any = (), tune: Any = False, on: Any = None,
+    slurm: Any = (), **options: Any,
 ) -> Iterator[Comparison]:  # fmt: skip
     """A comparison that is ready to be made: everything that can be known to be wrong has been said.
 
@@ -77,7 +80,11 @@ def prepared(
     suite = suite if isinstance(suite, Suite) else arguments.word("suite", suite, "smoke")
     kept = arguments.kept(keep)
     inside = options["in_process"] or options["engine"] == "in_process"
-    with texts(problems, solvers, inside) as (asked, with_, sent), _makers(inside, wait, workers, sent) as maker:
+    place = _place(on, slurm, own, inside)
+    with (
+        texts(problems, solvers, inside) as (asked, with_, sent),
+        _makers(inside, wait, workers, sent, *place) as maker,
+    ):
         chosen = requested(suite, asked, with_, maker.solvers, **options)
         if arguments.flag("tune", tune):
             make_folder(folder)
@@ -126,7 +133,9 @@ def _tuned(suite: Suite, solvers: list[str], kept: Path, workers: int, sent: Sen
 
 
 @contextlib.contextmanager
-def _makers(inside: bool, patience: float, workers: int, sent: Sent) -> Iterator[Any]:
+def _makers(
+    inside: bool, patience: float, workers: int, sent: Sent, on: str | None, slurm: Mapping[str, str]
+) -> Iterator[Any]:
     """Who looks names up, says what the machine is, and makes the runs: processes, or this one."""
     if inside:
         from bilevelbench.run.inside import Inside
@@ -139,11 +148,30 @@ def _makers(inside: bool, patience: float, workers: int, sent: Sent) -> Iterator
 
     class Processes(Elsewhere):
         def make(self, out: Path, todo: list[Job], bar: Any) -> None:
+            if on is not None:
+                from bilevelbench.run.on import choose
+
+                choose.make(on, out, todo, bar, workers, slurm, patience)
+                return
             told = bar.started, bar.finished, patience, bar.phase
             Driver(out, started, self.environment, workers, *told).run(todo)
 
     with processes() as started:
         yield Processes(started, patience, sent)
+
+
+def _place(on: Any, slurm: Any, here: bool, inside: bool) -> tuple[str | None, dict[str, str]]:
+    """Where the runs are to be made, and the options of Slurm."""
+    place = arguments.word("on", on, "tcp://scheduler:8786")
+    if place is None and not slurm:
+        return None, {}
+    from bilevelbench.run.on import choose
+    from bilevelbench.run.on.slurm import options
+
+    given = slurm if isinstance(slurm, Mapping) else [slurm] if isinstance(slurm, str) else list(slurm)
+    chosen = options([f"{name}={value}" for name, value in given.items()] if isinstance(given, Mapping) else given)
+    choose.check(place, chosen, here, inside)
+    return place, chosen
 
 
 def _said(suite: str | None, problems: list[str], solvers: list[str], options: Mapping[str, Any]) -> str:

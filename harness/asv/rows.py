@@ -9,7 +9,7 @@ import math
 import sys
 from pathlib import Path
 
-from bilevelbench.store.schema import Header, Row, RunKey, dumps
+from bilevelbench.store.schema import End, Header, Row, RunKey, dumps
 
 PROBLEMS, SOLVERS, LOOKS = 5, 40, 100  # a million rows are then fifty seeds
 PRICES = {"f": 1e-5, "dg_y": 1e-5, "df": 2e-5, "dg": 2e-5}
@@ -51,6 +51,7 @@ def _run(folder: Path, problem: str, solver: str, seed: int, rate: float) -> Non
         if k == LOOKS - 1:
             row.status, row.ended_by = "done", "steps"
         lines.append(dumps(row))
+    lines.append(dumps(End()))
     (folder / f"{key.stem}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

@@ -15,7 +15,8 @@ from ..core.errors import PluginWarning, RequestError
 from .compare import compare
 from .data import data
 from .figure import figure
-from .hold import check, gate
+from .folders import publish, status
+from .hold import check, examine, gate
 from .list import list_
 from .reference import reference
 from .report import report
@@ -32,7 +33,11 @@ def cli() -> None:
     """
 
 
-for command in (run, tune, report, figure, reference, list_, check, gate, compare, data):
+COMMANDS = (
+    run, tune, status, report, publish, compare, figure, reference, list_, check, examine, gate, data,
+)  # fmt: skip
+
+for command in COMMANDS:
     cli.add_command(command)
 
 

@@ -25,6 +25,22 @@ def check(name: str) -> None:
 
 
 @click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+def examine(file: Path) -> None:
+    """Hold anybody's hypergradient to known answers. Exit code 1 when something is wrong.
+
+    FILE is a Python file with hypergradient(f, g, x, y). A PEP 723 header says which packages it needs; it then runs in
+    an environment of its own, by uv.
+    """
+    from ..contract.examine import examine as observations
+
+    found = observations(file)
+    for what, text, fine in found:
+        click.echo(f"{'ok   ' if fine else 'WRONG'} {what}: {text}")
+    sys.exit(0 if all(one.fine for one in found) else 1)
+
+
+@click.command()
 @click.argument("solvers", nargs=-1)
 @click.option("--baseline", type=click.Path(path_type=Path), required=True, help="The file to be held to.")
 @click.option("--update", is_flag=True, help="Write what is found into the file instead.")

@@ -61,6 +61,7 @@ WHOLE, POSITIVE = Number(int, 1), Number(float, 0, above=True)
 @click.option("--batch-seeds", is_flag=True, help="All seeds of a solver in one pass (--engine batched); no seconds.")
 @click.option("--threads", type=WHOLE, metavar="N", help="Threads of each run (1 unless a suite says else).")
 @click.option("--iterates", is_flag=True, default=None, help="Keep x and y at every look (up to 1000 variables).")
+@click.option("--judge", metavar="figures", help="By the problem's own figures alone: Phi is not judged.")
 @click.option("--keep", metavar="x,y", help="Store the last x, y or both of each run, of any size, as safetensors.")
 @click.option("--in-process", is_flag=True, help="No processes: nothing is timed, and a crash takes the command along.")
 @click.option("--jobs", type=WHOLE, default=1, metavar="N", help="Runs at a time; more than 1 spoils the seconds.")
@@ -76,11 +77,19 @@ WHOLE, POSITIVE = Number(int, 1), Number(float, 0, above=True)
 @click.option("--paper", metavar="NAME", help="With the suite `papers`: one paper, bome or penalty.")
 @click.option("--claim", "claims", multiple=True, metavar="ID", help="With `papers`: a claim, as `list claims` has it.")
 @click.option("--scale", metavar="quick|published", help="With `papers`: fewer seeds and steps (default), or its own.")
+@click.option(
+    "--on", metavar="WHERE",
+    help="tcp://HOST:8786 (a Dask scheduler), dask (a local one), slurm, or folder (a plan to join).",
+)  # fmt: skip
+@click.option(
+    "--slurm", multiple=True, metavar="NAME=VALUE,..", help="Options of sbatch: partition=short,time=2:00:00."
+)
+@click.option("--join", type=click.Path(path_type=Path), metavar="FOLDER", help="Work on a folder's plan, no more.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("results"), help="Folder of the results.")
 @click.pass_context
 def run(
-    context: click.Context, suite: str | None, out: Path, paper: str | None, claims: tuple[str, ...], scale: str | None,
-    **options: Any,
+    context: click.Context, suite: str | None, join: Path | None, out: Path, paper: str | None,
+    claims: tuple[str, ...], scale: str | None, **options: Any,
 ) -> None:  # fmt: skip
     """Run a suite (default: `default`), or problems (-p) with solvers (-s), and write a report.
 
@@ -92,6 +101,9 @@ def run(
     Exit code 0: all runs were made, even if solvers diverge, which is a finding, or are unsupported. 1: a run ended in
     an error, a timeout or out of memory, or was lost. 2: the request cannot be read.
     """
+    if join is not None:
+        _join(join, suite, options)
+        return
     from ..api.prepare import prepared
 
     command = "bilevelbench " + shlex.join(sys.argv[1:])
@@ -108,8 +120,24 @@ def run(
         except KeyboardInterrupt:
             click.echo(f"interrupted: {comparison.done} finished in {out}; the same command resumes", err=True)
             sys.exit(130)
+    if options["on"] == "folder":
+        click.echo(f"a plan of {len(comparison.todo)} runs is in {out}; join it with: bilevelbench run --join {out}")
+        return
     written(comparison.results(), out / "report")
     sys.exit(0 if comparison.good() else 1)
+
+
+def _join(folder: Path, suite: str | None, options: dict[str, Any]) -> None:
+    from ..api.join import join
+
+    if suite or any(options[name] for name in ("problems", "solvers", "on", "slurm")):
+        raise RequestError("--join works on the plan of a folder, and other runs were asked for; leave them out")
+    try:
+        made = join(folder, jobs=options["jobs"], patience=options["patience"])
+    except KeyboardInterrupt:
+        click.echo("interrupted: what is finished is in the folder", err=True)
+        sys.exit(130)
+    click.echo(f"{made} run{'s' if made != 1 else ''} finished; nothing of the plan in {folder} is left to be made")
 
 
 def _opening(comparison: Comparison) -> str:

@@ -138,8 +138,8 @@ def says_what_it_shows(target: str) -> str:
 def lines_to_beat_are_there(target: str) -> str:
     """What ``better`` names is among the problem's figures, what ``bar`` names among its reference lines."""
     problem = built(target)
-    figures = problem.metrics(problem.x0, problem.y0) if problem.metrics else {}
-    missing = sorted(set(problem.better) - set(figures))
+    figures = _figures(problem)
+    missing = sorted(set(problem.better) - figures)
     assert not missing, f"`better` names {missing}, which `metrics` does not answer"
     lines = problem.references() if problem.references else {}
     if not lines:
@@ -149,6 +149,15 @@ def lines_to_beat_are_there(target: str) -> str:
     missing = sorted(line for line in needed if figure not in lines.get(line, {}))
     assert not missing, f"`bar` needs {figure!r} of the reference lines {missing}, which are not there"
     return f"to be beaten in {figure}: {', '.join(needed)}"
+
+
+def _figures(problem: Problem) -> set[str]:
+    """The names of all figures of a whole run: those of every look, of the last one, and of a stream."""
+    made = dict(problem.metrics(problem.x0, problem.y0)) if problem.metrics else {}
+    more = dict(problem.final(problem.x0, problem.y0)) if problem.final else {}
+    if problem.stream and problem.stream.over:
+        more |= problem.stream.over(dict.fromkeys((0, *problem.stream.looks), made))
+    return {*made, *more}
 
 
 def seeds_mean_something(target: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 from . import derive, meter
 from .batches import generator, minibatch
 from .errors import Unsupported
-from .meter import PASSES, Tally
+from .meter import FUNCTION, PASSES, Tally
 from .problem import Problem
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ class Door:
         self._engine = engine
         self._step = 0
         self._now = object()  # the step's: what is kept at a point is of no use after it
+        self._arrived: dict[str, Tensor] = {}  # rows of f and of g that a stream's step is about
         self._drawn: Counter[str] = Counter()
         self._tally = tally or Tally()
         self._ticks = self._tally.ticks
@@ -72,6 +73,15 @@ class Door:
         self._step = step
         self._drawn.clear()
         self._now = object()
+        if stream := self._problem.stream:
+            self._arrived = dict(zip("fg", stream.rows(step), strict=True))
+
+    def _renewed(self, s: Any) -> Any:
+        """The state with which the step begins that ``begin`` named: the problem may start y anew with new tasks."""
+        if (stream := self._problem.stream) is None or stream.renew is None:
+            return s
+        x, y = stream.renew(self._step, s.x, s.y)
+        return s._replace(x=x, y=y)
 
     @property
     def calls(self) -> Counter[str]:
@@ -116,6 +126,8 @@ class Door:
         What answers, the engine or what is kept ``at`` a point; and the rows as f and g take them, last and only if
         given.
         """
+        if rows is None and self._arrived:
+            rows = self._arrived[FUNCTION[kind]]
         engine, passes = (self._engine, PASSES[kind]) if at is None else at._kept(kind, rows)
         if rows is None:
             next(self._ticks[kind, n, passes])

@@ -47,7 +47,8 @@ FUNCTION = {
 PASSES = dict.fromkeys(FUNCTION, "f")  # of an answer that is worked out by itself
 PASSES |= {kind: "fb" for kind in FUNCTION if kind.startswith("d") or kind.endswith("back")}
 PASSES |= {kind: "fbd" for kind in FUNCTION if kind.startswith("d2")}
-METERED = ("f", "g", "y_star", "project_x", "project_y", "project_xy", "h_f", "h_g", "metrics", "references")
+VIRTUAL = 2**62  # rows of a stream's index set: no end of them
+METERED = ("f", "g", "y_star", "project_x", "project_y", "project_xy", "h_f", "h_g", "metrics", "final", "references")
 
 
 def value_of(counter: count[int]) -> int:
@@ -170,9 +171,10 @@ class Meter:
 def metered(problem: Problem, meter: Meter) -> Problem:
     """The problem with functions that count themselves."""
     x, y = problem.x0, problem.y0
+    n_f, n_g = (problem.n_f, problem.n_g) if problem.stream is None else (VIRTUAL, VIRTUAL)
     made: dict[str, Any] = {
-        "f": meter.over_data("f", problem.f, problem.n_f, x, y),
-        "g": meter.over_data("g", problem.g, problem.n_g, x, y),
+        "f": meter.over_data("f", problem.f, n_f, x, y),
+        "g": meter.over_data("g", problem.g, n_g, x, y),
     }
     for name in METERED[2:]:
         if (fn := getattr(problem, name)) is not None:

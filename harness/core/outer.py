@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-Update = Literal["plain", "heavy_ball", "adam"]
+Update = Literal["plain", "heavy_ball", "adam", "sparse_adam"]
 
 
 class Moments(NamedTuple):
@@ -25,6 +25,8 @@ class Outer:
 
     plain: the direction d itself. heavy_ball: buffer = momentum buffer + d (Polyak 1964, in the form of
     ``torch.optim.SGD``). adam: Kingma, Ba, ICLR 2015, Algorithm 1, with betas (momentum, 0.999) and eps 1e-8.
+    sparse_adam: Adam for the entries in which d is not 0, as ``torch.optim.SparseAdam``: the others rest, moments and
+    all, which is what a variable for each example wants when a step is about a few of them.
 
     A solver keeps ``self.moments(x)`` (with y, too, where it moves y by the same rule) in its state and writes
     ``m, dx = self.move(s.m, direction)`` and then ``o.project_x(x - self.lr * dx)``.
@@ -56,7 +58,7 @@ class Outer:
 
 @dataclass(frozen=True)
 class Inner:
-    """The knobs of the steps on y, for a solver class to inherit beside ``Outer``: the same three updates.
+    """The knobs of the steps on y, for a solver class to inherit beside ``Outer``: the same updates.
 
     What is remembered outlives an outer step, as an optimiser object does in the codes of the field (Mehra, Hamm 2021;
     Liu et al. 2022). A solver keeps ``self.moments_y(y)`` in its state and writes
@@ -82,7 +84,7 @@ Tensors = tuple[Tensor, ...]
 
 
 def _at_rest(update: Update, variables: Tensors) -> Moments:
-    buffers = {"plain": 0, "heavy_ball": 1, "adam": 2}[update]
+    buffers = {"plain": 0, "heavy_ball": 1}.get(update, 2)
     return Moments(0, *(tuple(torch.zeros_like(v) for v in variables) for _ in range(buffers)))
 
 
@@ -95,4 +97,12 @@ def _displaced(update: Update, momentum: float, m: Moments, directions: Tensors)
         first = tuple(a * b + (1 - a) * d for b, d in zip(first, directions, strict=True))
         second = tuple(c * b + (1 - c) * d * d for b, d in zip(second, directions, strict=True))
         moved = tuple(b / (1 - a**k) / (torch.sqrt(s / (1 - c**k)) + 1e-8) for b, s in zip(first, second, strict=True))
+    if update == "sparse_adam":
+        rests = tuple(d == 0 for d in directions)
+        first, second = _where(rests, m.first, first), _where(rests, m.second, second)
+        moved = _where(rests, tuple(torch.zeros_like(d) for d in moved), moved)
     return Moments(k, first, second), moved
+
+
+def _where(rests: Tensors, then: Tensors, now: Tensors) -> Tensors:
+    return tuple(torch.where(rest, a, b) for rest, a, b in zip(rests, then, now, strict=True))

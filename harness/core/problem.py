@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .errors import RequestError
+from .stream import Stream
 
 FLAGS = {
     "strongly_convex": "g(x, .) is strongly convex for every x: y*(x) is unique, and smooth unless it is kinked",
@@ -87,6 +88,9 @@ class Problem:
     phi_at: at which looks Phi is judged where y* is solved for: "every look", or "doublings", the start, each time the
         steps have doubled, and the end. Left out: every look where g is flagged strongly convex, doublings elsewhere,
         but within fewer gradients of g: Phi is then not available where a re-solve takes more.
+    stream: what a step is about, where the problem changes with the step (see ``core.stream``). There is no one Phi
+        then, so a run is judged by the problem's own figures, and n_f and n_g are 1: a step's rows are its own.
+    final: ``(x, y) -> {name: value}``, figures that are dear (a network trained anew): judged at the last look alone.
     seeded: whether the seed changes anything (data, noise, split or start).
     modules: ``(x, y) -> (upper, lower)``, the state dicts of two modules whose parameters x and y are.
     notes: what a reader of its results has to know, a sentence each ("dropout is off: ..."). Header, ``check`` and
@@ -116,6 +120,8 @@ class Problem:
     picture: Picture | None = None
     selection: str = ""
     phi_at: Literal["", "every look", "doublings"] = ""
+    stream: Stream | None = None
+    final: Callable[[Tensor, Tensor], Mapping[str, float]] | None = None
     seeded: bool = True
     modules: Callable[[Tensor, Tensor], tuple[dict[str, Any], dict[str, Any]]] | None = None
     notes: tuple[str, ...] = ()
@@ -131,12 +137,14 @@ class Problem:
         if self.phi_at not in ("", "every look", "doublings"):
             raise ValueError(f"phi_at={self.phi_at!r} is not valid; it is 'every look' or 'doublings'")
         if self.h_g is not None and self.y_star is None:
-            raise ValueError("a problem with lower-level constraints h_g needs y_star")
+            raise ValueError("a problem with lower-level constraints h_g needs y_star; LowerSolution makes one")
         if self.phi_star is not None and not self.phi_star_source:
             raise ValueError("phi_star needs phi_star_source: say how the value is known")
         if self.bar is not None and (self.references is None or self.bar.figure not in {*self.better, "phi"}):
             raise ValueError(f"{self.bar} needs `references`, and a figure that is phi or one of `better`")
 
+        if self.stream is not None and (self.metrics is None or (self.n_f, self.n_g) != (1, 1)):
+            raise ValueError("a problem with a stream needs metrics, and n_f and n_g are 1: a step has its own rows")
         if unset := [name for name in self.target if name not in self.better]:
             raise ValueError(f"target={dict(self.target)} sets {unset[0]!r}; `better` must say which way it is better")
 

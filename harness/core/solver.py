@@ -75,6 +75,8 @@ class Solver(Protocol):
     def step(self, o: Oracle, s: Any) -> State: ...
 
 
+# A solver may have ``figures(self, s) -> Mapping[str, float]``: what of its state a reader wants to see (a penalty, a
+# multiplier), read at looks and recorded as ``state.NAME``.
 NEEDS: dict[str, tuple[str, Callable[[Problem], bool]]] = {
     "minibatches": ("minibatches", lambda p: p.n_f > 1 and p.n_g > 1),
     "strongly_convex": ("a strongly convex lower level", lambda p: "strongly_convex" in p.flags),
@@ -136,7 +138,7 @@ def stretch(solver: Solver, oracle: Oracle, state: State, first: int, last: int)
     """The state after the steps from ``first`` up to ``last``. Whoever times steps times this, and nothing else."""
     for k in range(first, last):
         oracle.begin(k)
-        state = solver.step(oracle, state)
+        state = solver.step(oracle, oracle._renewed(state))
     return state
 
 

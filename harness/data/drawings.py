@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d, cross_entropy, normalize
 
 from bilevelbench import Draw, Flat
+from bilevelbench.core.batches import generator
 
 from . import find
 
@@ -70,6 +72,53 @@ def _tasks(rng: Draw, images: np.ndarray, characters: np.ndarray, tasks: int, wa
         whole[:, :, :shots].flatten(1, 2), whole[:, :, shots:].flatten(1, 2),
         numbers.repeat_interleave(shots), numbers.repeat_interleave(query), np.array(classes),
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """Tasks without end: task t is a function of (seed, t), drawn when it is asked for.
+
+    images: (4 characters x 20, side, side), uint8, a character's drawings in four turns. classes: numbers of the turned
+    characters that tasks are made of.
+    """
+
+    images: Tensor
+    classes: np.ndarray
+    seed: int
+    name: str
+    ways: int
+    shots: int
+
+    @classmethod
+    def of(
+        cls, rng: Draw, dataset: Literal["planted", "omniglot"], side: int, ways: int, shots: int, test: bool
+    ) -> Episodes:
+        """Those of the training characters, or of the others."""
+        images = find.omniglot(side) if dataset == "omniglot" else _planted(rng, side)
+        order = rng.child("characters").permutation(len(images)).numpy()
+        chosen = order[TRAINING[dataset] :] if test else order[: TRAINING[dataset]]
+        turned = np.stack([np.rot90(images[chosen], k, (2, 3)) for k in range(4)])
+        kept = rng.put(np.ascontiguousarray(turned).reshape(-1, side, side))
+        return cls(kept, np.arange(4 * len(chosen)), rng.seed, "test" if test else "train", ways, shots)
+
+    def __call__(self, part: Literal["support", "query"], rows: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Images (tasks, n, side, side) in [0, 1] of the tasks ``rows`` (tasks,), and their labels (n,)."""
+        places = np.stack([_places(self.seed, self.name, t, len(self.classes), self.ways) for t in rows.tolist()])
+        query = min(QUERY, DRAWINGS - self.shots)
+        span = slice(self.shots) if part == "support" else slice(self.shots, self.shots + query)
+        chosen = torch.from_numpy(places[:, :, span].reshape(len(places), -1)).to(self.images.device)
+        each = self.shots if part == "support" else query
+        return self.images[chosen].to(dtype) / 255, torch.arange(self.ways, device=chosen.device).repeat_interleave(
+            each
+        )
+
+
+@functools.lru_cache(maxsize=256)  # a step asks for its tasks many times
+def _places(seed: int, name: str, t: int, classes: int, ways: int) -> np.ndarray:
+    """Where the drawings of task t lie, (ways, 20): the first ones support."""
+    draw = generator(seed, f"episode {name}", t, 0)
+    chosen = draw.choice(classes, ways, replace=False)
+    return np.stack([DRAWINGS * c + draw.permutation(DRAWINGS) for c in chosen])
 
 
 @dataclass(frozen=True)

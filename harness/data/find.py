@@ -119,7 +119,8 @@ def chosen(name: str) -> list[File]:
     """The files of a source, or the one file of that name; ``RequestError`` with the nearest names for another."""
     if name in SOURCES:
         return list(SOURCES[name].files)
-    files = {file.name: file for source in SOURCES.values() for file in source.files}
+    # Fashion-MNIST's files are called as MNIST's, which these names then mean
+    files = {file.name: file for source in reversed(SOURCES.values()) for file in source.files}
     if name not in files:
         raise RequestError(f"there are no data called {name!r}; {suggest(name, [*SOURCES, *files])}")
     return [files[name]]
@@ -163,10 +164,23 @@ def verify() -> Iterator[tuple[bool, str]]:
 # -- one loader per source
 
 
+Images = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+
 @functools.lru_cache(maxsize=1)
-def mnist() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def mnist() -> Images:
     """Training images (60000, 784) and labels, then the 10000 test ones, as uint8."""
-    images, labels, test, test_labels = (read_idx(find(file)) for file in SOURCES["mnist"].files)
+    return _images("mnist")
+
+
+@functools.lru_cache(maxsize=1)
+def fashion() -> Images:
+    """Fashion-MNIST, in the shape of MNIST."""
+    return _images("fashion")
+
+
+def _images(name: str) -> Images:
+    images, labels, test, test_labels = (read_idx(find(file)) for file in SOURCES[name].files)
     return images.reshape(len(images), -1), labels, test.reshape(len(test), -1), test_labels
 
 

@@ -71,6 +71,21 @@ class _Watched(Oracle):
         super().__init__(problem, seed, derive, tally)
         self._watcher, self._intact = watcher, intact
 
+    def begin(self, step: int) -> None:
+        """The harness's own call: a problem that changes with the step says what this one is about."""
+        self._let(super().begin, step)
+
+    def _renewed(self, s: Any) -> Any:
+        return self._let(super()._renewed, s)
+
+    def _let(self, call: Callable[[Any], Any], argument: Any) -> Any:
+        self._watcher.open = True
+        try:
+            with torch._C._DisableTorchDispatch():
+                return call(argument)
+        finally:
+            self._watcher.open = False
+
     def __getattribute__(self, name: str) -> Any:
         method = super().__getattribute__(name)
         if name not in WORTH:

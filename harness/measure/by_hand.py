@@ -46,7 +46,7 @@ def grad(value: Tensor, *points: Tensor, **options: Any) -> Any:
 def bome(s: Any, f: Any, g: Any) -> Step:
     """BOME."""
 
-    def step(x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+    def step(x: Tensor, y: Tensor, lam: Tensor) -> tuple[Tensor, ...]:
         z = y
         for _ in range(s.T):
             z = leaf(z)
@@ -56,7 +56,7 @@ def bome(s: Any, f: Any, g: Any) -> Step:
         qx, qy = grad(g(x, y) - g(x, z), x, y)
         lam = torch.relu(s.eta - (fx @ qx + fy @ qy) / (qx @ qx + qy @ qy))
         lr_y = s.lr if s.lr_y is None else s.lr_y
-        return x.detach() - s.lr * (fx + lam * qx), y.detach() - lr_y * (fy + lam * qy)
+        return x.detach() - s.lr * (fx + lam * qx), y.detach() - lr_y * (fy + lam * qy), lam
 
     return step
 

@@ -89,6 +89,7 @@ class Stopwatch:
 
 
 KNOWN = 0.02  # seconds of work of known cost
+TIMES = 7  # that known work is done
 KERNELS = 20  # on CUDA: so many that launching them takes a small part of doing them
 
 
@@ -110,6 +111,22 @@ def self_check(device: str) -> dict[str, Any]:
         found |= _kernels(device)
         found["ok"] = found["ok"] and found["kernels"] >= 0.98 * found["kernels_by_events"]
     return found
+
+
+def work_seconds() -> float:
+    """CPU seconds of known work, matrix products and plain Python, the least of several: how fast this machine is.
+
+    It says whether seconds of two machines of one description may stand beside each other (``store.machines``).
+    """
+    matrix = torch.linspace(0.0, 1.0, 160 * 160, dtype=torch.float64).reshape(160, 160)
+    best = float("inf")
+    for _ in range(TIMES):
+        begin = time.process_time()
+        for _ in range(4):
+            torch.mm(matrix, matrix)
+        sum(k * k for k in range(20_000))
+        best = min(best, time.process_time() - begin)
+    return best
 
 
 def _sleep() -> None:

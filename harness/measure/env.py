@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -74,6 +75,7 @@ def _fixed(device: str) -> dict[str, Any]:
         **{name: _version(name) for name in ("torch", "numpy", "scipy", "scikit-learn")},
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "machine": platform.machine(),
+        "host": hashlib.sha256(f"{platform.node()} {uuid.getnode()}".encode()).hexdigest()[:8],
         "cpu": _cpu(),
         "cores": psutil.cpu_count(logical=True),
         "memory_bytes": psutil.virtual_memory().total,

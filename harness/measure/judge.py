@@ -51,6 +51,7 @@ class Judge:
     def __init__(self, problem: Problem, plan: Plan | None = None) -> None:
         self.problem, self.plan = problem, plan or Plan()
         self.unjudged = ""
+        self._seen: dict[int, dict[str, float]] = {}  # figures by step, of a stream that tells its own by them
         self._last_due, self._judged, self._asked = -1, 0, 0.0
         self._kept = (
             False  # whether what may be asked is kept for the last look, since the first did not come to an end
@@ -60,10 +61,8 @@ class Judge:
         self._last_q: Tensor | None = None
         self._factor: Factor | None = None
         self._scale = 0.0  # the largest |phi| so far: beside it a phi that vanishes is known to rounding
-        self._twice = problem.y_star is not None or second_derivatives(problem) in (
-            "there",
-            "not tried: memory ran out",
-        )
+        closed = problem.y_star is not None or bool(self.plan.without)
+        self._twice = closed or second_derivatives(problem) in ("there", "not tried: memory ran out")
 
     def __call__(self, x: Tensor, y: Tensor, step: int = 0, last: bool = True) -> dict[str, float]:
         """The metrics at ``step``, the last look of a run or not: the plan says which of them are due."""
@@ -71,14 +70,20 @@ class Judge:
         x = _project(p.project_x, x.detach().to(p.x0))
         y = _project(p.project_y, y.detach().to(p.y0))
         metrics: dict[str, float] = {}
-        if not last and self._kept:
+        if self.plan.without:
+            self.unjudged = f"phi is not judged: {self.plan.without}"
+        elif not last and self._kept:
             self.unjudged = KEPT
         elif self.plan.due(step, self._last_due, last):
             self._last_due = step
             metrics = self._closed(x, y) if p.y_star else self._solved(x, y)
-        metrics["f"] = float(derive.value(p.f, x, y))
-        if p.metrics:
-            metrics |= {name: float(value) for name, value in p.metrics(x, y).items()}
+        rows = p.stream.rows(max(step - 1, 0))[:1] if p.stream else ()  # of the step that was taken last
+        metrics["f"] = float(derive.value(p.f, x, y, *rows))
+        for own in (p.metrics, p.final if last else None):
+            metrics |= {name: float(value) for name, value in own(x, y).items()} if own else {}
+        if p.stream and p.stream.over:
+            self._seen[step] = metrics
+            metrics |= {name: float(value) for name, value in p.stream.over(self._seen).items()}
         return metrics
 
     def resume(self, step: int) -> None:
@@ -88,7 +93,11 @@ class Judge:
     def _closed(self, x: Tensor, y: Tensor) -> dict[str, float]:
         p = self.problem
         assert p.y_star is not None
-        best = p.y_star(x).detach()
+        try:
+            best = p.y_star(x).detach()
+        except ArithmeticError as error:  # the lower level has no solution at this x
+            self.unjudged = str(error)
+            return {}
         metrics = {"phi": float(derive.value(p.f, x, best))}
         with torch.enable_grad():
             leaf = x.detach().requires_grad_()

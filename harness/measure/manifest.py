@@ -202,13 +202,18 @@ def _unchanged(path: str, mark: Mark) -> str:
         return MIXED
 
 
-def changed(manifest: Mapping[str, str], elsewhere: bool = False) -> list[str]:
+def changed(manifest: Mapping[str, str], elsewhere: bool = False, now: dict[str, str] | None = None) -> list[str]:
     """The files of a manifest that are no longer what they were; nothing is imported. Empty: the run still stands.
 
     A file that is missing has changed, so has every file of a checkout that moved. ``elsewhere``: the manifest was
-    made on another machine, and only what is found here under the same path is compared.
+    made on another machine, and only what is found here under the same path is compared. ``now``: the digests that
+    were found by the callers before, and are now.
     """
-    return [path for path, digest in manifest.items() if hash_now(path, ABSENT if not elsewhere else digest) != digest]
+    now = {} if now is None else now
+    for path in manifest:
+        if path not in now:
+            now[path] = hash_now(path, ABSENT)
+    return [path for path, was in manifest.items() if now[path] != was and not (elsewhere and now[path] == ABSENT)]
 
 
 def _path(given: Any) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from bilevelbench.core.errors import Unsupported
 from bilevelbench.core.problem import Problem
 
 from .budget import Budget
@@ -21,6 +22,9 @@ NODE = 2000  # for each node of g's graph, which small networks consist of
 FEW, MANY = 100, 5000  # gradients: the least and the most that comes to
 A_STEP = 2  # gradients that a step asks at the least, where a run is limited by steps
 UNKNOWN = 2000  # gradients of a run that is limited by seconds alone
+FIGURES = "figures"  # a run's knob ``judge``: the problem's own figures alone
+ASKED = "as was asked for (judge = 'figures')"
+CHANGES = "the problem changes with the step, so there is no one phi"
 START = 1 / 3  # of them may be spent at the start, the only look that has no solution near
 
 
@@ -31,15 +35,19 @@ class Plan:
     ``sparse``: at the start, each time the steps have doubled, and at the end; otherwise at every look. ``gradients``:
     of g, for all looks of a run together where it is sparse, for each otherwise; 0 where y* has a closed form.
     ``looks``: among how many looks they are shared out; what one leaves the next ones have. Where the start, alike for
-    all solvers, takes more than its share, so would every look: what is left is kept for the last.
+    all solvers, takes more than its share, so would every look: what is left is kept for the last. ``without``: why
+    Phi is judged at no look, and a run goes by the problem's own figures; '' where it is.
     """
 
     sparse: bool = False
     gradients: int = EACH
     looks: int = 1
+    without: str = ""
 
     def due(self, step: int, last_due: int, last: bool) -> bool:
         """Whether Phi is judged at a look; ``last_due``: the step at which it last was, -1 for never."""
+        if self.without:
+            return False
         return not self.sparse or last or last_due < 0 or step >= max(1, 2 * last_due)
 
     def allowance(self, judged: int, asked: float) -> float:
@@ -52,6 +60,8 @@ class Plan:
     @property
     def words(self) -> str:
         """The plan in a clause, for a header."""
+        if self.without:
+            return f"the problem's own figures alone, no phi: {self.without}"
         if not self.gradients:
             return "phi at every look, y* in closed form"
         if not self.sparse:
@@ -63,13 +73,20 @@ class Plan:
         )
 
 
-def planned(problem: Problem, budget: Budget) -> Plan:
-    """The plan of all runs with this budget on a problem.
+def planned(problem: Problem, budget: Budget, judge: str = "") -> Plan:
+    """The plan of all runs with this budget on a problem; ``judge`` is "figures" where no Phi is wanted.
 
+    ``Unsupported`` where no Phi is wanted and the problem has no figures of its own.
     Phi is judged sparsely where y* is solved for and need not be the one minimiser, unless ``problem.phi_at`` says
     else. Then judging asks of g about what a cheap solver asks; where g is small it may ask more, and so it may where
     the problem says by ``phi_at`` that Phi at doublings is what it is about.
     """
+    if problem.stream is not None:
+        return Plan(without=CHANGES)
+    if judge == FIGURES:
+        if problem.metrics is None:
+            raise Unsupported("judge='figures' needs figures of the problem's own, and this one has phi alone")
+        return Plan(without=ASKED)
     if problem.y_star is not None:
         return Plan(gradients=0)
     sparse = problem.phi_at == "doublings" or (not problem.phi_at and "strongly_convex" not in problem.flags)

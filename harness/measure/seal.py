@@ -10,7 +10,7 @@ from .failure import Foul
 from .intact import Intact
 
 CHANGED = "changed code of the harness, and put it back"
-MOVING = ("_step", "_drawn", "_now")  # what changes in an oracle
+MOVING = ("_step", "_drawn", "_now", "_arrived")  # what changes in an oracle
 
 
 class Seal:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -52,7 +52,7 @@ def trace(
         return
     run = _Run(problem, solver, seed, derivatives, meter, marks, intact, watch)
     row = run.first(judge, iterates, budget)
-    schedule, ended_by = looks(), ""
+    schedule, usual, ended_by = looks(), 0, ""
     while row.status not in FINAL:
         used = run.used()
         ended_by = budget.spent(run.step, used, run.init)
@@ -61,7 +61,10 @@ def trace(
             keep(run.state)
             break
         yield row
-        look = min(next(schedule), run.step + budget.room(run.step, used, run.init))
+        if problem.stream is None or usual <= run.step:  # a stream's own look may have come before it
+            usual = next(schedule)
+        look = min(usual, run.step + budget.room(run.step, used, run.init))
+        look = problem.stream.next_look(run.step, look) if problem.stream else look
         row = run.until(look, row, judge, iterates, budget)
     yield row
 
@@ -99,7 +102,8 @@ class _Run:
                 self._marks.write(0, 0, (), state, ({}, self._tally.shot()))
             self.state = state
             self.init = self.used()
-            row = judged(0, state, self._problem, self._tally, judge, self._watch, iterates, self._ends(budget))
+            own, last = own_figures(self._solver, state), self._ends(budget)
+            row = judged(0, state, self._problem, self._tally, judge, self._watch, iterates, last, own)
         except BaseException as error:
             row = failed(row, error)
         return row
@@ -109,8 +113,8 @@ class _Run:
         try:
             self._seal.between()
             self._go(look)
-            last = self._ends(budget)
-            return judged(look, self.state, self._problem, self._tally, judge, self._watch, iterates, last)
+            own, last = own_figures(self._solver, self.state), self._ends(budget)
+            return judged(look, self.state, self._problem, self._tally, judge, self._watch, iterates, last, own)
         except BaseException as error:
             return failed(row, error)
 
@@ -143,7 +147,7 @@ class _Run:
 
 def judged(
     step: int, state: State, problem: Problem, tally: Tally, judge: Judgement, watch: Stopwatch, iterates: bool,
-    last: bool,
+    last: bool, own: Mapping[str, float],
 ) -> Row:  # fmt: skip
     """The row of a look, or ``AtLook`` with what went wrong."""
     counts = tally.read()
@@ -154,7 +158,7 @@ def judged(
         _check(state, problem)
         with watch.account(JUDGE):
             metrics = _judgement(judge, state, step, last)
-        row.metrics, row.unjudged = dict(metrics), getattr(judge, "unjudged", "")
+        row.metrics, row.unjudged = {**metrics, **own}, getattr(judge, "unjudged", "")
         if not all(torch.isfinite(torch.tensor(metrics[name])) for name in ("phi", "f") if name in metrics):
             raise Diverged("Phi or f is not finite")
     except BaseException as error:
@@ -165,6 +169,12 @@ def judged(
     if iterates:
         row.x, row.y = state.x.tolist(), state.y.tolist()
     return row
+
+
+def own_figures(solver: Solver, state: Any) -> dict[str, float]:
+    """What a solver shows of its state, such as ``state.gamma``; read at looks, outside the clock."""
+    figures = getattr(solver, "figures", None)
+    return {f"state.{name}": float(value) for name, value in figures(state).items()} if figures else {}
 
 
 def _judgement(judge: Judgement, state: State, step: int, last: bool) -> dict[str, float]:

@@ -82,8 +82,10 @@ def _curves(ax: Axes, finding: Finding, data: Results, own: pd.DataFrame, proble
     for one in finding.cells:
         cell = one.cell
         same = cell.problem == problem and cell.figure == finding.claim.figure and cell.at == "end"
-        if same and isinstance(cell.published, float) and not (cell.over or cell.minus):
+        plain = isinstance(cell.published, float) and not (cell.over or cell.minus)
+        if same and plain and cell.published:  # zero is nowhere on a scale of decades
             label = f"{parse(finding.claim.solvers[cell.solver]).name}[{cell.solver}]"
+            assert isinstance(cell.published, float)
             ax.axhline(cell.published, color=palette.colour(label), lw=0.8, ls=":")
             if cell.spread:
                 low, high = cell.published - cell.spread, cell.published + cell.spread

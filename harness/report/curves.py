@@ -35,12 +35,15 @@ class Curves(NamedTuple):
     start: float | None
     remark: str
     palette: Palette
+    thin: bool
 
     @classmethod
     def of(
-        cls, looks: pd.DataFrame, runs: pd.DataFrame, metric: str, axes: Iterable[str], palette: Palette
+        cls, looks: pd.DataFrame, runs: pd.DataFrame, metric: str, axes: Iterable[str], palette: Palette,
+        thin: bool = True,
     ) -> Curves:  # fmt: skip
-        """Of the looks and runs of one problem; ``axes``: the columns that it will be drawn against."""
+        """Of the looks and runs of one problem; ``axes``: the columns that it will be drawn against; ``thin``: whether
+        runs are drawn beside their median."""
         columns = list(dict.fromkeys(["run", "solver", "step", *axes, metric]))
         data = looks.loc[looks[metric].notna(), columns]
         data = data.assign(failed=data["run"].isin(runs.loc[runs["status"].isin(FAILED), "run"]))
@@ -50,13 +53,15 @@ class Curves(NamedTuple):
         linear = metric in LINEAR or below or (len(positive) == len(data) and positive.max() < NARROW * positive.min())
         floor, remark = (None, "") if linear else _floor(data[metric])
         stride = -(-len(data) // MOST_POINTS)
-        if stride > 1:
+        if not thin:
+            remark = f"{remark} Medians alone are drawn; the data hold every run.".strip()
+        elif stride > 1:
             remark = f"{remark} Of the thin lines every {stride}th look is drawn; the data hold all.".strip()
         named = {str(solver): group for solver, group in data.groupby("solver", sort=True, observed=True)}
         start = data[data["step"] == 0][metric]
         return cls(
             {solver: named[solver] for solver in sorted(named, key=palette.grey)}, metric, floor, stride,
-            float(start.iloc[0]) if len(start) and start.nunique() == 1 else None, remark, palette,
+            float(start.iloc[0]) if len(start) and start.nunique() == 1 else None, remark, palette, thin,
         )  # fmt: skip
 
     def draw(self, ax: Axes, column: str, scale: float = 1.0) -> None:
@@ -88,7 +93,7 @@ def _curves(ax: Axes, what: Curves, column: str, scale: float) -> None:
 
     A line of its own for each run, or for each solver, takes ten times as long.
     """
-    groups, metric, floor, stride, _, _, palette = what
+    groups, metric, floor, stride, palette = what.groups, what.metric, what.floor, what.stride, what.palette
     thin: list[tuple[str, np.ndarray]] = []
     thick: list[tuple[str, np.ndarray]] = []
     crosses: list[tuple[str, float, float]] = []
@@ -110,7 +115,7 @@ def _curves(ax: Axes, what: Curves, column: str, scale: float) -> None:
             crosses += [(solver, x[end], y[end]) for end in last if failed[end]]
         if several:
             thick.append((solver, _middle(runs, steps, x, y)))
-    for curves, width, alpha in ((thin, 0.6, 0.45), (thick, 1.7, 1.0)):
+    for curves, width, alpha in ((thin if what.thin else [], 0.6, 0.45), (thick, 1.7, 1.0)):
         ax.add_collection(
             LineCollection(
                 [curve for _, curve in curves],

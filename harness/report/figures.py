@@ -23,14 +23,14 @@ NAMES = 15  # letters of a name for which a figure has room as it is
 
 def convergence(
     looks: pd.DataFrame, runs: pd.DataFrame, metric: str, lines: dict[str, float], palette: Palette,
-    axes: Mapping[str, str] = AXES,
+    axes: Mapping[str, str] = AXES, thin: bool = True,
 ) -> tuple[Figure, str]:  # fmt: skip
     """A metric against calls and against seconds, side by side; the figure and a remark on what it does not show.
 
     Every seed thin, the median over seeds thick, a cross where a run was cut or failed. ``lines``: reference values.
-    ``axes``: the columns of a panel each, and what they are called.
+    ``axes``: the columns of a panel each, and what they are called; ``thin``: whether every seed is drawn.
     """
-    curves = Curves.of(looks, runs, metric, axes, palette)
+    curves = Curves.of(looks, runs, metric, axes, palette, thin)
     linear = curves.floor is None
     figure, side = panels([palette.name(solver) for solver in curves.groups], len(axes))
     drawn = {name: value for name, value in lines.items() if linear or value > 0}

@@ -28,7 +28,7 @@ from .parts import Atelier, kept
 from .verdict import Verdict
 from .words import TERMS
 
-MOST_FAILURES = 200  # in the page; all are in data/runs.csv
+MOST_FAILURES, MOST_TROUBLES = 200, 20  # in the page; all failures are in data/runs.csv
 NOTHING: dict[str, Any] = {"facts": {}, "busy": False}  # of what was run
 
 
@@ -176,7 +176,9 @@ def _render(report: Report, results: list[Path], facts: dict[str, Any]) -> None:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    troubles = [_inside(trouble, results) for trouble in report.troubles]
+    troubles = [_inside(trouble, results) for trouble in report.troubles[:MOST_TROUBLES]]
+    if len(report.troubles) > MOST_TROUBLES:
+        troubles.append(f"There are {len(report.troubles) - MOST_TROUBLES} more files of which something is wrong.")
     page = environment.get_template("page.html.jinja").render(facts | live.script() | {"troubles": troubles})
     with written(report.path) as private:
         private.write_text(page, encoding="utf-8")

@@ -12,7 +12,7 @@ import pandas as pd
 
 from bilevelbench.stats.findings import Finding, Measured
 from bilevelbench.stats.papers import paper
-from bilevelbench.stats.rulings import FAILS, HOLDS, LEAST, NOT_RUN, OUT, SHOWN
+from bilevelbench.stats.rulings import FAILS, HOLDS, LEAST, NOT_RUN, OUT, PART, SHOWN
 from bilevelbench.store.files import make_folder, written
 from bilevelbench.store.frame import Results
 
@@ -21,11 +21,11 @@ from .parts import sentence
 from .words import both, count
 
 FEW = 5  # figures of a claim that all stand in its row
-ORDER = ("reproduced", "agrees so far", "not reproduced", "cannot tell", "refuted", "disagrees", OUT, NOT_RUN)
+ORDER = ("reproduced", "agrees so far", "not reproduced", "cannot tell", "refuted", "disagrees", PART, OUT, NOT_RUN)
 VERBS = {
     "reproduced": "reproduced", "agrees so far": "in agreement so far, in shorter runs", "refuted": "refuted",
     "not reproduced": "tried and neither reproduced nor refuted", "cannot tell": "not to be told from shorter runs",
-    "disagrees": "contradicted by shorter runs", OUT: "out of reach", NOT_RUN: "not run",
+    "disagrees": "contradicted by shorter runs", PART: "run in part", OUT: "out of reach", NOT_RUN: "not run",
 }  # fmt: skip
 
 

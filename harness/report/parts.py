@@ -110,7 +110,7 @@ def problem(atelier: Atelier, name: str) -> dict[str, Any]:
         own = {line: values[metric] for line, values in lines.items() if metric in values}
 
         def draw(metric: str = metric, own: dict[str, float] = own) -> tuple[Figure, str]:
-            return figures.convergence(looks, runs, metric, own, atelier.palette)
+            return figures.convergence(looks, runs, metric, own, atelier.palette, thin=not atelier.many)
 
         made = atelier.figure(atelier.slug(name, metric), draw, shown=metric == drawn[0])
         shown.append(made | {"metric": metric, "arrow": arrows[metric]})

@@ -37,7 +37,7 @@ OTHERS = (  # a hue and a line of their own each, so no two of ours look alike; 
     "amigo", "bda", "bic_gaffa", "bome_released", "bsa", "bsg1", "bvfsm", "darts", "es", "f2sa_2", "f3sa", "fdehbo",
     "fmd", "fsla", "g_pbgd", "iaptt", "k_rmd", "lower_only", "lv_hba", "ma_soba", "meha", "mrbo", "nystrom",
     "pbgd_free", "pzobo", "random_search", "saba", "sama", "sl_bamm", "spaba", "srba", "stocbio", "sustain", "t1t2",
-    "ttsa", "vrbo",
+    "ttsa", "vrbo", "penalty_released", "ogd", "ogd_in_bome", "approx_grad", "bvfsm_in_bome", "penalty_in_bome",
 )  # fmt: skip
 GREY = "#b4b4b4"  # of a solver that is not among the ten
 MOST_COLOURED = 10
@@ -47,6 +47,7 @@ LETTER = 0.0078  # inches of width for each point of a letter's height
 WIDE = 1.08  # inches of a page for an inch of a figure
 LINES = (
     "-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)), (0, (8, 2, 3, 2)), (0, (4, 1.2, 1, 1.2, 1, 1.2)),
+    (0, (2.5, 2.5)),
 )  # fmt: skip
 
 

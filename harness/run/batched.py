@@ -25,6 +25,7 @@ from bilevelbench.core.oracle import Oracle
 from bilevelbench.core.problem import Problem
 from bilevelbench.core.resolve import build_problem, make_solver
 from bilevelbench.core.solver import Point, Solver, require, start, stretch
+from bilevelbench.core.stream import refuse_stream
 from bilevelbench.core.tape import Drawn
 from bilevelbench.core.traced import Recording, Run, Traced, flatten, record, unflatten
 from bilevelbench.measure.budget import Budget, Used, looks
@@ -35,7 +36,7 @@ from bilevelbench.measure.guards import guard
 from bilevelbench.measure.judge import Judge
 from bilevelbench.measure.marks import Marks
 from bilevelbench.measure.plan import planned
-from bilevelbench.measure.trace import Judgement, judged
+from bilevelbench.measure.trace import Judgement, judged, own_figures
 from bilevelbench.store.journal import Journal
 from bilevelbench.store.schema import FINAL, Header, Row
 
@@ -184,7 +185,8 @@ def trace_together(
                 continue
             try:
                 point = Point(state.x[i], state.y[i])
-                last[i] = judged(step, point, problem, o._tally, judges[i], watch, iterates, bool(ended_by))
+                own = own_figures(solver, one_of(state, i))
+                last[i] = judged(step, point, problem, o._tally, judges[i], watch, iterates, bool(ended_by), own)
                 if ended_by:
                     last[i].status, last[i].ended_by = "done", ended_by
             except BaseException as error:
@@ -224,6 +226,7 @@ def execute_together(jobs: Sequence[Job], order: Order | None = None, tell: Tell
     """Make the runs of several seeds of one experiment and write their files, one for each."""
     order, key, stage = order or Order([*jobs]), jobs[0].key, Stage(tell)
     torch.set_num_threads(key.threads)
+    budget = Budget(key.steps, key.seconds, key.calls, key.rows)
     journals = [Journal(job.path) for job in jobs]
     made: list[tuple[Problem, Problem, list[Tensor]]] = []
     solver = None
@@ -239,9 +242,10 @@ def execute_together(jobs: Sequence[Job], order: Order | None = None, tell: Tell
             iterates = key.iterates and problem.x0.numel() + problem.y0.numel() <= MOST_ITERATES
             stage("references")
             header.problem = describe_problem(job.problem, exact, iterates)
-            header.problem["judged"] = planned(exact, Budget(key.steps, key.seconds, key.calls, key.rows)).words
+            header.problem["judged"] = planned(exact, budget, key.judge).words
             stage("guards")
             require(solver, problem)
+            refuse_stream(problem.stream is not None, key.engine)
             build = partial(build_problem, job.problem)
             header.problem |= guard(build, problem, rngs[0], exact, rngs[1], solver)
             made.append((problem, exact, rngs[0].data))
@@ -255,8 +259,7 @@ def execute_together(jobs: Sequence[Job], order: Order | None = None, tell: Tell
             return
     assert solver is not None
     problems, exacts, data = zip(*made, strict=True)
-    budget = Budget(key.steps, None, key.calls, key.rows)
-    judges = [Judge(exact, planned(exact, budget)) for exact in exacts]
+    judges = [Judge(exact, planned(exact, budget, key.judge)) for exact in exacts]
     seeds = [job.key.seed for job in jobs]
     marks = Marks(order.states) if order.states else None
     every = trace_together(problems, data, solver, seeds, budget, judges, iterates, stage, marks, order.audited)

@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from bilevelbench.core.errors import RequestError
+from bilevelbench.core.spec import UNTIMED
+from bilevelbench.measure.cores import Cores
 from bilevelbench.measure.env import moment, now
 from bilevelbench.measure.windows import draw
 from bilevelbench.store.claims import Claims
@@ -80,7 +82,8 @@ class Driver:
     def run(self, jobs: list[Job]) -> None:
         """Make all runs. Interrupting stops at once; what is finished is on disk."""
         waiting = [Pass(batch) for batch in reversed(together(jobs))]
-        with Claims(self._out) as self._claims, tempfile.TemporaryDirectory(prefix="bilevelbench-") as kept:
+        folder = tempfile.TemporaryDirectory(prefix="bilevelbench-")
+        with Claims(self._out) as self._claims, Cores() as self._cores, folder as kept:
             self._kept = Path(kept)
             looked = time.monotonic()
             while waiting or self._running or self._elsewhere:
@@ -111,19 +114,21 @@ class Driver:
             self._make(made)
 
     def _make(self, made: Pass) -> None:
-        """Start the process of a pass, for the first time or once more."""
+        """Start the process of a pass, for the first time or once more. Where it is timed it holds its cores."""
+        environment = self._environment
+        if self._cores.known and made.jobs[0].key.engine not in UNTIMED:
+            made.cores = self._cores.take(made.jobs[0].key.threads)
+            environment = environment | {"held": made.cores}
         made.parts = [
             replace(job, path=claim.part(job.name)) for job, claim in zip(made.jobs, made.claims, strict=True)
         ]
         for job in made.parts:  # a header, before anything can fail
             given = {"given": job.problem}, {"given": job.solver}
-            Journal(job.path).begin(
-                Header(job.key, *given, self._environment, job.suite, job.command, now(), job.timeout)
-            )
+            Journal(job.path).begin(Header(job.key, *given, environment, job.suite, job.command, now(), job.timeout))
         made.states, made.auditing, made.manifest = self._kept / secrets.token_hex(8), None, {}
         made.audited = secrets.randbelow(len(made.jobs))
         prices = self._prices.get(made.together)
-        order = Order(made.parts, self._environment, prices, made.states, made.audited)
+        order = Order(made.parts, environment, prices, made.states, made.audited)
         self._start(made, MAKE, order)
 
     def _audit(self, made: Pass, window: tuple[int, int]) -> None:
@@ -168,6 +173,8 @@ class Driver:
 
     def _ended(self, made: Pass, end: supervise.End | None) -> None:
         """A process has ended: make its run again, have it audited, or close it."""
+        self._cores.release(made.cores)
+        made.cores = []
         if end is not None and end.status == "lost" and made.tries < TRIES:
             made.tries += 1
             self._make(made) if made.auditing is None else self._audit(made, made.auditing)

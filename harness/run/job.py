@@ -9,7 +9,7 @@ from typing import Any
 from bilevelbench.core.errors import RequestError
 from bilevelbench.measure.manifest import changed
 from bilevelbench.store import points
-from bilevelbench.store.files import final_name, finals, mark
+from bilevelbench.store.files import final_name, finals_of, mark
 from bilevelbench.store.journal import Record, read
 from bilevelbench.store.schema import CUT, RunKey
 
@@ -68,13 +68,14 @@ class Job:
 
     def finished(self, there: dict[str, list[Path]] | None = None) -> list[Path]:
         """The finished files of this run, that of this machine first. ``there``: what ``finals`` has found."""
-        found = (finals(self.path.parent) if there is None else there).get(self.key.stem, [])
+        folder, stem = self.path.parent, self.key.stem
+        found = finals_of(folder, stem) if there is None else there.get(stem, [])
         own = [path for path in found if path.name == self.name]
         return own if self.here else own + [path for path in found if path not in own]
 
-    def record(self) -> Record:
-        """What there is of this run."""
-        return read(next(iter(self.finished()), self.path))
+    def record(self, there: dict[str, list[Path]] | None = None) -> Record:
+        """What there is of this run. ``there``: what ``finals`` has found."""
+        return read(next(iter(self.finished(there)), self.path))
 
     def satisfied(self) -> bool:
         """Whether this run need not be made: its file is there, and it is not the one that is to be replaced."""
@@ -85,8 +86,10 @@ class Job:
         records = [read(path) for path in self.finished() if path.name == self.name]
         return next((record for record in records if record.mark == self.outdated), None)
 
-    def stands(self, record: Record) -> bool:
+    def stands(self, record: Record, now: dict[str, str] | None = None) -> bool:
         """Whether a finished run stands: with code and data as they are now it would be the same.
+
+        ``now``: digests of files as they are, which is added to: of many runs each file is looked at once.
 
         A run that was unsupported or lost is tried again (data may have come), and so is one that ran out of time when
         it is now given more of it.
@@ -99,10 +102,10 @@ class Job:
         more = earlier is not None and (self.timeout is None or self.timeout > earlier)
         if record.status == "timeout" and more:
             return False
-        if record.status == "done" and not set(self.keep) <= points.names(points.beside(record.path)):
+        if self.keep and record.status == "done" and not set(self.keep) <= points.names(points.beside(record.path)):
             return False
         elsewhere = record.header.get("environment", {}).get("place") != self.place
-        return not changed(record.end.get("manifest", {}), elsewhere)
+        return not changed(record.end.get("manifest", {}), elsewhere, {} if now is None else now)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from bilevelbench.core.draw import Draw
 from bilevelbench.core.errors import PluginWarning, RequestError, Unsupported
 from bilevelbench.core.registry import PROBLEMS, SOLVERS
 from bilevelbench.core.resolve import build_problem, resolve
-from bilevelbench.measure.clock import self_check
+from bilevelbench.measure.clock import self_check, work_seconds
 from bilevelbench.measure.env import environment
 from bilevelbench.store.files import place
 
@@ -52,7 +52,7 @@ def check_device(device: str) -> None:
 def describe_machine(device: str, tell: Teller) -> None:
     """A task: what the machine is."""
     found = environment(device)
-    tell(environment=found | {"clock": self_check(device), "place": place(found)})
+    tell(environment=found | {"clock": self_check(device), "work_seconds": work_seconds(), "place": place(found)})
 
 
 def describe_solvers(_: None, tell: Teller) -> None:

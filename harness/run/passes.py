@@ -25,6 +25,7 @@ class Pass:
     audited: int = 0  # whose states are kept, of the jobs
     states: Path = Path()  # the folder of the states from which a window of it can be made again
     tries: int = 1
+    cores: list[int] = field(default_factory=list)  # that it holds while it is timed
     auditing: tuple[int, int] | None = None  # the window
     manifest: dict[str, str] = field(default_factory=dict)
     audit: dict[str, Any] = field(default_factory=dict)

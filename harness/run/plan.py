@@ -13,7 +13,7 @@ from pathlib import Path
 from bilevelbench.core.errors import RequestError
 from bilevelbench.measure.env import source_digest
 from bilevelbench.store.files import finals, mark
-from bilevelbench.store.journal import read
+from bilevelbench.store.journal import ends
 from bilevelbench.store.schema import RunKey
 
 from .job import Job, Named, Sent, known_device
@@ -61,7 +61,7 @@ def _jobs(block: Block, suite: str, out: Path, ask: Ask) -> Iterator[Job]:
                 key = RunKey(
                     problem.spec, problem.version, solver.spec, seed, block.device, block.dtype, block.engine,
                     block.threads, block.steps, block.seconds, block.calls, block.iterates,
-                    source_digest(problem.file, solver.file), block.rows,
+                    source_digest(problem.file, solver.file), block.rows, block.judge,
                 )  # fmt: skip
                 yield Job(key, given_problem, given, out / f"{key.stem}.jsonl", suite, tuned=block.is_tuned(given))
 
@@ -69,9 +69,9 @@ def _jobs(block: Block, suite: str, out: Path, ask: Ask) -> Iterator[Job]:
 def unfinished(jobs: list[Job]) -> list[Job]:
     """The jobs whose runs have to be made; a finished file that does not stand is to be replaced."""
     there = {folder: finals(folder) for folder in {job.path.parent for job in jobs}}
-    todo = []
+    todo, now = [], dict[str, str]()
     for job in jobs:
         paths = job.finished(there[job.path.parent])
-        if not any(job.stands(read(path)) for path in paths):
+        if not any(job.stands(ends(path), now) for path in paths):
             todo.append(replace(job, outdated=mark(paths[0]) if paths else ()))
     return todo

@@ -16,6 +16,7 @@ from typing import Any
 from bilevelbench.core.errors import RequestError
 from bilevelbench.core.spec import ENGINES, UNTIMED, suggest
 
+JUDGES = ("", "figures")
 DTYPES = ("float32", "float64")
 SUITES = files("bilevelbench.suites")
 
@@ -25,7 +26,8 @@ class Block:
     """Every problem with every solver for every seed, under one budget. Specs are text, such as ``bome(lr=0.05)``.
 
     tuned: how the solvers' knobs were chosen, as ``bilevelbench tune`` writes it; ``edges`` names those solvers whose
-    choice lies at the end of what was tried, and of which knob. joined: solvers that are not the suite's own.
+    choice lies at the end of what was tried, and of which knob. joined: solvers that are not the suite's own. judge:
+    "figures" where runs are judged by the problem's own figures alone (see ``measure.plan``), not by Phi.
     """
 
     problems: tuple[str, ...]
@@ -42,6 +44,7 @@ class Block:
     rows: int | None = None
     tuned: Mapping[str, Any] = field(default_factory=dict)
     joined: tuple[str, ...] = ()
+    judge: str = ""
 
     def __post_init__(self) -> None:
         for name in ("steps", "seconds", "calls", "rows"):
@@ -52,6 +55,8 @@ class Block:
             raise RequestError(f"threads {self.threads} is not valid; it is at least 1")
         if self.dtype not in DTYPES:
             raise RequestError(f"there is no dtype {self.dtype!r}; choose from {', '.join(DTYPES)}")
+        if self.judge not in JUDGES:
+            raise RequestError(f"judge={self.judge!r} is not valid; it is 'figures', or left out to judge by phi, too")
         if self.engine not in ENGINES:
             raise RequestError(f"there is no engine {self.engine!r}; {suggest(self.engine, ENGINES)}")
         if self.engine in UNTIMED and self.seconds is not None:
@@ -118,7 +123,7 @@ LISTS = {
 KEYS: dict[str, tuple[type, ...]] = {
     "problems": (list,), "solvers": (list,), "seeds": (str, int), "steps": (int,), "seconds": (float, int),
     "calls": (int,), "device": (str,), "dtype": (str,), "threads": (int,), "iterates": (bool,),
-    "engine": (str,), "rows": (int,), "tuned": (dict,),
+    "engine": (str,), "rows": (int,), "judge": (str,), "tuned": (dict,),
 }  # fmt: skip
 
 

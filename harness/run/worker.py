@@ -23,10 +23,12 @@ from bilevelbench.core.registry import PROBLEMS, SOLVERS
 from bilevelbench.core.resolve import build_problem, make_solver, resolve
 from bilevelbench.core.solver import Solver, State, require
 from bilevelbench.core.spec import UNTIMED
+from bilevelbench.core.stream import refuse_stream
 from bilevelbench.measure import by_hand
 from bilevelbench.measure.audit import replay
 from bilevelbench.measure.budget import Budget
 from bilevelbench.measure.clock import Stopwatch, drain
+from bilevelbench.measure.cores import bind
 from bilevelbench.measure.env import now
 from bilevelbench.measure.failure import Impure, status_of
 from bilevelbench.measure.guards import guard
@@ -54,6 +56,7 @@ def make_pass(order: Order, tell: Tell) -> None:
     first = order.jobs[0]
     receive(first.sent)
     manifest = current()
+    bind(order.environment.get("held"))
     settle(first.key.threads, limit_memory=first.key.device == "cpu")
     if first.key.engine == "batched":
         from .batched import execute_together  # recording needs parts of torch that take seconds to import
@@ -110,6 +113,7 @@ def execute(job: Job, order: Order | None = None, tell: Tell = silent) -> str:
     watch = Stopwatch(drain(key.device), tell=lambda account: tell(phase=account))
     given = {"given": job.problem}, {"given": job.solver}
     header = Header(key, *given, machine(order, key.device), job.suite, job.command, now(), job.timeout)
+    budget = Budget(key.steps, key.seconds, key.calls, key.rows)
     intact = Intact()  # before anything foreign is imported
     try:
         stage("solver")
@@ -126,10 +130,11 @@ def execute(job: Job, order: Order | None = None, tell: Tell = silent) -> str:
         small = problem.x0.numel() + problem.y0.numel() <= MOST_ITERATES
         stage("references")
         header.problem = describe_problem(job.problem, exact, key.iterates and small)
-        header.problem["judged"] = planned(exact, Budget(key.steps, key.seconds, key.calls, key.rows)).words
+        header.problem["judged"] = planned(exact, budget, key.judge).words
         header.problem["data_bytes"] = sum({t.data_ptr(): t.numel() * t.element_size() for t in rng.data}.values())
         stage("guards")
         require(solver, problem)
+        refuse_stream(problem.stream is not None, key.engine)
         with watch.account("audit"):
             build = partial(build_problem, job.problem)
             header.problem |= guard(build, problem, rng, exact, exact_rng, solver)
@@ -177,7 +182,7 @@ def _measure(
     budget = Budget(key.steps, key.seconds, key.calls, key.rows)
     status = ""
     marks = Marks(order.states) if order.states else None
-    judge = Judge(exact, planned(exact, budget))
+    judge = Judge(exact, planned(exact, budget, key.judge))
     asking = ("eager", "functional", "in_process")
     meter = Meter() if key.engine in asking else None  # the others do not ask at every answer
     rows = trace(problem, driven, key.seed, budget, judge, watch, iterates, derivatives, meter, marks, intact, keep)

@@ -12,6 +12,7 @@ import pandas as pd
 
 from bilevelbench.core.spec import parse
 from bilevelbench.store.frame import Results
+from bilevelbench.store.schema import CUT
 
 from .papers import Cell, Claim
 from .rulings import (
@@ -21,6 +22,7 @@ from .rulings import (
     NOT_RUN,
     OPEN,
     OUT,
+    PART,
     SHOWN,
     UNSUPPORTED,
     Interval,
@@ -77,7 +79,8 @@ def best(data: Results | None, claims: Iterable[Claim]) -> list[Finding]:
     """Each claim at the scale that says more of it: the published one where that has been run."""
     every = list(claims)
     pairs = zip(findings(data, every, "published"), findings(data, every, "quick"), strict=True)
-    return [full if full.verdict not in (NOT_RUN, OUT) or small.verdict == NOT_RUN else small for full, small in pairs]
+    unsaid = (NOT_RUN, PART, OUT)
+    return [small if full.verdict in unsaid and small.verdict not in unsaid else full for full, small in pairs]
 
 
 def spelled(runs: pd.DataFrame) -> pd.DataFrame:
@@ -102,7 +105,7 @@ def _finding(data: Results | None, table: pd.DataFrame | None, claim: Claim, sca
         return Finding(claim, scale, _untried(claim, scale, ""), NOT_RUN, "", math.nan, 0)
     cells = [cell for cell in claim.cells if scale in cell.scales]
     judged = sum(cell.band is not None for cell in cells)
-    found = tuple(_measured(data, own, claim, cell, judged) for cell in cells)
+    found = tuple(_measured(data, own, claim, scale, cell, judged) for cell in cells)
     said = verdict([one.ruling for one in found], scale, bool(claim.stands_for))
     cpu = float(own["whole_cpu_seconds"].astype(float).sum(min_count=1))
     return Finding(claim, scale, found, said, _why(found), cpu, len(own))
@@ -119,7 +122,7 @@ def _untried(claim: Claim, scale: str, reason: str) -> tuple[Measured, ...]:
 
 
 def runs_of(table: pd.DataFrame, claim: Claim, scale: str) -> pd.DataFrame:
-    """The runs of a claim at a scale: those whose texts, budget, dtype and seed its blocks ask for."""
+    """The runs of a claim at a scale: those whose texts, budget, dtype and seed its blocks ask for, and that ended."""
     chosen = pd.Series(False, index=table.index)
     for runs in claim.runs:
         if scale in runs.scales:
@@ -131,7 +134,7 @@ def runs_of(table: pd.DataFrame, claim: Claim, scale: str) -> pd.DataFrame:
                 & (table["dtype"] == runs.block.get("dtype", "float64"))
                 & table["seed"].isin(seeds)
             )
-    return table[chosen]
+    return table[chosen & ~table["status"].isin((CUT, "lost"))]
 
 
 def _seeds(text: str | int) -> set[int]:
@@ -140,7 +143,7 @@ def _seeds(text: str | int) -> set[int]:
     return {seed for part in parts for seed in range(int(part[0]), int(part[-1]) + 1)}
 
 
-def _measured(data: Results, own: pd.DataFrame, claim: Claim, cell: Cell, among: int) -> Measured:
+def _measured(data: Results, own: pd.DataFrame, claim: Claim, scale: str, cell: Cell, among: int) -> Measured:
     values, note, failed = _values(data, own, claim, cell, cell.solver)
     other = cell.over or cell.minus
     if values and other:
@@ -154,9 +157,19 @@ def _measured(data: Results, own: pd.DataFrame, claim: Claim, cell: Cell, among:
         return Measured(cell, (), Interval(math.nan, math.nan, math.nan), kind, note)
     fixed = not own.loc[those(own, claim, cell.problem, cell.solver), "seeded"].astype(bool).any()
     found = interval(figures, fixed)
+    made = set(own.loc[those(own, claim, cell.problem, cell.solver), "seed"])
+    if lacking := _asked(claim, scale, cell) - made:
+        return Measured(cell, figures, found, MISSING, f"{len(lacking)} seeds have not been run")
     if cell.band is None:
         return Measured(cell, figures, found, SHOWN, note)
     return Measured(cell, figures, found, OPEN if failed else ruling(figures, cell.band, fixed, among), note)
+
+
+def _asked(claim: Claim, scale: str, cell: Cell) -> set[int]:
+    """The seeds with which a claim tries a cell."""
+    problem, solver = claim.problems[cell.problem], claim.solvers[cell.solver]
+    blocks = [block for block in claim.blocks(scale) if problem in block["problems"] and solver in block["solvers"]]
+    return {seed for block in blocks for seed in _seeds(block.get("seeds", "0"))}
 
 
 def those(own: pd.DataFrame, claim: Claim, problem: str, solver: str) -> pd.Series:

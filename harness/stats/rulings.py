@@ -22,7 +22,7 @@ VERDICTS = {
     "published": ("reproduced", "refuted", "not reproduced"),
     "quick": ("agrees so far", "disagrees", "cannot tell"),
 }
-NOT_RUN, OUT = "not run", "out of reach"
+NOT_RUN, PART, OUT = "not run", "not finished", "out of reach"
 
 
 class Interval(NamedTuple):
@@ -60,7 +60,8 @@ def ruling(values: Sequence[float], band: tuple[float, float], fixed: bool = Fal
 
 
 def verdict(rulings: Sequence[str], scale: str, stands_for: bool = False) -> str:
-    """Of a claim's judged cells: one failure refutes it, and it is reproduced where all hold.
+    """Of a claim's judged cells: one failure refutes it, and it is reproduced where all hold. Without a failure nothing
+    is said of it until all cells have been run.
 
     At the scale ``quick``, and for what stands in for a claim on other data, the words are weaker.
     """
@@ -71,5 +72,5 @@ def verdict(rulings: Sequence[str], scale: str, stands_for: bool = False) -> str
     if UNSUPPORTED in judged and set(judged) <= {UNSUPPORTED, MISSING}:
         return OUT
     if MISSING in judged or not judged:
-        return NOT_RUN
+        return PART if set(judged) - {MISSING, UNSUPPORTED} else NOT_RUN
     return good if set(judged) == {HOLDS} else unsure

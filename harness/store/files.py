@@ -56,6 +56,16 @@ def finals(folder: Path) -> dict[str, list[Path]]:
     return found
 
 
+def finals_of(folder: Path, stem: str) -> list[Path]:
+    """The final files of one key, in the order of their names, without a look at any other."""
+    try:
+        names = sorted(name for name in os.listdir(folder) if name.startswith(stem))
+    except OSError:
+        return []
+    paths = [folder / name for name in names if name.endswith(FINAL) and stem_of(name) == stem]
+    return [path for path in paths if is_plain(path)]
+
+
 def final(folder: Path, key: RunKey, place: str | None = None) -> Path | None:
     """The final file of a key, made at any place or at this one; None where there is none."""
     if place is None:

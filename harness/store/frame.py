@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from . import files
+from . import files, machines
 from .journal import Record, read, shown
 from .labels import growing, label
 from .prices import price
@@ -77,6 +77,7 @@ def load(folders: Path | Sequence[Path], only: Collection[str] | None = None) ->
         said = f"{where} hold{'s' if len(places) == 1 else ''} no bilevelbench result"
         raise ValueError(f"{said}: {troubles[0]}" if troubles else f"{said}; make some with `bilevelbench run`")
     runs, notes = label(pd.DataFrame([row(name, record) for name, record in whole.items()]))
+    runs["machine"] = runs["run"].map(machines.kinds(whole))
     known, faulty = Known.below(places)
     runs["reference"], runs["reference_how"] = zip(*map(known.of, map(_header, whole.values())), strict=True)
     for record in whole.values():
@@ -84,6 +85,7 @@ def load(folders: Path | Sequence[Path], only: Collection[str] | None = None) ->
     runs["floor_seconds"], runs["grads"] = float("nan"), float("nan")
     own = {name: columns[record.path] for name, record in whole.items()}
     price(runs, own, whole)
+    notes += machines.one_clock(runs, own, whole)
     runs = runs.sort_values(["problem", "solver", "seed", "run"], ignore_index=True)
     looks = _join(own, runs.set_index("run"))
     return Results(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import platform
 import secrets
 import threading
 import time
@@ -66,7 +67,8 @@ class Heartbeat:
                 self._write()
 
     def _write(self) -> None:
-        text = json.dumps({**_identity(os.getpid()), "counter": f"{self.beats:012d}"})  # always of one length
+        said = {**_identity(os.getpid()), "node": platform.node()[:200], "counter": f"{self.beats:012d}"}
+        text = json.dumps(said)  # always of one length
         os.lseek(self._handle, 0, os.SEEK_SET)
         os.write(self._handle, text.encode())
 
@@ -79,6 +81,11 @@ def sweep(folder: Path) -> set[str]:
             path.unlink(missing_ok=True)
             found.add(path.name.removeprefix(PREFIX))
     return found
+
+
+def ended(path: Path) -> bool:
+    """Whether a file is that of a maker that ran on this system and is no more."""
+    return _ended(_content(path))
 
 
 def _path(folder: Path, token: str) -> Path:

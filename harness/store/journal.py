@@ -14,7 +14,7 @@ import msgspec
 
 from . import files
 from .order import chain, in_order
-from .schema import CUT, FINAL, KNOWN_SCHEMAS, End, Header, Row, dumps
+from .schema import CUT, FINAL, KNOWN_SCHEMAS, SCHEMA, End, Header, Row, dumps
 from .shapes import ROW, EndShape, HeaderShape, RowShape, shaped
 
 MOST_LINES = 2_000_000  # of a file that is read
@@ -151,6 +151,28 @@ def read(path: Path) -> Record:
     elif not record.end and record.header["schema"] > 1:
         record.troubles.append(f"{shown(path)} has lost its last line, which says how the run was made")
     return record
+
+
+def ends(path: Path) -> Record:
+    """What the first line of a file and its last ones say; of its rows only the last is read.
+
+    It takes a fraction of the time of ``read``, which is what reads a file that is not plainly whole.
+    """
+    try:
+        mark, data = files.content(path)
+        first, _, rest = data.partition(b"\n")
+        last = rest.rfind(b"\n", 0, -1) + 1
+        row = rest.rfind(b"\n", 0, max(last - 1, 0)) + 1
+        if not rest.startswith(b'{"kind":"end"', last) or not rest.startswith(b'{"kind":"row"', row) or row == last:
+            return read(path)
+    except files.Unreadable:
+        return read(path)
+    header, end, line = _parse(first), _parse(rest[last:]), _parse(rest[row:last])
+    if not (header and end and line and line.get("status") in FINAL and header.get("schema") == SCHEMA):
+        return read(path)
+    if not isinstance(header.get("environment"), dict) or not isinstance(end.get("manifest"), dict):
+        return read(path)
+    return Record(path, header, [line], end, mark=mark)
 
 
 def read_folder(folder: Path) -> list[Record]:

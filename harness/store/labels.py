@@ -14,7 +14,6 @@ from .text import apart
 APART = {
     "device": "", "dtype": "", "budget": "", "engine": "", "on": "",
     "version": "its numbers differ from version to version",
-    "machine": "seconds of one machine say nothing about another",
 }  # fmt: skip
 LONG = 28  # characters of a name in a figure
 MOST_TRIED = 20  # knobs of which two or three are sought that tell settings apart
@@ -23,7 +22,7 @@ GROWING = 8.0  # bytes a step: a number kept at every step
 
 def label(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """``problem``: as asked for, with whatever must not be in one ratio where that is mixed: device, dtype, budget,
-    engine, threads, version of the problem, machine, what was seen of it. ``solver``: name and choices. And what was
+    engine, threads, version of the problem, what was seen of it. ``solver``: name and choices. And what was
     kept apart, why.
 
     Step sizes may differ under one label, from problem to problem. Where two specs would share a label within one

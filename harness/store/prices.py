@@ -21,13 +21,16 @@ Prices = dict[str, tuple[float, float]]
 def price(runs: pd.DataFrame, looks: Mapping[str, dict[str, np.ndarray]], records: Mapping[str, Record]) -> None:
     """Add ``grads``, gradient equivalents so far, to the looks of each run, and with ``floor_seconds`` to ``runs``.
 
+    Of runs of several kinds of machine the prices are those of the kind with the most runs, as their seconds are.
     The floor of a solver with a loop by hand is that loop's: its seconds a step, the median over the solver's runs.
 
     Looks have a column "calls\\0KIND" and "rows\\0KIND" for each kind. A run with a kind that has no price has neither.
     """
     for _, group in runs.groupby("problem", sort=True):
         headers = [records[run].header or {} for run in group["run"]]
-        known = _median([header.get("prices") or {} for header in headers])
+        main = group["machine"].mode().min()  # one list of prices, so that equal calls weigh alike
+        own = [header for header, kind in zip(headers, group["machine"], strict=True) if kind == main]
+        known = _median([header.get("prices") or {} for header in own])
         rows = next((header["problem"].get("n_g") for header in headers if header["problem"].get("n_g")), 1)
         unit = (known[UNIT][0] + known[UNIT][1] * rows if UNIT in known else 0.0) or float("nan")
         for run in group["run"]:

@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Annotated, Any
 
 from msgspec import Meta
@@ -39,7 +40,7 @@ class RunKey:
 
     problem, solver: specs with every knob spelled out. code: digest of the source that the run executes.
     steps, seconds, calls, rows: the budget, each None where not limited. A key without a limit of rows is written
-    without it, as keys were before there was one.
+    without it, as keys were before there was one, and so is one whose ``judge`` is "", where Phi is judged.
     """
 
     problem: str
@@ -56,18 +57,20 @@ class RunKey:
     iterates: bool
     code: str
     rows: int | None = None
+    judge: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """The key as a dictionary."""
-        return {name: value for name, value in asdict(self).items() if name != "rows" or value is not None}
+        unless = ("rows", "judge")
+        return {k: value for k, value in vars(self).items() if k in KEY and (k not in unless or value)}
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """16 hexadecimal digits, the same on every machine."""
         text = json.dumps(self.as_json(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    @property
+    @cached_property
     def stem(self) -> str:
         """problem-solver-s{seed}-digest, readable in a directory listing; the digest tells runs apart."""
         names = (
@@ -75,6 +78,9 @@ class RunKey:
         )
         readable = re.sub(r"[^A-Za-z0-9_.-]", "_", "-".join(names)).lstrip(".")
         return f"{readable[:READABLE]}-s{self.seed}-{self.digest}"
+
+
+KEY = tuple(RunKey.__dataclass_fields__)  # an object holds its digest besides, once it was asked for
 
 
 @dataclass
