@@ -18,7 +18,7 @@ from bilevelbench.contract.layers import problem_of
 from bilevelbench.core import derive
 from bilevelbench.core.resolve import make_solver
 from bilevelbench.measure.prices import answer, questions
-from bilevelbench.measure.ratio import steps_of
+from bilevelbench.measure.ratio import paired, steps_of
 from tests.perf.test_gate import BASELINE, ORACLE_LIMIT, over_frozen, slowed
 
 SHARE = 0.35
@@ -60,15 +60,9 @@ def looping(name):
         return slowed(name, step=slow)
 
     p = problem_of("")
-    one, other = (min(seconds(steps_of(p, timed(turns), 20)) for _ in range(5)) for turns in (0, 10_000))
-    return timed(round(10_000 * SHARE * one / (other - one)))
-
-
-def seconds(work):
-    """CPU seconds that it takes."""
-    begin = time.process_time()
-    work()
-    return time.process_time() - begin
+    some, none = (steps_of(p, timed(turns), 20) for turns in (10_000, 0))
+    more = paired(some, none, 9).median - 1  # by turns: a busy machine would spoil two readings
+    return timed(round(10_000 * SHARE / more))
 
 
 def secretive(name):
