@@ -161,8 +161,8 @@ def test_the_optimistic_answer_of_jump_at_zero():
     assert float(problem.f(zero, problem.y_star(zero))) == problem.phi_star
 
 
-WITH_LINES = ("architecture", "continual", "coreset_kernel", "dictionary", "fair", "few_shot", "hyper_cleaning",
-              "l2_newsgroups", "poisoning", "policy", "reweighting")  # fmt: skip
+WITH_LINES = ("architecture", "continual", "continual_stream", "coreset_kernel", "dictionary", "fair", "few_shot",
+              "few_shot_stream", "hyper_cleaning", "l2_newsgroups", "poisoning", "policy", "reweighting")  # fmt: skip
 
 
 def test_every_learning_problem_has_reference_lines_and_no_other():
