@@ -94,6 +94,39 @@ def test_own_figures_lose_what_falls_back_more_than_half():
     assert cost(0.9, 0.7, 0.86, better="lower") == INF
 
 
+def test_what_is_left_to_reach_is_measured_on_phi_s_own_scale():
+    """A gap of 1e-13 is nothing beside Phi = 1 and much beside Phi = 1e-3; where Phi is 0 the scale is 1."""
+    for phi, some in ((1.0, False), (1e-3, True), (0.0, False)):
+        rows = [{"phi_gap": 1e-13, "phi": phi}, {"phi_gap": 0.0, "phi": phi}]
+        assert (len(targets.hits(*looks_of(bome=rows))) > 0) == some, phi
+    assert not len(targets.hits(*looks_of(bome=[{"distance": 1e-13}, {"distance": 0.0}])))
+    assert len(targets.hits(*looks_of(bome=[{"distance": 1e-11}, {"distance": 0.0}])))
+
+
+@pytest.mark.parametrize(("error", "held"), [(0.009, 2), (0.0009, 3), (0.011, 1), (0.05, 1), (0.2, 0)])
+def test_a_target_is_as_fine_as_the_error_of_what_is_judged(error, held):
+    rows = [{**row, "phi_error": error} for row in gaps(1.0, 0.0)]
+    hit = targets.hits(*looks_of(bome=rows))
+    assert int(np.isfinite(hit["calls"]).sum()) == held
+    assert hit["unjudged"].sum() == len(hit) - held
+
+
+def test_a_run_without_looks_has_passed_nothing_and_hangs_on_nothing():
+    runs, looks = looks_of(a=gaps(1.0, 0.05, 0.3), b=gaps(1.0, 0.5))
+    hit = targets.hits(runs, looks[looks["run"] == "a"]).set_index(["solver", "target"])
+    assert hit.loc[("a", "phi_gap 1e-1"), "passed"]
+    assert not hit.loc[("b", "phi_gap 1e-1"), ["passed", "unjudged"]].any()
+
+
+def test_what_hangs_on_the_judge():
+    """Of what is held only the last look counts; of what is not, any."""
+    blind = {"unjudged": "no digits"}
+    early = targets.hits(*looks_of(bome=[*gaps(1.0), blind, *gaps(0.05)]))["unjudged"].tolist()
+    late = targets.hits(*looks_of(bome=[*gaps(1.0, 0.05), blind]))["unjudged"].tolist()
+    assert early == [False] + [True] * 5
+    assert late == [True] * 6
+
+
 # -- weights, means, intervals
 
 
@@ -179,6 +212,7 @@ def test_resamples_have_the_weights_for_mean_and_are_the_same_each_time():
     own = paired._drawn(np.random.default_rng(1), 2000, np.arange(3), np.arange(3))
     assert {*np.unique(own)} == {0.0, 1.5, 3.0}
     assert paired._drawn(np.random.default_rng(1), 3, np.arange(1), np.zeros(2, int)).tolist() == [[1, 1]] * 3
+    assert {*np.unique(paired._drawn(np.random.default_rng(1), 50, np.arange(2), np.arange(2)))} == {0.0, 2.0}
 
 
 def test_a_lead_is_more_than_a_tenth():
@@ -243,6 +277,9 @@ def test_leaders_by_hand():
     assert found["over_floor"].tolist()[:2] == [2, 2]
     assert found["calls_ratio"].tolist()[:2] == pytest.approx([1, INF])
     assert found["taken"].tolist()[:2] == [1, 1]
+    mixed = {("f", "p", k, "a"): [100, INF if k < 2 else 100] for k in range(5)}
+    row = compare.compare(*described(*table_of(mixed))[::-1]).leaders.iloc[0]
+    assert 0 < row["low"] < row["share"] == 0.8 < row["high"] <= 1, "the interval is cut to what a share can be"
 
 
 def test_over_the_floor_takes_cpu_seconds_on_the_cpu_and_leaves_out_what_has_none():
@@ -275,6 +312,7 @@ def test_duels_count_families_beyond_a_tenth_and_name_the_worst_first():
     found = compare.Comparison(pd.DataFrame(), {}, {"calls": paired.Field(hit, runs, "calls")}, {})
     table = compare.duels(found, hit, "a")
     assert table["solver"].tolist() == ["c", "b"]
+    assert table.index.tolist() == [0, 1]
     assert table[["wins", "ties", "losses"]].to_numpy().tolist() == [[0, 2, 1], [1, 1, 1]]
     assert table["ratio"].tolist() == pytest.approx([0.5 ** (1 / 3), (2 * 1.05 * 0.9) ** (1 / 3)])
     assert table["only_one"].tolist() == table["only_other"].tolist() == [0, 0]
@@ -294,6 +332,8 @@ def test_other_weighings_are_counted_and_what_could_not_be_judged_is_granted():
     fields = {"calls": paired.Field(hit, runs, "calls")}
     found = compare.Comparison(pd.DataFrame(), {"calls": paired.standing(fields["calls"])}, fields, {})
     assert compare.stability(runs, hit, found) == (5, []), "each family, problems alike, both halves of the seeds"
+    turned = hit.assign(calls=hit["calls"].where(hit["seed"] % 2 == 0, np.where(hit["solver"] == "a", INF, 100.0)))
+    assert ("with the other seeds", "b") in compare.stability(runs, turned, found).otherwise
     blind = hit.assign(unjudged=hit["solver"] == "b")
     assert compare.stability(runs, blind, found) == (6, [("with all that could not be judged held at once", "")])
     assert compare._granted(blind)["calls"].tolist() == [100.0] * 24
@@ -328,6 +368,7 @@ def test_ties_on_the_front_are_both_on_it():
     columns = {"lead": [0.0] * 4, "cost": [1, 1, 2, 2.0], "vectors": [5, 5, 5, 4.0]}
     found = profiles.pareto(pd.DataFrame({"solver": list("abcd"), **columns}))
     assert found["best"].tolist() == [True, True, False, True]
+    assert list(found) == ["solver", "cost", "vectors", "best"]
 
 
 @pytest.mark.parametrize(("n", "names"), [(100, {"small"}), (101, {"large", "many upper"})])
