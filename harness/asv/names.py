@@ -15,7 +15,7 @@ PROBLEM_NAMES = [
     "elastic_net", "fair", "l2_newsgroups",
     "poisoning", "policy", "reweighting", "simplex_projection", "svm",
     "coreset_kernel", "smd",
-    "once",
+    "once", "continual_stream", "few_shot_stream",
 ]  # fmt: skip
 SOLVER_NAMES = [
     "bome", "penalty", "itd", "aid_cg", "aid_neumann", "vpbgd", "f2sa", "soba", "first_order", "bda", "darts", "es",
