@@ -35,11 +35,20 @@ ALSO = ["soba(batch=2)", "f2sa(batch=2)", "bome on box_quadratic", "itd on box_q
 
 BASELINE = Path(__file__).with_name("baseline.json")
 ORACLE_LIMIT = 1.15
+# The gate itself fails under other versions; here one who only tries the package is told.
+KNOWN = baselines.VERSION in gates.read(BASELINE)["versions"]
+UNKNOWN = f"{BASELINE.name} holds no counts for {baselines.VERSION}; `bilevelbench gate --update` adds them"
+
+
+def needs_counts(layer):
+    if layer in ("operations", "bytes") and not KNOWN:
+        pytest.skip(UNKNOWN)
 
 
 @pytest.mark.parametrize("name", [*NAMES, *ALSO])
 @pytest.mark.parametrize("layer", LAYERS)
 def test_gate(name, layer, benchmark):
+    needs_counts(layer)
     gate(name, layer, BASELINE, benchmark)
 
 
@@ -91,6 +100,7 @@ def hidden(self, o, s):
 
 def judged(layer, **methods):
     """A layer of BOME with other methods."""
+    needs_counts(layer)
     return gates.verdict("bome", layer, gates.read(BASELINE), slowed("bome", **methods))
 
 
@@ -111,6 +121,7 @@ def test_hidden_work_is_found_by_its_operations_and_evaluations():
 
 def test_a_solver_through_all_layers_is_measured_once(monkeypatch):
     """Each room is passed once, and only by the layer that needs it; a changed solver of the same name anew."""
+    needs_counts("operations")
     made = []
 
     def watched(work):
