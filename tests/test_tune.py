@@ -33,7 +33,6 @@ from bilevelbench.run.worth import aims, cost
 from .test_cli import here
 
 STEP, T = Grid("lr", 1.0, 2.0), Grid("T", 5, 4.0, whole=True, low=1)
-UNTUNED = [("stochastic", "hyper_cleaning")]  # said above its block, and in the header of each of its runs
 TUNED = ["reference", "stochastic", "methods"]
 
 
@@ -348,9 +347,10 @@ def test_a_suite_is_what_its_grid_leads_to(name):
     parts = [(part, problem) for part in plan.parts for problem in part.problems]
     assert tomllib.loads(content)["about"] == suite.about
     own = suite.blocks[sum(len(load_suite(part).blocks) for part in plan.include) :]
-    for (part, problem), block in zip(parts, own, strict=True):
+    assert not any(block.tuned for block in own[len(parts) :]), "what no grid leads to says that it is not tuned"
+    for (part, problem), block in zip(parts, own[: len(parts)], strict=True):
         assert block.problems == (problem, *part.also)
-        assert block.tuned or (name, problem) in UNTUNED
+        assert block.tuned
         assert not {*plan.seeds} & {*block.seeds}
         for asked, chosen in zip(part.solvers, block.solvers, strict=True):
             given, found = parse(asked), parse(chosen)
@@ -411,6 +411,6 @@ def test_a_run_ends_by_its_rows_and_its_key_says_so(tmp_path):
     [("done", "", True), ("diverged", "solver", True), ("error", "solver", False), ("timeout", "solver", False),
      ("lost", "machine", False), ("diverged", "problem", False)],
 )  # fmt: skip
-def test_a_solver_that_diverges_is_a_finding_and_no_failure_of_the_command(status, fault, good):
-    record = SimpleNamespace(status=status, fault=fault)
-    assert Comparison.good(SimpleNamespace(jobs=[SimpleNamespace(record=lambda: record)])) is good
+def test_a_solver_that_diverges_is_a_finding_and_no_failure_of_the_command(tmp_path, status, fault, good):
+    job = SimpleNamespace(record=lambda there: SimpleNamespace(status=status, fault=fault))
+    assert Comparison.good(SimpleNamespace(jobs=[job], out=tmp_path)) is good
