@@ -77,14 +77,20 @@ def test_soba_s_three_directions_are_unbiased_at_any_state(batch):
         torch.testing.assert_close(found, getattr(whole, part), rtol=1e-12, atol=1e-13)
 
 
-RATIOS = {"bsg1"}  # whose paper divides by a square of the minibatch that it multiplies
+# Whose paper divides by a square of the minibatch that it multiplies; multiplies two things that one minibatch led to;
+# steps by Adam.
+BIASED = {"bsg1", "pzobo", "penalty_released"}
 NAMES = [name for name in SOLVERS.names() if SOLVERS.entries[name].make.__module__.startswith("bilevelbench.solvers.")]
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if "batch" in knobs(SOLVERS.entries[name])])
 def test_every_stochastic_solver_of_ours_is_unbiased(name):
     """Over all minibatches and random lengths of a step from the start, nothing sampled; ratios are not."""
-    assert bool(SOLVERS.entries[name].make.biased) == (name in RATIOS)
+    assert bool(SOLVERS.entries[name].make.biased) == (name in BIASED)
+    if name == "pzobo":
+        with pytest.raises(Unsupported, match="a normal vector takes more values than can be enumerated"):
+            minibatches_are_unbiased(name)
+        return
     assert "all minibatches" in minibatches_are_unbiased(name)
 
 

@@ -176,7 +176,7 @@ def test_a_figure_that_cannot_be_drawn_is_a_sentence(tmp_path, monkeypatch, brok
         "u": [0.0, 1.0], "v": [0.0, 1.0], "level": [[0, 1], [1, 2]], "outline": [], "solution": None,
     })  # fmt: skip
 
-    def fails(*_):
+    def fails(*_, **__):
         raise ValueError("left cannot be >= right")
 
     monkeypatch.setattr(*broken, fails)

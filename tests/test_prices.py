@@ -241,7 +241,8 @@ def test_a_floor_needs_a_price_for_all_that_costs():
 def priced(unit, n_g, by_hand=(None, None)):
     """Two runs of one problem, as ``price`` is given them."""
     names = ["a", "b"]
-    runs = pd.DataFrame({"run": names, "problem": "p", "solver": ["s", "t"], "floor_seconds": np.nan, "grads": np.nan})
+    runs = pd.DataFrame({"run": names, "problem": "p", "solver": ["s", "t"], "machine": "m"})
+    runs = runs.assign(floor_seconds=np.nan, grads=np.nan)
     looks = {
         name: {"step": np.arange(2), "calls\0dg_y": np.array([0, 4]), "rows\0dg_y": np.array([0, 8])} for name in names
     }

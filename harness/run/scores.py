@@ -140,10 +140,13 @@ class Scores:
             self.keep(task, future.result())
         except BrokenProcessPool:
             with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
+                again = alone.submit(_called, self._asked(task))
+                (process,) = list(alone._processes.values())  # a pool that broke may have forgotten it
                 try:
-                    self.keep(task, alone.submit(_called, self._asked(task)).result())
+                    self.keep(task, again.result())
                 except BrokenProcessPool:
-                    self.keep(task, CRASHED | ({"status": "timeout"} if _rang(alone) else {}))
+                    process.join()
+                    self.keep(task, CRASHED | ({"status": "timeout"} if _rang(process) else {}))
         except RequestError:
             raise
         except Exception as error:  # of a problem's that a run would have said, such as data that are not there
@@ -180,8 +183,6 @@ def _alarm(seconds: float) -> None:
         signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
-def _rang(pool: ProcessPoolExecutor) -> bool:
-    """Whether the timer ended a process of the pool."""
-    return hasattr(signal, "SIGALRM") and any(
-        process.exitcode == -signal.SIGALRM for process in (pool._processes or {}).values()
-    )
+def _rang(process: Any) -> bool:
+    """Whether the timer ended a process."""
+    return hasattr(signal, "SIGALRM") and bool(process.exitcode == -signal.SIGALRM)
