@@ -28,7 +28,7 @@ class Rows(NamedTuple):
     weight: Tensor
 
 
-class Stream(NamedTuple):
+class Moment(NamedTuple):
     """The moment at which the last task has arrived: what the lower level sees, the upper level's memory, the test.
 
     ``full`` has all training images of all tasks, for the reference lines.
@@ -70,14 +70,14 @@ def continual(
     """
     if tasks < 2 or not 1 <= memory <= per_task or hidden < 1 or replay < 0:
         raise ValueError("tasks are at least 2, hidden 1, memory from 1 to per_task, replay is not negative")
-    stream = _stream(rng, data, tasks, per_task, memory, replay)
-    low, up = Rows(*rng.put(*stream.lower)), Rows(*rng.put(*stream.upper))
+    moment = _moment(rng, data, tasks, per_task, memory, replay)
+    low, up = Rows(*rng.put(*moment.lower)), Rows(*rng.put(*moment.upper))
     net = Net.of(tasks, hidden, low.inputs.shape[1])
     x0, y0 = net.start(rng)
 
     def metrics(x: Tensor, y: Tensor) -> dict[str, float]:
         alone = _references(rng.seed, data, tasks, per_task, memory, hidden, replay)["each task alone"]
-        found = _accuracies(net, x, y, stream.test)
+        found = _accuracies(net, x, y, moment.test)
         forgotten = [alone[f"accuracy_{k}"] - found[k] for k in range(tasks - 1)]
         return {"accuracy": float(np.mean(found)), "forgetting": float(np.mean(forgotten))}
 
@@ -102,7 +102,7 @@ def _loss(net: Net, x: Tensor, y: Tensor, part: Rows, rows=...) -> Tensor:
     return (part.weight[rows] * cross_entropy(logits, part.labels[rows], reduction="none")).mean()
 
 
-def _stream(rng: Draw, data: str, tasks: int, per_task: int, memory: int, replay: float) -> Stream:
+def _moment(rng: Draw, data: str, tasks: int, per_task: int, memory: int, replay: float) -> Moment:
     """Every task has the same ``per_task`` training images, of which an earlier one keeps ``memory`` below."""
     train, held, test = parts(rng, data, (per_task, memory, 500 if data == "digits" else 2000))
     order = [np.arange(train.pixels.shape[1])]
@@ -122,7 +122,7 @@ def _stream(rng: Draw, data: str, tasks: int, per_task: int, memory: int, replay
 
     old = tasks - 1
     lower = [seen(train, memory, k) for k in range(old)] + [seen(train, per_task, old)]
-    return Stream(
+    return Moment(
         rows(lower, [replay / old] * old + [1.0]),
         rows([seen(held, memory, k) for k in range(tasks)], [1 / tasks] * tasks),
         rows([seen(train, per_task, k) for k in range(tasks)], [1 / tasks] * tasks),
@@ -150,8 +150,8 @@ def _references(
 
 def _solve(seed: int, data: str, tasks: int, per_task: int, memory: int, hidden: int, replay: float) -> cache.Lines:
     rng = Draw(seed)
-    stream = _stream(rng, data, tasks, per_task, memory, replay)
-    net = Net.of(tasks, hidden, stream.lower.inputs.shape[1])
+    moment = _moment(rng, data, tasks, per_task, memory, replay)
+    net = Net.of(tasks, hidden, moment.lower.inputs.shape[1])
     x0, y0 = net.start(rng)
 
     def train(part: Rows) -> Tensor:
@@ -162,17 +162,17 @@ def _solve(seed: int, data: str, tasks: int, per_task: int, memory: int, hidden:
         return Rows(*(column[chosen] for column in part))._replace(weight=torch.ones(int(chosen.sum())).double())
 
     lines = {
-        "memory and last task (start)": stream.lower,
-        "last task alone": only(stream.lower, tasks - 1),
-        "validation only": stream.upper,
-        "all tasks together": stream.full,
+        "memory and last task (start)": moment.lower,
+        "last task alone": only(moment.lower, tasks - 1),
+        "validation only": moment.upper,
+        "all tasks together": moment.full,
     }
     rows = {}
     for name, part in lines.items():
         y = train(part)
-        accuracy = float(np.mean(_accuracies(net, x0, y, stream.test)))
-        rows[name] = {"phi": float(_loss(net, x0, y, stream.upper)), "accuracy": accuracy}
-    each = [_accuracies(net, x0, train(only(stream.full, k)), stream.test)[k] for k in range(tasks)]
+        accuracy = float(np.mean(_accuracies(net, x0, y, moment.test)))
+        rows[name] = {"phi": float(_loss(net, x0, y, moment.upper)), "accuracy": accuracy}
+    each = [_accuracies(net, x0, train(only(moment.full, k)), moment.test)[k] for k in range(tasks)]
     alone = {f"accuracy_{k}": value for k, value in enumerate(each)}
     rows["each task alone"] = {"accuracy": float(np.mean(each)), **alone}
     return rows

@@ -12,8 +12,10 @@ from bilevelbench.core.resolve import build_problem, make_solver
 from bilevelbench.core.solver import Point
 from bilevelbench.measure.budget import Budget
 from bilevelbench.run import batched
-from bilevelbench.run.batched import CLOSE, Oracles, Together, _stack, execute_together, one_of, trace_together
+from bilevelbench.run import together as stepping
+from bilevelbench.run.batched import execute_together, trace_together
 from bilevelbench.run.job import Job, Order
+from bilevelbench.run.together import CLOSE, LONG, Oracles, Together, _stack, one_of
 from bilevelbench.store.journal import read
 from tests.results_factory import key
 
@@ -67,7 +69,7 @@ def test_draws_are_those_of_each_seed_and_counted_once():
     o.begin(3)
     drawn, normal = o.draw_g(4), o.normal(2)
     for k, seed in enumerate((0, 5)):
-        alone = batched.Oracle(problems[k], seed)
+        alone = stepping.Oracle(problems[k], seed)
         alone.begin(3)
         assert torch.equal(drawn[k], alone.draw_g(4))
         assert torch.equal(normal[k], alone.normal(2))
@@ -174,24 +176,35 @@ def test_a_step_together_is_held_to_the_steps_alone():
     assert isinstance(one_of(Point(new.x, new.y), 0), Point)
 
 
-def broken(graph, **options):
-    def fails(*inputs):
-        raise RuntimeError("no compiler here")
-
-    return fails
+def missing(graph, inputs):
+    raise Unsupported("the compiled engines need a C++ compiler, and this machine has none")
 
 
-@pytest.mark.parametrize("compiler", [lambda graph, **options: graph, broken], ids=["compiler", "none"])
-@pytest.mark.parametrize(("steps", "asked"), [(batched.LONG, 1), (3, 0)])
+@pytest.mark.parametrize("compiler", [lambda graph, inputs: graph, missing], ids=["compiler", "none"])
+@pytest.mark.parametrize(("steps", "asked"), [(LONG, 1), (3, 0)])
 def test_a_long_run_has_its_graph_compiled_where_there_is_a_compiler(monkeypatch, compiler, steps, asked):
     problems, data = several()
     made = []
-    monkeypatch.setattr(torch, "compile", lambda graph, **options: made.append(graph) or compiler(graph, **options))
+    monkeypatch.setattr(stepping, "compile_graph", lambda graph, inputs: made.append(graph) or compiler(graph, inputs))
     solver = make_solver("first_order")
     rows = trace_together(problems, data, solver, (0, 1), Budget(steps), [lambda *look: {"phi": 0.0}] * 2, False)
     for _ in zip(range(3), rows, strict=False):
         pass
     assert len(made) == asked
+
+
+def test_a_graph_that_a_compiler_does_not_take_ends_the_run(monkeypatch):
+    """It is no machine without a compiler, and is not passed over in silence."""
+
+    def fails(graph, inputs):
+        raise RuntimeError("no such operation")
+
+    monkeypatch.setattr(stepping, "compile_graph", fails)
+    problems, data = several()
+    rows = trace_together(
+        problems, data, make_solver("first_order"), (0, 1), Budget(LONG), [lambda *look: {"phi": 0.0}] * 2, False
+    )
+    assert [row.status for row in list(rows)[-1]] == ["error"] * 2
 
 
 @pytest.mark.compile(sibling="test_a_long_run_has_its_graph_compiled_where_there_is_a_compiler")

@@ -15,9 +15,9 @@ from bilevelbench.core.registry import PROBLEMS
 from bilevelbench.core.resolve import resolve
 from bilevelbench.core.solver import start
 from bilevelbench.report import papers as shown
-from bilevelbench.run.suite import block_of, parse_seeds
+from bilevelbench.run.suite import block_of
 from bilevelbench.stats import papers
-from bilevelbench.stats.findings import _seeds, best, findings, plain
+from bilevelbench.stats.findings import best, findings, plain
 from bilevelbench.stats.rulings import (
     FAILS,
     HOLDS,
@@ -302,12 +302,6 @@ def test_the_published_scale_is_shown_where_it_was_run(written, tmp_path):
     assert best(load(tmp_path / "r"), made)[0].scale == "published"
     small = [replace(made[0], runs=(replace(made[0].runs[0], scales=("quick",)),))]
     assert best(load(tmp_path / "r"), small)[0].verdict == "agrees so far"
-
-
-@given(st.lists(st.integers(0, 40), min_size=1, max_size=5))
-def test_seeds_are_read_as_suites_read_them(seeds):
-    text = ",".join(f"{seed}-{seed + 2}" if seed % 2 else str(seed) for seed in seeds)
-    assert _seeds(text) == set(parse_seeds(text))
 
 
 # -- trying them

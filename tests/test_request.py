@@ -3,8 +3,9 @@
 import pytest
 
 from bilevelbench.core.errors import RequestError
+from bilevelbench.core.spec import parse_seeds
 from bilevelbench.run.request import DEFAULT_STEPS, requested
-from bilevelbench.run.suite import Block, Suite, load_suite, parse_seeds
+from bilevelbench.run.suite import Block, Suite, load_suite
 
 EVERY = lambda: ("one", "two")  # noqa: E731
 

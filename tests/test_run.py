@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 from bilevelbench.core.draw import Draw
 from bilevelbench.core.errors import RequestError
 from bilevelbench.core.resolve import build_problem, make_solver
+from bilevelbench.core.spec import parse_seeds
 from bilevelbench.measure.budget import Budget, Used, looks
 from bilevelbench.measure.clock import Stopwatch
 from bilevelbench.measure.judge import Judge
 from bilevelbench.measure.memory import LiveBytes, peak
 from bilevelbench.measure.trace import trace
 from bilevelbench.run.plan import expand
-from bilevelbench.run.suite import Block, Suite, load_suite, parse_seeds, suite_names
+from bilevelbench.run.suite import Block, Suite, load_suite, suite_names
 
 
 def run(solver="bome", problem="quadratic(d=4)", judge=None, watch=None, iterates=False, **limits):

@@ -68,7 +68,7 @@ def kept(value: Any) -> tuple[str, ...]:
 
 def seeds(value: Any) -> tuple[int, ...] | None:
     """Seeds in increasing order: a number, several, or a text such as ``0-4``; None for those of the suite."""
-    from bilevelbench.run.suite import parse_seeds
+    from bilevelbench.core.spec import parse_seeds
 
     if value is None:
         return None

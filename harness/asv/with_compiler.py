@@ -27,7 +27,7 @@ from bilevelbench.core.problem import Problem
 from bilevelbench.core.registry import SOLVERS
 from bilevelbench.core.resolve import build_problem, make_solver
 from bilevelbench.core.solver import Solver, require, start
-from bilevelbench.run.batched import Oracles, Together
+from bilevelbench.run.together import Oracles, Together
 
 SEEDS = 256
 ROUNDS = 9

@@ -56,9 +56,7 @@ class Quadratic:
         self.C = torch.randn(n, n, generator=rng, dtype=torch.float64).to(dtype) + 2 * torch.eye(n, dtype=dtype)
         self.c, self.d, self.x = (torch.randn(n, generator=rng, dtype=torch.float64).to(dtype) for _ in range(3))
         self.scale, self.counts = scale, Counter[str]()
-        self.weight = torch.ones(
-            n, dtype=dtype, requires_grad=True
-        )  # a parameter that f and g hold, and nobody asks for
+        self.weight = torch.ones(n, dtype=dtype, requires_grad=True)  # that f and g hold, and nobody asks for
 
     def f(self, x: Tensor, y: Tensor) -> Tensor:
         x, y = self._through(x, y, "f")
@@ -110,11 +108,8 @@ def accuracy(hypergradient: Any) -> list[dict[str, Any]]:
         got, exact = ask(hypergradient, task)[0].detach(), task.exact(task.y_star())
         error = off(got, exact)
         text = f"relative error {error:.2g}" + ("" if error <= EPS else f": {instead(task, got, exact)}")
-        found.append(
-            seen(
-                f"accuracy, {len(eigenvalues)} variable{'s' * (len(eigenvalues) > 1)}", text, error <= EPS, error=error
-            )
-        )
+        what = f"accuracy, {len(eigenvalues)} variable{'s' * (len(eigenvalues) > 1)}"
+        found.append(seen(what, text, error <= EPS, error=error))
     return found
 
 
@@ -192,9 +187,8 @@ def effects(hypergradient: Any) -> list[dict[str, Any]]:
     begin = task.y_star() + 0.5
     got, x, y = ask(hypergradient, task, begin)
     left = [f"{name}.grad is set" for name, point in (("x", x), ("y", y)) if point.grad is not None]
-    left += [
-        f"{name} is changed" for name, point, was in (("x", x, task.x), ("y", y, begin)) if not torch.equal(point, was)
-    ]
+    handed = (("x", x, task.x), ("y", y, begin))
+    left += [f"{name} is changed" for name, point, was in handed if not torch.equal(point, was)]
     left += ["the gradient of a parameter of f and g is set"] * (task.weight.grad is not None)
     graph = got.grad_fn is not None
     found = [

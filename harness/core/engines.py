@@ -27,7 +27,7 @@ def derivatives(engine: str, watch: Any = None) -> derive.Derivatives:
     if engine == "compiled_oracle":
         from .answers import Answers  # as in ``driven``
 
-        return Answers(_compile, watch)
+        return Answers(compile_graph, watch)
     return functional if engine == "functional" else derive
 
 
@@ -45,10 +45,11 @@ def driven(engine: str, solver: Solver, problem: Problem, watch: Any = None) -> 
 def _compiled(recording: Any) -> Any:
     if (n := len(recording.graph.graph.nodes)) > LONGEST:
         raise Unsupported(f"a step of {n} operations would compile for minutes; --engine compiled_oracle does not")
-    return _compile(recording.graph, recording.inputs)
+    return compile_graph(recording.graph, recording.inputs)
 
 
-def _compile(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Any:
+def compile_graph(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Any:
+    """A graph of tensor operations compiled for inputs of these shapes; ``Unsupported`` where there is no compiler."""
     import torch._inductor
     from torch._inductor.cpp_builder import get_cpp_compiler
     from torch._inductor.exc import InvalidCxxCompiler

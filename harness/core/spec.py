@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -55,3 +56,14 @@ def suggest(name: str, known: Iterable[str]) -> str:
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     return f"did you mean {' or '.join(near)}?" if near else f"choose from {', '.join(known)}"
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Read ``0-4``, ``0,2,5`` or ``3`` as seeds in increasing order."""
+    seeds: set[int] = set()
+    for part in str(text).split(","):
+        match = re.fullmatch(r"\s*(\d{1,9})\s*(?:-\s*(\d{1,9})\s*)?", part)
+        if not match or int(match[2] or match[1]) < int(match[1]):
+            raise RequestError(f"seeds {text!r} cannot be read; write 0-4, or 0,2,5, or 3")
+        seeds.update(range(int(match[1]), int(match[2] or match[1]) + 1))
+    return tuple(sorted(seeds))

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from bilevelbench.core.errors import RequestError
+from bilevelbench.core.spec import parse_seeds
 
 from .search import LEAST
-from .suite import check_keys, parse_seeds
+from .suite import check_keys
 
 CONFIGS, CALLS, SEEDS = 24, 2000, "1000-1002"
 SUITE = {"seeds": "0-4"}  # what a suite's block has beside its problems and solvers, unless a grid says else

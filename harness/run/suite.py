@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bilevelbench.core.errors import RequestError
-from bilevelbench.core.spec import ENGINES, UNTIMED, suggest
+from bilevelbench.core.spec import ENGINES, UNTIMED, parse_seeds, suggest
 
 JUDGES = ("", "figures")
 DTYPES = ("float32", "float64")
@@ -85,17 +84,6 @@ class Suite:
         """The suite with the given options in every block (None leaves a block's own)."""
         given = {k: v for k, v in options.items() if v is not None}
         return replace(self, blocks=tuple(replace(block, **given) for block in self.blocks))
-
-
-def parse_seeds(text: str) -> tuple[int, ...]:
-    """Read ``0-4``, ``0,2,5`` or ``3`` as seeds in increasing order."""
-    seeds: set[int] = set()
-    for part in str(text).split(","):
-        match = re.fullmatch(r"\s*(\d{1,9})\s*(?:-\s*(\d{1,9})\s*)?", part)
-        if not match or int(match[2] or match[1]) < int(match[1]):
-            raise RequestError(f"seeds {text!r} cannot be read; write 0-4, or 0,2,5, or 3")
-        seeds.update(range(int(match[1]), int(match[2] or match[1]) + 1))
-    return tuple(sorted(seeds))
 
 
 def suite_names() -> list[str]:

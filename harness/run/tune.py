@@ -14,13 +14,14 @@ from statistics import median
 from typing import Any
 
 from bilevelbench.core.errors import RequestError
+from bilevelbench.core.spec import parse_seeds
 
 from .choices import Chosen, Found, Name
 from .grid import CALLS, CONFIGS, SEEDS, Part, Plan
 from .lattice import Grid, Lattice
 from .scores import Scores, Task
 from .search import Choice, search
-from .suite import Block, Suite, parse_seeds
+from .suite import Block, Suite
 
 Told = Callable[[Name, Found], None]
 

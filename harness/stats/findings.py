@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
-from bilevelbench.core.spec import parse
+from bilevelbench.core.spec import parse, parse_seeds
 from bilevelbench.store.frame import Results
 from bilevelbench.store.schema import CUT
 
 from .papers import Cell, Claim
+from .read_off import figure
 from .rulings import (
     FAILS,
     HOLDS,
@@ -31,8 +30,6 @@ from .rulings import (
     ruling,
     verdict,
 )
-
-PER_STEP = "seconds per step"
 
 
 @dataclass(frozen=True)
@@ -132,7 +129,7 @@ def runs_of(table: pd.DataFrame, claim: Claim, scale: str) -> pd.DataFrame:
     chosen = pd.Series(False, index=table.index)
     for runs in claim.runs:
         if scale in runs.scales:
-            seeds = _seeds(runs.block.get("seeds", "0"))
+            seeds = parse_seeds(str(runs.block.get("seeds", "0")))
             chosen |= (
                 table["problem_text"].isin({plain(text) for text in runs.block["problems"]})
                 & table["solver_text"].isin({plain(text) for text in runs.block["solvers"]})
@@ -141,12 +138,6 @@ def runs_of(table: pd.DataFrame, claim: Claim, scale: str) -> pd.DataFrame:
                 & table["seed"].isin(seeds)
             )
     return table[chosen & ~table["status"].isin((CUT, "lost"))]
-
-
-def _seeds(text: str | int) -> set[int]:
-    """As ``run.suite.parse_seeds``, of a text that is known to be good."""
-    parts = (part.split("-") for part in str(text).split(","))
-    return {seed for part in parts for seed in range(int(part[0]), int(part[-1]) + 1)}
 
 
 def _measured(data: Results, own: pd.DataFrame, claim: Claim, scale: str, cell: Cell, among: int) -> Measured:
@@ -175,7 +166,7 @@ def _asked(claim: Claim, scale: str, cell: Cell) -> set[int]:
     """The seeds with which a claim tries a cell."""
     problem, solver = claim.problems[cell.problem], claim.solvers[cell.solver]
     blocks = [block for block in claim.blocks(scale) if problem in block["problems"] and solver in block["solvers"]]
-    return {seed for block in blocks for seed in _seeds(block.get("seeds", "0"))}
+    return {seed for block in blocks for seed in parse_seeds(str(block.get("seeds", "0")))}
 
 
 def those(own: pd.DataFrame, claim: Claim, problem: str, solver: str) -> pd.Series:
@@ -192,7 +183,7 @@ def _values(
     good = runs[runs["status"] == "done"]
     made: dict[int, float] = {}
     for seed, run in zip(good["seed"], good.itertuples(), strict=True):  # the longest comes last
-        if (value := _figure(data, run, cell)) is not None:
+        if (value := figure(data, run, cell)) is not None:
             made[int(seed)] = value
     bad = runs[runs["status"] != "done"]
     if not len(bad):
@@ -201,51 +192,6 @@ def _values(
     if (bad["status"] == "unsupported").all():
         return made, reason, False
     return made, f"{len(bad)} of {len(runs)} runs: {bad['status'].iloc[0]} ({reason})", True
-
-
-def _figure(data: Results, run: Any, cell: Cell) -> float | None:
-    """One run's figure; None where it has not got it."""
-    if cell.figure == PER_STEP:
-        return float(run.cpu_seconds / run.steps) if run.steps and pd.notna(run.cpu_seconds) else None
-    looks = data.looks[data.looks["run"] == run.run]
-    if isinstance(cell.figure, str):
-        return _read(_column(data, run, looks, cell.figure), looks, cell.at)
-    assert isinstance(cell.published, tuple)
-    apart = []
-    for name, value in zip(cell.figure, cell.published, strict=True):
-        found = _read(_column(data, run, looks, name), looks, cell.at)
-        if found is None:
-            return None
-        apart.append(abs(found - value))
-    return max(apart)
-
-
-def _column(data: Results, run: Any, looks: pd.DataFrame, name: str) -> pd.Series:
-    """A figure by step."""
-    if coordinate := re.fullmatch(r"([xy])\[(\d+)\]", name):
-        rows = [row for row in data.records[run.run].rows if row.get(coordinate[1])]
-        place = int(coordinate[2])
-        return pd.Series({row["step"]: row[coordinate[1]][place] for row in rows}, dtype=float)
-    if name not in looks:
-        return pd.Series(dtype=float)
-    return looks.set_index("step")[name].astype(float).dropna()
-
-
-def _read(column: pd.Series, looks: pd.DataFrame, at: str | int) -> float | None:
-    """A curve as one number, see ``Cell``."""
-    if not len(column):
-        return None
-    if isinstance(at, int):
-        return float(column[at]) if at in column.index else None
-    way, _, name = at.partition(" ")
-    if name:
-        by = looks.set_index("step")[name].astype(float).reindex(column.index) if name in looks else column * math.nan
-        by = by.dropna()
-        return float(column[by.index[int(by.argmin() if way == "least" else by.argmax())]]) if len(by) else None
-    if way == "swing":
-        late = column[column.index >= column.index.max() / 2]
-        return float(late.max() - late.min())
-    return float({"end": column.iloc[-1], "least": column.min(), "most": column.max()}[way])
 
 
 def _why(cells: tuple[Measured, ...]) -> str:

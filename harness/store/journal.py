@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from typing import Any
 import msgspec
 
 from . import files
+from .lines import parse
 from .order import chain, in_order
 from .schema import CUT, FINAL, KNOWN_SCHEMAS, SCHEMA, End, Header, Row, dumps
 from .shapes import ROW, EndShape, HeaderShape, RowShape, shaped
@@ -138,7 +138,7 @@ def read(path: Path) -> Record:
         record.troubles.append(f"{shown(path)} {error}; move it out of the results folder")
         return record
     last = rest.rfind(b"\n", 0, -1) + 1
-    end = _parse(rest[last:]) if rest.startswith(b'{"kind":"end"', last) else None
+    end = parse(rest[last:]) if rest.startswith(b'{"kind":"end"', last) else None
     whole = _whole(rest[:last] if end else rest)
     if whole is not None and (not end or not shaped(end, EndShape)):
         record.rows, record.end = whole, end or {}
@@ -167,7 +167,7 @@ def ends(path: Path) -> Record:
             return read(path)
     except files.Unreadable:
         return read(path)
-    header, end, line = _parse(first), _parse(rest[last:]), _parse(rest[row:last])
+    header, end, line = parse(first), parse(rest[last:]), parse(rest[row:last])
     if not (header and end and line and line.get("status") in FINAL and header.get("schema") == SCHEMA):
         return read(path)
     if not isinstance(header.get("environment"), dict) or not isinstance(end.get("manifest"), dict):
@@ -186,7 +186,7 @@ def shown(path: Path) -> str:
 
 
 def _header(line: bytes) -> dict[str, Any]:
-    header = _parse(line)
+    header = parse(line)
     if header is None or header.get("kind") != "header" or not {"key", "problem", "solver"} <= set(header):
         raise files.Unreadable("is no bilevelbench result (no header in line 1)")
     schema = header.get("schema")
@@ -198,31 +198,6 @@ def _header(line: bytes) -> dict[str, Any]:
     if wrong := shaped(header, HeaderShape):
         raise files.Unreadable(f"has a damaged header ({wrong})")
     return header
-
-
-def _parse(line: bytes) -> dict[str, Any] | None:
-    """A line as a dictionary; None for any other."""
-    try:
-        value = msgspec.json.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        try:
-            value = _spelled(json.loads(line, parse_constant=_refuse))  # it takes more: half a pair in a file's name
-        except (ValueError, RecursionError):
-            return None
-    return value if isinstance(value, dict) else None
-
-
-def _spelled(value: Any) -> Any:
-    """Halves of surrogate pairs as their numbers: nothing takes them, and nothing can print them."""
-    if isinstance(value, str):
-        return value.encode("utf-8", "backslashreplace").decode()
-    if isinstance(value, dict):
-        return {_spelled(name): _spelled(inner) for name, inner in value.items()}
-    return [_spelled(inner) for inner in value] if isinstance(value, list) else value
-
-
-def _refuse(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
 
 
 def _whole(lines: bytes) -> list[dict[str, Any]] | None:
@@ -241,7 +216,7 @@ def _salvage(record: Record, lines: list[bytes]) -> None:
     for number, line in enumerate(lines, start=2):
         if not line.strip():
             continue
-        value = _parse(line)
+        value = parse(line)
         kind = value.get("kind") if value else None
         if value and kind == "row" and not shaped(value, RowShape):
             rows[number] = msgspec.convert(value, RowShape)

@@ -19,8 +19,8 @@ import torch
 from bilevelbench.api.reference import each
 from bilevelbench.core.registry import PROBLEMS
 from bilevelbench.core.resolve import resolve
+from bilevelbench.core.spec import parse_seeds
 from bilevelbench.run import child
-from bilevelbench.run.suite import parse_seeds
 from bilevelbench.store import references
 from bilevelbench.store.references import Reference
 from tests.forked import Forks
