@@ -15,6 +15,7 @@ from bilevelbench.api import results as api
 from bilevelbench.core.errors import RequestError
 from bilevelbench.report import figures, overall, sheet
 from bilevelbench.report.page import write
+from bilevelbench.report.rendered import prose
 from bilevelbench.report.terminal import show
 from bilevelbench.report.words import some
 from tests.results_factory import write_run
@@ -113,6 +114,12 @@ def test_the_same_data_give_the_same_bytes(results, tmp_path):
     assert len(files) > 10
     for file in files:
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes(), file
+
+
+def test_words_in_backticks_are_code_and_nothing_else_is_markup():
+    assert str(prose("`run --tune` tunes <b>alike</b> & `a<b`")) == (
+        "<code>run --tune</code> tunes &lt;b&gt;alike&lt;/b&gt; &amp; <code>a&lt;b</code>"
+    )
 
 
 def test_tracebacks_are_escaped(results, tmp_path):

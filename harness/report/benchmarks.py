@@ -6,16 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bilevelbench.core.errors import RequestError
-from bilevelbench.store.files import make_folder, written
+from bilevelbench.store.files import make_folder
 from bilevelbench.store.history import machine_of
 
 from . import sheet, style
+from .rendered import render
 from .tables import number
 
 HEADS = ("solver", "layer", "passed", "found", "expected", "remark")
@@ -75,15 +75,12 @@ def write(path: Path, out: Path, earlier: Path | None = None) -> Path:
             if figure is not None
         ]
     rows = table.to_dict("records")
-    loader = jinja2.PackageLoader("bilevelbench.report")
-    page = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
-    text = page.get_template("benchmarks.html.jinja").render(
-        machine=machine(new), made=new.get("datetime", ""), earlier=old and old.get("datetime", ""), figures=drawn,
-        rows=sorted(rows, key=lambda row: row["passed"] is not False), number=number,
-        failed=sum(row["passed"] is False for row in rows),
-    )  # fmt: skip
-    with written(out / "benchmarks.html") as private:
-        private.write_text(text, encoding="utf-8")
+    facts = {
+        "machine": machine(new), "made": new.get("datetime", ""), "earlier": old and old.get("datetime", ""),
+        "rows": sorted(rows, key=lambda row: row["passed"] is not False), "number": number,
+        "figures": drawn, "failed": sum(row["passed"] is False for row in rows),
+    }  # fmt: skip
+    render(out / "benchmarks.html", "benchmarks.html.jinja", facts)
     return out / "benchmarks.html"
 
 

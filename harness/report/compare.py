@@ -6,15 +6,15 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import jinja2
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from bilevelbench.stats.versions import EQUAL, MARGIN, Cell
-from bilevelbench.store.files import make_folder, written
+from bilevelbench.store.files import make_folder
 
 from . import style
+from .rendered import render
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -142,14 +142,11 @@ def write(found: Compared, path: Path) -> Path:
     make_folder(path.parent)
     with style.theme():
         svg, _ = style.drawn(_forest(found), "compare") if any(cell.launches for cell in found.cells) else ("", b"")
-    loader = jinja2.PackageLoader("bilevelbench.report")
-    page = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
-    text = page.get_template("compare.html.jinja").render(
-        title=headline(found), method=method(found), notes=found.notes, svg=svg, heads=HEADS,
-        rows=[(row["worse"], shown(row)) for row in _rows(found)],
-    )  # fmt: skip
-    with written(path) as private:
-        private.write_text(text, encoding="utf-8")
+    facts = {
+        "title": headline(found), "method": method(found), "notes": found.notes, "svg": svg, "heads": HEADS,
+        "rows": [(row["worse"], shown(row)) for row in _rows(found)],
+    }  # fmt: skip
+    render(path, "compare.html.jinja", facts)
     return path
 
 

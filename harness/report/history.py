@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -15,12 +14,14 @@ from matplotlib.figure import Figure
 from bilevelbench.core.errors import RequestError
 from bilevelbench.stats.changes import Change, changes
 from bilevelbench.store import history
-from bilevelbench.store.files import make_folder, written
+from bilevelbench.store.files import make_folder
 
 from . import sheet, style
+from .rendered import render
 from .tables import number
 
 NONE = "(no solver)"
+PAGE = "history.html.jinja"
 SERIES = ["solver", "figure", "unit", "problem", "machine"]
 
 
@@ -41,12 +42,13 @@ def write(paths: list[Path], out: Path) -> Path:
         own = table[table["solver"] == solver]
         figures = [_drawn(str(key), one) for key, one in own.groupby("figure", sort=True)]
         mine = [change for change in every if change["solver"] == solver]
-        _page(out / names[solver], title=solver or NONE, figures=figures, changes=mine, solvers=None)
+        facts = {"title": solver or NONE, "figures": figures, "changes": mine, "solvers": None}
+        render(out / names[solver], PAGE, facts)
     listed = [
         {"name": solver or NONE, "page": names[solver], "commits": table[table["solver"] == solver]["commit"].nunique(),
          "changes": sum(change["solver"] == solver for change in every)} for solver in solvers
     ]  # fmt: skip
-    _page(out / "index.html", title="History", figures=[], changes=every, solvers=listed)
+    render(out / "index.html", PAGE, {"title": "History", "figures": [], "changes": every, "solvers": listed})
     return out / "index.html"
 
 
@@ -118,10 +120,3 @@ def _lines(table: pd.DataFrame) -> Figure:
         ax.set_yscale("log")
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     return figure
-
-
-def _page(path: Path, **content: Any) -> None:
-    loader = jinja2.PackageLoader("bilevelbench.report")
-    page = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
-    with written(path) as private:
-        private.write_text(page.get_template("history.html.jinja").render(**content), encoding="utf-8")

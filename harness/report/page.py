@@ -12,19 +12,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pandas as pd
 
 from bilevelbench.stats import targets
 from bilevelbench.stats.compare import compare, duels, reached
 from bilevelbench.stats.kinds import advice
-from bilevelbench.store.files import make_folder, written
+from bilevelbench.store.files import make_folder
 from bilevelbench.store.frame import Results, load
 from bilevelbench.store.journal import shown
 from bilevelbench.store.schema import FAILED
 
 from . import caveats, live, overall, parts, sheet, style, tables, verdict, which
 from .parts import Atelier, kept
+from .rendered import render
 from .verdict import Verdict
 from .words import TERMS
 
@@ -169,16 +169,7 @@ def _inside(trouble: str, results: list[Path]) -> str:
 
 
 def _render(report: Report, results: list[Path], facts: dict[str, Any]) -> None:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("bilevelbench.report"),
-        autoescape=jinja2.select_autoescape(["html", "jinja"]),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
     troubles = [_inside(trouble, results) for trouble in report.troubles[:MOST_TROUBLES]]
     if len(report.troubles) > MOST_TROUBLES:
         troubles.append(f"There are {len(report.troubles) - MOST_TROUBLES} more files of which something is wrong.")
-    page = environment.get_template("page.html.jinja").render(facts | live.script() | {"troubles": troubles})
-    with written(report.path) as private:
-        private.write_text(page, encoding="utf-8")
+    render(report.path, "page.html.jinja", facts | live.script() | {"troubles": troubles})

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pandas as pd
 
 from bilevelbench.stats.findings import Finding, Measured
@@ -18,6 +17,7 @@ from bilevelbench.store.frame import Results
 
 from . import claimed, papers, sheet, style, tables
 from .parts import sentence
+from .rendered import render
 from .words import both, count
 
 FEW = 5  # figures of a claim that all stand in its row
@@ -48,13 +48,8 @@ def write(findings: Sequence[Finding], data: Results | None, out: Path) -> Path:
         "provenance": tables.provenance(data)["facts"] if data is not None else {},
         "notes": [] if data is None else [*data.notes, *_troubles(data.troubles)],
     }  # fmt: skip
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("bilevelbench.report"), autoescape=jinja2.select_autoescape(["html", "jinja"]),
-        trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined,
-    )  # fmt: skip
     page = out / "index.html"
-    with written(page) as private:
-        private.write_text(environment.get_template("papers.html.jinja").render(facts), encoding="utf-8")
+    render(page, "papers.html.jinja", facts)
     return page
 
 
