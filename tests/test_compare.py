@@ -134,6 +134,7 @@ def test_what_is_exact_is_told(head, path, words, worse):
 # -- two processes
 
 
+@pytest.mark.process(sibling="test_it_stops_when_it_knows_and_blames_the_one_that_is_lost")
 def test_a_slower_version_is_found_and_an_equal_one_is_not(tmp_path):
     """One launch of two processes; how launches add up to a verdict is above."""
     file = tmp_path / "mine.py"
@@ -356,7 +357,7 @@ def test_impossible_options_are_one_sentence(two, options, words):
         api.compare(*two, **options)
 
 
-@pytest.mark.process(sibling="test_a_slower_version_is_found_and_an_equal_one_is_not")
+@pytest.mark.process(sibling="test_it_stops_when_it_knows_and_blames_the_one_that_is_lost")
 def test_the_commit_is_named(repository, tmp_path):
     """The whole command, on revisions of somebody's own repository."""
     command = [sys.executable, "-m", "bilevelbench", "compare", "HEAD~2", "HEAD", "-s", "mine.py", "--bisect"]

@@ -18,7 +18,7 @@ from bilevelbench.api.versions import compare
 from bilevelbench.core.registry import SOLVERS
 from bilevelbench.stats.versions import SLOWER
 
-SIBLING = "test_a_slower_version_is_found_and_an_equal_one_is_not"
+SIBLING = "test_it_stops_when_it_knows_and_blames_the_one_that_is_lost"
 ROOT = Path(__file__).parents[2]
 SHARE = 0.15
 SLOW = """
