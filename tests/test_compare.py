@@ -366,6 +366,8 @@ def test_the_commit_is_named(repository, tmp_path):
     assert done.returncode == 1, done.stdout + done.stderr
     assert "commit 2" in done.stdout, "the last commit is to blame"
     assert "slower by" in (tmp_path / "table.md").read_text()
-    equal = subprocess.run([*command[:5], "HEAD~1", *command[6:8], *command[9:11]], capture_output=True, text=True, check=False)
+    equal = subprocess.run(
+        [*command[:5], "HEAD~1", *command[6:8], *command[9:11]], capture_output=True, text=True, check=False
+    )
     assert equal.returncode == 0, equal.stdout + equal.stderr
     assert "none of 1 worse" in equal.stdout

@@ -226,12 +226,12 @@ def test_the_controller_changes_nothing_at_the_start_and_tells_tasks_apart_later
 
 def test_the_lower_level_of_continual_learning_is_the_last_task_and_a_memory_of_the_others():
     from bilevelbench.problems._film import Net
-    from bilevelbench.problems.continual import _stream
+    from bilevelbench.problems.continual import _moment
 
     knobs = {"tasks": 3, "per_task": 30, "memory": 5, "replay": 0.7}
     problem = build("continual(tasks=3,per_task=30,memory=5,replay=0.7)")
     x, y = problem.x0 + Draw(1).normal(len(problem.x0)), problem.y0 + 0.1 * Draw(2).normal(len(problem.y0))
-    lower, upper, *_ = _stream(Draw(0), "digits", *knobs.values())
+    lower, upper, *_ = _moment(Draw(0), "digits", *knobs.values())
     assert [int((part.task == k).sum()) for part in (lower, upper) for k in range(3)] == [5, 5, 30, 5, 5, 5]
 
     def mean(part, k):
