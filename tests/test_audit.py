@@ -1,5 +1,6 @@
 """Every shipped solver passes what is held against a run, and its replay; a replay tells what is not the same."""
 
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import pytest
@@ -62,6 +63,56 @@ def test_a_run_by_the_functional_engine_is_made_again_by_the_eager_one(name, tmp
     problem, solver = build_problem("quadratic(d=4)", Draw(3)), make_solver(name)
     assert timed(problem, solver, tmp_path, engine=functional).status == "done"
     assert replay(problem, solver, 3, tmp_path, draw(tmp_path), loose=True)["ok"]
+
+
+def rounded_otherwise(fn, x, y, *rows):
+    """The gradient in y as an engine might round it that adds its terms in another order."""
+    unit = torch.finfo(y.dtype).eps * torch.ones_like(y)
+    unit[1::2] *= -1
+    return functional.grad_y(fn, x, y * (1 + unit), *rows)
+
+
+reordered = SimpleNamespace(**vars(functional) | {"grad_y": rounded_otherwise})
+
+
+class Kept(NamedTuple):
+    x: Tensor
+    y: Tensor
+    gradient: Tensor
+
+
+class Descent:
+    """Gradient descent that keeps the last gradient: noise, once it has arrived."""
+
+    name = "descent"
+
+    def __init__(self, off: float = 0.0):
+        self._off = off
+
+    def init(self, o, x, y):
+        return Kept(x, y, torch.zeros_like(y))
+
+    def step(self, o, s):
+        gradient = o.dg_y(s.x, s.y)
+        return Kept(s.x, s.y - 0.5 * gradient, gradient * (1 + self._off))
+
+
+@pytest.mark.parametrize("steps", [40, 3000])
+def test_what_has_vanished_is_compared_with_what_rounding_does_to_it(steps, tmp_path):
+    """The engines' gradients differ by all of their size at y*(x); made eagerly, once more, they have to be the same."""
+    problem = build_problem("quadratic(d=30,kappa=10)", Draw(3))
+    assert timed(problem, Descent(), tmp_path, steps, engine=reordered).status == "done"
+    last = windows(tmp_path)[-1]
+    assert replay(problem, Descent(), 3, tmp_path, last, loose=True)["ok"]
+    told = replay(problem, Descent(), 3, tmp_path, last)
+    assert steps == 40 or "gradient differs by" in told["reason"], "the case has to be one"
+
+
+def test_a_difference_that_rounding_does_not_make_is_told_of_any_engine(tmp_path):
+    problem = build_problem("quadratic(d=30,kappa=10)", Draw(3))
+    assert timed(problem, Descent(), tmp_path, 40).status == "done"
+    found = replay(problem, Descent(off=1e-5), 3, tmp_path, windows(tmp_path)[-1], loose=True)
+    assert "gradient differs by" in found["reason"]
 
 
 def test_a_run_in_float32_is_made_again(tmp_path):

@@ -30,6 +30,7 @@ from . import hook
 from .failure import Foul
 from .intact import Intact
 from .marks import collect, kinds, pack, read, unpack
+from .same import nudged, unequal
 from .seal import Seal
 from .watcher import Watcher, watched_problem
 
@@ -138,12 +139,12 @@ class _Audit:
     def begin(self) -> None:
         """The start and the first step."""
 
-        def init(oracle: Oracle) -> Any:
+        def init(oracle: Oracle, _: Any) -> Any:
             return start(self._solver, self._problem, oracle)
 
-        state = self._compare((0, 0), init, "its init")
+        state = self._compare((0, 0), init, None, "its init")
         if (self._states / "0-1.pt").exists():
-            self._compare((0, 1), lambda oracle: stretch(self._solver, oracle, state, 0, 1), "its first step")
+            self._compare((0, 1), self._steps(0, 1), state, "its first step")
 
     def again(self, window: tuple[int, int]) -> None:
         """A window of steps from the state recorded at its begin."""
@@ -155,15 +156,18 @@ class _Audit:
             collect(start(self._solver, self._problem, oracle), self._kinds)
             state = unpack(packed, self._kinds, self._problem.x0.device)
         words = f"step {window[1]}" if window[1] - window[0] == 1 else f"steps {window[0] + 1} to {window[1]}"
-        self._compare(window, lambda oracle: stretch(self._solver, oracle, state, *window), words)
+        self._compare(window, self._steps(*window), state, words)
 
-    def _compare(self, window: tuple[int, int], work: Callable[[Oracle], Any], words: str) -> Any:
+    def _steps(self, first: int, last: int) -> Callable[[Oracle, Any], Any]:
+        return lambda oracle, state: stretch(self._solver, oracle, state, first, last)
+
+    def _compare(self, window: tuple[int, int], work: Callable[[Oracle, Any], Any], begin: Any, words: str) -> Any:
         tally, meter, watcher = Tally(), Meter(), self._watcher
         oracle = _Watched(metered(self._problem, meter), self._seed, tally, watcher, self._intact)
         seal = Seal(oracle, tally, meter, self._intact)
         before = value_of(self._entered)
         with watcher:
-            state = work(oracle)
+            state = work(oracle, begin)
         if watcher.found:
             raise Foul(f"in {words} {watcher.found}")
         seal.look(self._intact.untouched())
@@ -177,34 +181,16 @@ class _Audit:
         accounted = sum(n for (_, _, passes), n in again.items() if "f" in passes)
         if (seen := value_of(self._entered) - before) != accounted:
             raise Foul(f"in {words} the problem was asked {seen} times and the oracle accounts for {accounted}")
-        if said := self._unequal(pack(state), after, "its state"):
+        said = unequal(pack(state), after, self._close, self._kinds)
+        if said and self._close is LOOSE and begin is not None:
+            other = work(Oracle(metered(self._problem, Meter()), self._seed), self._nudged(begin))
+            said = unequal(pack(state), after, self._close, self._kinds, pack(other))
+        if said:
             raise Foul(f"{words}, made again from the same state, ends elsewhere: {said}")
         return state
 
-    def _unequal(self, now: Any, then: Any, name: str) -> str:
-        """Where two packed states differ, in words, or ''."""
-        if isinstance(now, Tensor) and isinstance(then, Tensor):
-            return _differ(now, then, self._close, name)
-        if isinstance(now, list) and isinstance(then, list) and now[:2] == then[:2] and len(now) == len(then):
-            fields = getattr(self._kinds.get(str(now[1])), "_fields", ()) if now[0] == "named" else ()
-            names = fields or [f"{name}[{i}]" for i in range(len(now) - 2)]
-            parts = zip(now[2:], then[2:], names, strict=True)
-            return next((said for a, b, part in parts if (said := self._unequal(a, b, part))), "")
-        if isinstance(now, float) and isinstance(then, float):
-            return _differ(torch.tensor(now).double(), torch.tensor(then).double(), self._close, name)
-        return "" if not isinstance(now, Tensor) and now == then else f"{name} is another thing"
-
-
-def _differ(now: Tensor, then: Tensor, close: dict[Any, float], name: str) -> str:
-    if now.shape != then.shape or now.dtype != then.dtype:
-        return f"{name} has another shape"
-    if torch.equal(now, then):
-        return ""
-    scale = float(then.double().nan_to_num().abs().max()) if then.numel() else 0.0
-    if torch.allclose(now, then, 0.0, close.get(now.dtype, 0.0) * scale, equal_nan=True):
-        return ""
-    by = float((now.double() - then.double()).abs().max()) / (scale or 1.0)
-    return f"{name} differs by {by:.1e} of its size"
+    def _nudged(self, state: Any) -> Any:
+        return unpack(nudged(pack(state)), self._kinds, self._problem.x0.device)
 
 
 def _answers(counts: Counts) -> dict[tuple[str, int | None], int]:
