@@ -99,7 +99,7 @@ class Descent:
 
 @pytest.mark.parametrize("steps", [40, 3000])
 def test_what_has_vanished_is_compared_with_what_rounding_does_to_it(steps, tmp_path):
-    """The engines' gradients differ by all of their size at y*(x); made eagerly, once more, they have to be the same."""
+    """The engines' gradients differ by all of their size at y*(x); the same engine has to make the same again."""
     problem = build_problem("quadratic(d=30,kappa=10)", Draw(3))
     assert timed(problem, Descent(), tmp_path, steps, engine=reordered).status == "done"
     last = windows(tmp_path)[-1]
