@@ -90,7 +90,7 @@ def test_the_start_is_the_modules_own_and_the_modules_stay_as_they_are():
         ([], "lower_loader yields no data"),
         ([(torch.ones(0, 3), torch.ones(0, 1))], "lower_loader yields no data"),
         ([(torch.ones(4, 3), torch.ones(3, 1))], "columns of different lengths"),
-        ([(torch.ones(4, 3), torch.ones(4, 1)), (torch.ones(4, 3),)], "different numbers of columns"),
+        ([(torch.ones(4, 3), torch.ones(4, 1)), (torch.ones(4, 3),)], "different columns"),
     ],
 )
 def test_loaders_that_give_nothing_of_use(loader, words):

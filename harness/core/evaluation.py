@@ -1,23 +1,51 @@
-"""What becomes of a module's random and batch-dependent layers when it is used as in ``eval()``, in words."""
+"""What becomes of a module's random and batch-dependent layers, which a problem cannot use as they are, in words."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
+from torch.nn.utils.parametrizations import _WeightNorm
+from torch.nn.utils.parametrize import ParametrizationList
+from torch.nn.utils.weight_norm import WeightNorm
 
-BatchNorm = Literal["checked", "as is"]
+BatchNorm = Literal["checked", "as is", "batch"]
+Dropout = Literal["off", "seeded"]
 
 
-def notes(name: str, module: nn.Module, batch_norm: BatchNorm) -> Iterator[str]:
+def ready(module: nn.Module, batch_norm: BatchNorm, dropout: Dropout) -> nn.Module:
+    """The module (changed in place) as in ``eval()``, but for what was asked for."""
+    module.eval()
+    for layer in module.modules():
+        _decompose_weight_norm(layer)
+        if dropout == "seeded" and _is_random(layer):
+            layer.training = True
+        if batch_norm == "batch" and isinstance(layer, _BatchNorm):
+            layer.track_running_stats = False
+            layer.running_mean = layer.running_var = layer.num_batches_tracked = None
+    return module
+
+
+def notes(name: str, module: nn.Module, batch_norm: BatchNorm, dropout: Dropout = "off") -> Iterator[str]:
     """Sentences on dropout and batch norm of a module called ``name``.
 
     ValueError for batch norm that has never met data: in ``eval()`` it normalises nothing. "as is" lets it pass.
     """
     if random := _named(module, _is_random):
-        yield f"{name}: dropout is off ({random}), as in eval()"
+        if dropout == "seeded":
+            yield f"{name}: dropout draws one mask for each step ({random}), the same for every solver"
+        else:
+            yield f"{name}: dropout is off ({random}), as in eval()"
+    if batch_norm == "batch":
+        if taken := _named(module, lambda layer: isinstance(layer, _BatchNorm)):
+            yield (
+                f"{name}: batch norm takes the mean and variance of the rows at hand ({taken}); its running ones are "
+                "as they came, in state dicts, too: let data pass in train() before eval() is used"
+            )
+        return
     if fresh := _named(module, _is_fresh):
         if batch_norm == "checked":
             raise ValueError(
@@ -38,6 +66,37 @@ def notes(name: str, module: nn.Module, batch_norm: BatchNorm) -> Iterator[str]:
 def batch_statistics(module: nn.Module) -> str:
     """The layers that mix the rows of a batch even in ``eval()``, so that a loss is no sum over rows."""
     return _named(module, lambda layer: isinstance(layer, _BatchNorm) and layer.running_mean is None)
+
+
+class _Composed(nn.Module):
+    """Weight norm out of elementary operations, g * v / |v|.
+
+    torch's own kernel (``torch._weight_norm``, 2.15) takes |v| for a constant in its second derivative.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, g: Tensor, v: Tensor) -> Tensor:
+        return v * (g / torch.norm_except_dim(v, 2, self.dim))
+
+
+class _ComposedHook(WeightNorm):
+    """The same for the older kind, which works out its weight before each forward pass."""
+
+    def compute_weight(self, module: nn.Module) -> Any:
+        return _Composed(self.dim)(getattr(module, self.name + "_g"), getattr(module, self.name + "_v"))
+
+
+def _decompose_weight_norm(layer: nn.Module) -> None:
+    if isinstance(layer, ParametrizationList):
+        for i, part in enumerate(layer):
+            if isinstance(part, _WeightNorm):
+                layer[i] = _Composed(part.dim)
+    for key, hook in layer._forward_pre_hooks.items():
+        if type(hook) is WeightNorm:
+            layer._forward_pre_hooks[key] = _ComposedHook(hook.name, hook.dim)
 
 
 def _keeps(layer: nn.Module) -> bool:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.parameter import is_lazy
 
+from .batches import minibatch
 from .draw import Draw
-from .evaluation import BatchNorm, batch_statistics, notes
+from .evaluation import BatchNorm, Dropout, batch_statistics, notes, ready
 from .flat import Flat
+from .forward import Settings, mean_in_chunks, seeded
+from .loading import Rows, Streamed, rows_of
 from .problem import Problem
+from .stream import Stream
 
 
 class Bound:
@@ -35,64 +40,136 @@ def from_modules(
     rng: Draw,
     upper_module: nn.Module,
     lower_module: nn.Module,
-    upper_loader: Iterable[Sequence[Tensor]],
-    lower_loader: Iterable[Sequence[Tensor]],
+    upper_loader: Any,
+    lower_loader: Any,
     upper_loss: Loss,
     lower_loss: Loss,
     *,
     decay: float = 0.0,
     metrics: Callable[[Bound, Bound], Mapping[str, float]] | None = None,
     batch_norm: BatchNorm = "checked",
+    dropout: Dropout = "off",
+    attention: Literal["as is", "math"] = "as is",
+    autocast: Literal["", "bfloat16"] = "",
+    rows_per_step: int = 0,
+    in_memory: bool = True,
+    chunk: int = 0,
     **fields: Any,
 ) -> Problem:
     """The problem whose x and y are the parameters of two modules.
 
     f = mean of ``upper_loss(upper, lower, *batch)`` over the rows of ``upper_loader``, g likewise of the lower ones,
     plus ``decay`` |y|^2. ``upper`` and ``lower`` are the modules, called as usual (``Bound``). ``batch`` is what the
-    loader yields, (input, target) or more columns, such as the rows' numbers; a loss answers one number per row or
-    their mean. ``metrics(upper, lower)`` are figures of your own; ``fields`` are other fields of ``Problem``.
+    loader yields: the columns of a tuple, one by one, or else the dictionary or the tensor. A loss answers one number
+    per row or their mean. ``metrics(upper, lower)`` are figures of your own; ``fields`` are other fields of
+    ``Problem``.
 
-    Loaders are read once, here, to their end; the harness draws minibatches itself, so a loader need not shuffle, and
-    one that does makes another problem each time. Modules start as they are: make them under
-    ``torch.manual_seed(rng.seed)``. They are copied; parameters that need no gradient stay constants, and what one
-    module ties stays tied. A parameter belongs to one level: what both losses need is handed to them by one module.
+    A loader is a ``DataLoader``, a ``Dataset`` or any iterable of batches. It is read once, here, to its end, and one
+    that shuffles in its data set's order: the harness draws minibatches itself. Modules start as they are: make them
+    under ``torch.manual_seed(rng.seed)``. They are copied; parameters that need no gradient stay constants, and what
+    one module ties stays tied. A parameter belongs to one level: what both losses need is handed to them by one module.
 
-    Modules are used as in ``eval()``, and ``Problem.notes`` says what that means for them. Dropout is off. Batch norm
-    uses its running statistics; where it has none yet it would normalise nothing and is refused, unless ``batch_norm``
-    is "as is": let it meet data first. Batch norm that keeps no running statistics uses those of all rows, so f and g
-    are no finite sums and have no minibatches (n_f = n_g = 1).
+    batch_norm: "checked", the running mean and variance that it came with, and ValueError where it has none yet and so
+        would normalise nothing ("as is" lets that pass); "batch", those of the rows at hand, and then f and g are no
+        finite sums and have no minibatches of a solver's own (n_f = n_g = 1).
+    dropout: "off", or "seeded": one mask for each step, a function of seed and step. It needs ``rows_per_step``.
+    rows_per_step: so many rows of either loader make f and g of a step, new ones at each step and the same for every
+        solver (``Problem.stream``). There is then no one Phi: runs are judged by ``metrics`` alone.
+    in_memory: False reads rows by their number when they are asked for; it needs ``Dataset``s and ``rows_per_step``.
+    chunk: rows of one forward pass at most. More are added up, and each part is worked out anew for its derivatives
+        (``torch.utils.checkpoint``): the memory of ``chunk`` rows for the time of two forward passes. Losses have to be
+        means over rows, which batch norm "batch" is not.
+    attention: "math" has torch's scaled dot products take the kernel that can be differentiated twice.
+    autocast: "bfloat16" has the modules run in it (``torch.autocast``), x and y in float32.
 
-    Raises ValueError where a module has nothing to train or a loader nothing to give, for a parameter in both modules,
-    and for fresh batch norm.
+    Raises ValueError where a module has nothing to train or a loader nothing to give or no end, for a parameter in
+    both modules, a lazy one that has not met data, fresh batch norm, and settings that do not go together.
     """
+    how = Settings(attention, autocast)
+    _go_together(dropout, rows_per_step, in_memory, chunk, batch_norm, metrics)
     said = (
-        *notes("upper_module", upper_module, batch_norm),
-        *notes("lower_module", lower_module, batch_norm),
+        *notes("upper_module", upper_module, batch_norm, dropout),
+        *notes("lower_module", lower_module, batch_norm, dropout),
+        *how.notes(),
         *fields.pop("notes", ()),
     )
     _told_apart(upper_module, lower_module)
-    upper, lower = _Shape(rng, upper_module, "upper_module"), _Shape(rng, lower_module, "lower_module")
-    above, below = _columns(rng, upper_loader, "upper_loader"), _columns(rng, lower_loader, "lower_loader")
+    upper = _Shape(rng, upper_module, "upper_module", batch_norm, dropout)
+    lower = _Shape(rng, lower_module, "lower_module", batch_norm, dropout)
+    above = rows_of(rng, upper_loader, "upper_loader", in_memory)
+    below = rows_of(rng, lower_loader, "lower_loader", in_memory)
+
+    def mean(loss: Loss, data: Rows | Streamed, x: Tensor, y: Tensor, rows: Any) -> Tensor:
+        def of(some: Any) -> Tensor:
+            with how(x):
+                return loss(upper.bind(x), lower.bind(y), *data(some)).mean()
+
+        return mean_in_chunks(of, rows, len(data), chunk)
 
     def f(x: Tensor, y: Tensor, rows: Any = ...) -> Tensor:
-        return upper_loss(upper.bind(x), lower.bind(y), *(column[rows] for column in above)).mean()
+        return mean(upper_loss, above, x, y, rows)
 
     def g(x: Tensor, y: Tensor, rows: Any = ...) -> Tensor:
-        loss = lower_loss(upper.bind(x), lower.bind(y), *(column[rows] for column in below)).mean()
+        loss = mean(lower_loss, below, x, y, rows)
         return loss + decay * y @ y if decay else loss
 
-    figures = None if metrics is None else lambda x, y: metrics(upper.bind(x), lower.bind(y))
-    sums = not (batch_statistics(upper_module) or batch_statistics(lower_module))
+    sums = not (batch_statistics(upper.module) or batch_statistics(lower.module))
+    n_f, n_g = (len(above), len(below)) if sums and not rows_per_step else (1, 1)
+    if rows_per_step:
+        fields["stream"] = Stream(_drawn(rng, rows_per_step, len(above), len(below)))
+        f, g = seeded(f, rng.seed), seeded(g, rng.seed)
+    figures = None if metrics is None else lambda x, y: metrics(upper.bind(x, True), lower.bind(y, True))
     return Problem(
         f=f, g=g, x0=upper.start, y0=lower.start, metrics=figures, notes=said,
-        modules=lambda x, y: (upper.state_dict(x), lower.state_dict(y)),
-        n_f=len(above[0]) if sums else 1, n_g=len(below[0]) if sums else 1, **fields,
+        modules=lambda x, y: (upper.state_dict(x), lower.state_dict(y)), n_f=n_f, n_g=n_g, **fields,
     )  # fmt: skip
+
+
+def _go_together(
+    dropout: Dropout, rows_per_step: int, in_memory: bool, chunk: int, batch_norm: BatchNorm, metrics: Any
+) -> None:
+    """ValueError for settings that are none or do not go together."""
+    if dropout not in ("off", "seeded"):
+        raise ValueError(f"dropout={dropout!r} is not valid; it is 'off' or 'seeded'")
+    if batch_norm not in ("checked", "as is", "batch"):
+        raise ValueError(f"batch_norm={batch_norm!r} is not valid; it is 'checked', 'as is' or 'batch'")
+    for name, value in (("rows_per_step", rows_per_step), ("chunk", chunk)):
+        if type(value) is not int or value < 0:
+            raise ValueError(f"{name}={value!r} is not valid; it is a number of rows, or 0")
+    needs = {"dropout='seeded'": dropout == "seeded", "in_memory=False": not in_memory}
+    for said in (said for said, asked in needs.items() if asked and not rows_per_step):
+        raise ValueError(f"{said} needs rows_per_step, the rows of either loader that make a step's f and g")
+    if rows_per_step and metrics is None:
+        raise ValueError("rows_per_step needs metrics: f and g change with the step, so there is no one Phi to judge")
+    if chunk and batch_norm == "batch":
+        raise ValueError("chunk and batch_norm='batch' do not go together: each part would be normalised by itself")
+
+
+def _drawn(rng: Draw, size: int, n_f: int, n_g: int) -> Callable[[int], tuple[Tensor, Tensor]]:
+    """The rows of f and of g at a step, each with the step itself behind them."""
+    if size > min(n_f, n_g):
+        name, n = min((n_f, "upper_loader"), (n_g, "lower_loader"))[::-1]
+        raise ValueError(f"rows_per_step={size} is more than {name} has, {n}")
+    seed, device = rng.seed, rng.device
+
+    def rows(step: int) -> tuple[Tensor, Tensor]:
+        some = (minibatch(seed, level, step, 0, n, size) for level, n in (("upper", n_f), ("lower", n_g)))
+        above, below = (torch.cat([part, torch.tensor([step])]).to(device) for part in some)
+        return above, below
+
+    return rows
 
 
 def _told_apart(upper: nn.Module, lower: nn.Module) -> None:
     """ValueError where a trained parameter is in both modules, or two parameters of one lie in one memory."""
     named = {"upper_module": upper, "lower_module": lower}
+    for level, module in named.items():
+        for name, parameter in [*module.named_parameters(), *module.named_buffers()]:
+            if is_lazy(parameter):
+                raise ValueError(
+                    f"{level}'s {name!r} is lazy and has no shape yet: let one batch pass through it first "
+                    "(module(inputs) under torch.no_grad())"
+                )
     trained = [
         (level, name, parameter)
         for level, module in named.items()
@@ -116,37 +193,35 @@ def _told_apart(upper: nn.Module, lower: nn.Module) -> None:
 class _Shape:
     """How a flat vector becomes a module's parameters, and the vector that the module starts from."""
 
-    def __init__(self, rng: Draw, module: nn.Module, name: str) -> None:
+    def __init__(self, rng: Draw, module: nn.Module, name: str, batch_norm: BatchNorm, dropout: Dropout) -> None:
         trained = {k: p for k, p in module.named_parameters() if p.requires_grad}
         if not trained:
             raise ValueError(f"{name} has no parameters that need a gradient")
-        rest = {k: p for k, p in module.named_parameters() if not p.requires_grad} | dict(module.named_buffers())
-        self._module = copy.deepcopy(module).eval()
+        self._given = _copied(module)
+        self.module = ready(_copied(module), batch_norm, dropout)
+        self._judged = ready(_copied(module), batch_norm, "off")
+        rest: dict[str, Tensor] = {k: p for k, p in self.module.named_parameters() if not p.requires_grad}
+        rest |= dict(self.module.named_buffers())
         self._names = list(trained)
         self._flat = Flat(*(p.shape for p in trained.values()))
         self._constants = {k: rng.put(t.detach().clone()) for k, t in rest.items()}
         self.start = Flat.join(p.detach().cpu().double() for p in trained.values())
 
-    def bind(self, vector: Tensor) -> Bound:
-        return Bound(self._module, dict(zip(self._names, self._flat.split(vector), strict=True)), self._constants)
+    def bind(self, vector: Tensor, judged: bool = False) -> Bound:
+        """The module at a point; ``judged``: as metrics see it, without dropout."""
+        parts = dict(zip(self._names, self._flat.split(vector), strict=True))
+        return Bound(self._judged if judged else self.module, parts, self._constants)
 
     def state_dict(self, vector: Tensor) -> dict[str, Any]:
         """The module's own, with the parameters of a point."""
-        module = copy.deepcopy(self._module)
+        module = _copied(self._given)
         with torch.no_grad():
             for name, part in zip(self._names, self._flat.split(vector), strict=True):
                 module.get_parameter(name).copy_(part)
         return {k: v.detach().clone() if isinstance(v, Tensor) else v for k, v in module.state_dict().items()}
 
 
-def _columns(rng: Draw, loader: Iterable[Sequence[Tensor]], name: str) -> list[Tensor]:
-    """All batches of a loader, column by column."""
-    batches = [tuple(map(torch.as_tensor, batch)) for batch in loader]
-    if not batches or not batches[0] or not len(batches[0][0]):
-        raise ValueError(f"{name} yields no data")
-    if len({len(batch) for batch in batches}) > 1:
-        raise ValueError(f"{name} yields batches with different numbers of columns")
-    columns = [torch.cat(column) for column in zip(*batches, strict=True)]
-    if len({len(column) for column in columns}) > 1:
-        raise ValueError(f"{name} yields columns of different lengths: {[len(column) for column in columns]}")
-    return [rng.put(column) for column in columns]
+def _copied(module: nn.Module) -> nn.Module:
+    """A deep copy, also of what a layer has worked out of its parameters and keeps (the old ``weight_norm``)."""
+    kept = (value for layer in module.modules() for value in vars(layer).values() if isinstance(value, Tensor))
+    return copy.deepcopy(module, {id(value): value.detach().clone() for value in kept if not value.is_leaf})

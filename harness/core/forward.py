@@ -1,0 +1,74 @@
+"""How a module's forward pass is made: in parts, in which precision, by which kernel, with which masks."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.checkpoint import checkpoint
+
+from .batches import generator
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Attention's kernel and the precision of modules; called with a point, the context of a forward pass."""
+
+    attention: str
+    autocast: str
+
+    def __post_init__(self) -> None:
+        for name, value, valid in (
+            ("attention", self.attention, ("as is", "math")),
+            ("autocast", self.autocast, ("", "bfloat16")),
+        ):
+            if value not in valid:
+                raise ValueError(f"{name}={value!r} is not valid; it is {' or '.join(map(repr, valid))}")
+
+    @contextlib.contextmanager
+    def __call__(self, x: Tensor) -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            if self.attention == "math":
+                stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+            if self.autocast and x.dtype is torch.float32:
+                stack.enter_context(torch.autocast(x.device.type, torch.bfloat16))
+            yield
+
+    def notes(self) -> Iterator[str]:
+        """What a reader has to know of them."""
+        if self.attention == "math":
+            yield "attention takes the math kernel, which can be differentiated twice; a fused one has other seconds"
+        if self.autocast:
+            yield "modules run in bfloat16 where points are float32; judged in float64, they run in float64"
+
+
+def mean_in_chunks(of: Callable[[Any], Tensor], rows: Any, n: int, chunk: int) -> Tensor:
+    """The mean over rows, ``of(rows)``, from the means of at most ``chunk`` rows; 0: all in one pass.
+
+    rows: the indices of some of n rows, or None or ``...`` for all. Parts keep no graph: they are worked out anew where
+    they are differentiated, twice as well.
+    """
+    everything = rows is None or rows is ...
+    size = n if everything else len(rows)
+    if not chunk or size <= chunk:
+        return of(... if everything else rows)
+    rows = torch.arange(n) if everything else rows
+    shares = [checkpoint(of, part, use_reentrant=False) * (len(part) / size) for part in rows.split(chunk)]
+    return torch.stack(shares).sum()
+
+
+def seeded(function: Callable[..., Tensor], seed: int) -> Callable[..., Tensor]:
+    """A function of (x, y, rows) whose last row is no row but the step: what torch draws is a function of both."""
+
+    def at_step(x: Tensor, y: Tensor, rows: Tensor) -> Tensor:
+        *_, step = rows.tolist()
+        with torch.random.fork_rng([x.device] if x.device.type == "cuda" else []):
+            torch.manual_seed(int(generator(seed, "masks", step, 0).integers(2**62)))
+            return function(x, y, rows[:-1])
+
+    return at_step
