@@ -13,6 +13,7 @@ from bilevelbench.core.problem import Problem
 from bilevelbench.core.registry import PROBLEMS
 from bilevelbench.core.resolve import build_problem, resolve
 
+from .left_out import left_out
 from .rounding import same
 
 ROUNDING = 1e-12  # of what is subtracted: what a difference of two values may be off by
@@ -73,6 +74,7 @@ def gradients_are_right(target: str) -> None:
             allowed = 1e-5 * float(dx.norm() * u.norm() + dy.norm() * v.norm())
             assert abs(difference - exact) <= allowed + ROUNDING * (abs(ahead) + abs(behind)), (
                 f"the gradient of {name} along a step is {exact:g}, it should be {difference:g}"
+                + "".join(f"; {line}" for line in [left_out(function, x, y)] if line)
             )
 
 
