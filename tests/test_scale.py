@@ -1,0 +1,69 @@
+"""What grows with the size of a network: rows come of processes of their own, and the page says what they say."""
+
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+from bilevelbench.asv import scale
+
+
+@pytest.mark.parametrize("kind", ["mlp", "transformer"])
+@pytest.mark.parametrize("size", [10**3, 10**5])
+def test_networks_have_about_the_size_that_is_asked_for(kind, size):
+    made = scale.problem(kind, size, "cpu")
+    assert 0.6 * size < len(made.y0) < 1.7 * size
+    assert len(made.x0) == scale.ROWS
+
+
+def test_a_row_says_what_a_step_costs():
+    row = scale.measured("mlp", 1000, "bome(T=2)", "cpu", rounds=3, reach=0.05)
+    assert row.n_y > 500
+    assert 0.5 < row.over_hand < 2
+    assert row.step_seconds > 0
+    assert row.steps >= 2
+    assert 0 < row.f_ratio < 10
+    unrolled = scale.measured("mlp", 1000, "itd(T=8)", "cpu", rounds=1, reach=0.0)
+    assert unrolled.copies > row.copies + 5, "it keeps the way"
+    assert scale.measured("mlp", 1000, "nystrom(T=2)", "cpu", rounds=1, reach=0.0).over_hand == "", "no loop by hand"
+
+
+def test_what_fails_is_a_row_with_its_reason():
+    row = scale.apart("mlp", 1000, "bome(T=0)", "cpu")
+    assert "T=0 is not valid" in row.reason
+    assert row.n_y == ""
+
+
+def rows():
+    """Two networks, two sizes, three solvers, one of which did not fit."""
+    made = [
+        scale.Row(kind, n, n, solver, "cpu", 1e-6 * n * k, 1.02 if k == 1 else "", 20 * n * k, 5 * k, 0.9, 3)
+        for kind in ("mlp", "transformer")
+        for n in (10**3, 10**5)
+        for k, solver in ((1, "bome(T=5)"), (4, "itd(T=5)"))
+    ]
+    return [*made, scale.Row("mlp", 10**5, solver="aid_cg(T=5,K=5)", reason="oom")]
+
+
+def test_the_page_says_what_the_rows_say(tmp_path):
+    pd.DataFrame(rows()).to_csv(tmp_path / "scale.csv", index=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "bilevelbench.report.scaled", str(tmp_path / "scale.csv")],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    page = (tmp_path / "README.md").read_text()
+    assert done.stdout.strip() == str(tmp_path / "README.md")
+    assert "| `bome(T=5)` | 0.001 | 0.1 | 1.02 | 5.0 | 0.900 | 1.2e+09 | 4.0e+09 |" in page
+    assert "| `itd(T=5)` | 0.004 | 0.4 |  | 20.0 | 0.900 | 3.0e+08 | 1.0e+09 |" in page
+    assert "| `aid_cg(T=5,K=5)` |  | oom |" in page
+    assert str(tmp_path) not in page
+    svg = (tmp_path / "scale.svg").read_text()
+    assert svg.startswith('<svg xmlns="http://www.w3.org/2000/svg"')
+    assert "bome" in svg
+    missing = subprocess.run(
+        [sys.executable, "-m", "bilevelbench.report.scaled", "none.csv"], capture_output=True, text=True, check=False
+    )
+    assert (missing.returncode, missing.stderr.strip()) == (
+        2, "error: none.csv is no file; python -m bilevelbench.asv.scale --out makes one",
+    )  # fmt: skip
