@@ -63,7 +63,7 @@ class Plant:
     def __exit__(self, *error):
         setattr(self.owner, self.method, self.plain)
 
-    def fit(self, work, share, rounds=15):
+    def fit(self, work, share, rounds=31):
         """Choose the turns that make the work ``1 + share`` times as long; the ratio that is then measured."""
         with self:
             self.turns = 0
