@@ -226,10 +226,51 @@ def test_an_environment_has_no_cuda_where_there_is_an_index_of_such_builds(reach
 
     monkeypatch.setattr(install.subprocess, "run", run)
     monkeypatch.setattr(install.shutil, "which", lambda name: None)
-    said = install.install(tmp_path, ROOT)
+    said = install.installed(tmp_path, ROOT)
     skipped = [word for word in asked[-1] if word.startswith(("nvidia-", "triton", "torch"))]
     assert ("without CUDA" in said) == reachable
     assert {"torch", "triton", "nvidia-cudnn-cu13"} <= set(skipped) if reachable else not skipped
+
+
+def environment(folder, module=""):
+    """An environment with nothing in it, or with one package."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    if module:
+        (Path(install._asked(folder)[1]) / f"{module}.py").write_text(f"name = {folder.name!r}\n")
+    return folder
+
+
+def test_the_packages_of_the_checkout_are_found_and_not_copied(tmp_path, monkeypatch):
+    own, made = environment(tmp_path / ".venv", "package"), environment(tmp_path / "made")
+    monkeypatch.setattr(install, "agrees", lambda *places: True)
+    assert "as in uv.lock" in install.install(made, tmp_path)
+
+    def asked():
+        command = [made / "bin" / "python", "-c", "import package; print(package.name)"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    assert asked() == own.name
+    assert replay.megabytes(made) < 1
+    (Path(install._asked(made)[1]) / "package.py").write_text("name = 'its own'\n")
+    assert asked() == "its own", "what the environment has comes first"
+
+
+@pytest.mark.parametrize(
+    ("python", "checked", "agreed"), [("", 0, True), ("3 0", 0, False), ("", 1, False), (None, 0, False)]
+)
+def test_packages_that_the_lock_file_does_not_name_are_not_taken(python, checked, agreed, tmp_path, monkeypatch):
+    """Another Python, another version, no environment at all."""
+    own, made = tmp_path / ".venv", tmp_path / "made"
+    if python is not None:
+        own.mkdir()
+        (own / "pyvenv.cfg").touch()
+
+    def run(command, **options):
+        told = f"{python}\n" if command[0] == own / "bin" / "python" else "\n"
+        return subprocess.CompletedProcess(command, checked if "--check" in command else 0, told)
+
+    monkeypatch.setattr(install.subprocess, "run", run)
+    assert install.agrees(made, own, tmp_path) == agreed
 
 
 def test_the_suite_has_loaded_all_solvers_and_problems():

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
-from bilevelbench.asv import replay
+from bilevelbench.asv import command, hand, overhead, replay, with_compiler
 from bilevelbench.cli import main
 from bilevelbench.core.errors import RequestError
 from bilevelbench.report.benchmarks import write
@@ -42,6 +43,16 @@ def test_everything_in_extra_info_is_on_the_page(tmp_path):
 def test_seconds_of_one_machine_are_compared(tmp_path):
     old, new = made(tmp_path / "old.json"), made(tmp_path / "new.json", median=0.003)
     assert '<td class="n">3.00</td>' in write(new, tmp_path / "out", old).read_text()
+
+
+def test_how_long_a_layer_took_to_be_judged_is_not_compared(tmp_path):
+    old, new = made(tmp_path / "old.json"), made(tmp_path / "new.json", median=0.003)
+    for path in (old, new):
+        path.write_text(path.read_text().replace('"median"', '"rounds": 1, "median"'))
+    text = write(new, tmp_path / "out", old).read_text()
+    assert '<td class="n">3.00</td>' not in text
+    assert ">new<" not in text
+    assert text.count("<svg") == 1, "the ratios are shown"
 
 
 def test_the_page_has_pictures_and_is_self_contained(tmp_path):
@@ -104,9 +115,27 @@ def test_one_sentence(tmp_path, monkeypatch, capsys, command, words):
     assert said.count("\n") == 1
 
 
-def test_asv_s_replay_without_a_checkout_is_one_sentence(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("module", "arguments", "words"),
+    [
+        (replay, [], "run this in the folder of a git checkout"),
+        (hand, ["quadratik"], "did you mean quadratic"),
+        (overhead, [], "name a problem, such as quadratic"),
+        (overhead, ["quadratic", "bom"], "did you mean bome"),
+        (with_compiler, [], "say `walk [PROBLEM ...]`"),
+        (with_compiler, ["compiled"], "say `walk [PROBLEM ...]`"),
+        (with_compiler, ["compiled", "quadratic", "bom"], "did you mean bome"),
+    ],
+)
+def test_a_wrong_request_to_asv_s_commands_is_one_sentence(module, arguments, words, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["command", *arguments])
+    monkeypatch.setattr(overhead, "added", lambda: 0.0)
+    before = torch.get_num_threads()
     with pytest.raises(SystemExit) as ended:
-        replay.main()
+        command.obeyed(module.main)
+    torch.set_num_threads(before)
+    said = capsys.readouterr().err
     assert ended.value.code == 2
-    assert "run this in the folder of a git checkout" in capsys.readouterr().err
+    assert words in said
+    assert said.count("\n") == 1

@@ -2,7 +2,9 @@
 
 import json
 import math
+import os
 import re
+import subprocess
 
 import numpy as np
 import pytest
@@ -104,6 +106,60 @@ def test_runs_of_a_commit_are_figures_of_it(tmp_path):
     path.write_text(path.read_text().replace('"dirty":false', '"dirty":true'))
     with pytest.raises(ValueError, match="no figure of a commit"):
         history.read([tmp_path])  # no commit has made it
+
+
+def baseline(path, *contents):
+    """A gate's baseline, committed once for each content."""
+    path.parent.mkdir(parents=True)
+    git = ["git", "-c", "user.name=me", "-c", "user.email=me@example.org", "-C", str(path.parent)]
+    subprocess.run([*git, "init", "-q"], check=True)
+    for k, content in enumerate(contents):
+        path.write_text(content if isinstance(content, str) else json.dumps(content))
+        subprocess.run([*git, "add", path.name], check=True)
+        when = {"GIT_COMMITTER_DATE": f"2024-01-{k + 1:02d}T00:00:00+00:00"}
+        subprocess.run([*git, "commit", "-q", "-m", str(k)], check=True, env=os.environ | when)
+    return path
+
+
+def accepted(calls, schema=2, operations=0):
+    costs = {"calls": {"dg_y": calls, "df": 3}, "passes": {"forward": calls}, "own_bytes": 64, "ratio": [1.2, 1.1, 1.4],
+             "own_operations": operations}  # fmt: skip
+    return {"schema": schema, "solvers": {"bome": costs, "bome on ridge": costs}, "versions": {}}
+
+
+def test_a_gate_s_baseline_has_the_history_that_git_knows_of_it(tmp_path):
+    known = [accepted(calls, operations=k) for k, calls in enumerate((6, 6, 6, 9))]
+    path = baseline(tmp_path / "repository" / "gate.json", accepted(5, schema=1), "no JSON", *known)
+    table = history.read([path])
+    assert set(table["source"]) == {"gate"}
+    assert set(table["problem"]) == {"", "ridge"}
+    calls = table[(table["figure"] == "gate, calls") & (table["problem"] == "ridge")]
+    assert list(calls["value"]) == [9, 9, 9, 12], "what another schema held is left out"
+    ratio = table[table["unit"] == "ratio"].iloc[0]
+    assert [ratio[name] for name in ("value", "low", "high")] == [1.2, 1.1, 1.4]
+    assert "1.33" in write([path], tmp_path / "out").read_text()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "git has no history of"),
+        ({"schema": 7, "solvers": {}, "versions": {}}, "schema 7 of the gate's baseline"),
+    ],
+)
+def test_a_baseline_without_a_history_is_one_sentence(tmp_path, content, words, monkeypatch):
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    path = tmp_path / "gate.json"
+    path.write_text(json.dumps(content or accepted(5)))
+    with pytest.raises(RequestError, match=words):
+        write([path], tmp_path / "out")
+    if content is None:
+        subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+        with pytest.raises(RequestError, match=r"git has no history of|is in no commit"):
+            write([path], tmp_path / "out")
+        monkeypatch.setenv("PATH", str(tmp_path))
+        with pytest.raises(RequestError, match="there is no git here"):
+            write([path], tmp_path / "out")
 
 
 def test_the_pages_name_the_commit_and_ask_for_nothing(tmp_path):

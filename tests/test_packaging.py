@@ -2,12 +2,19 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
+
+from bilevelbench.asv import install, suite
+from bilevelbench.contract import gate
+from tests.test_plugins import built
+from tests.test_workflow import quoted
 
 pytestmark = pytest.mark.xdist_group("packaging")  # one process makes what the module's tests share
 ROOT = Path(__file__).parents[1]
@@ -186,6 +193,124 @@ def tracked(folder, installed):
     found = re.search(r"mine\.py\s+(\d+\.\d+)\s", done.stdout)
     assert found, done.stdout + done.stderr
     return float(found[1])
+
+
+# -- a library of somebody else's
+
+
+def shown(text, after, before):
+    """The lines that a text shows, as a file."""
+    return "\n".join(quoted(text, after, before)) + "\n"
+
+
+THEIRS = {
+    "pyproject.toml": """
+[build-system]
+requires = ["setuptools>=77"]
+build-backend = "setuptools.build_meta"
+
+[project]
+name = "theirs"
+version = "1.0"
+dependencies = ["bilevelbench"]
+
+[project.entry-points."bilevelbench.solvers"]
+theirs = "theirs.solvers"
+
+[tool.setuptools]
+packages = ["theirs"]
+""",
+    "theirs/__init__.py": "",
+    "theirs/solvers.py": MINE.replace('"mine"', '"theirs"'),
+    "asv.conf.json": """{
+    "version": 1, "project": "theirs", "repo": ".", "benchmark_dir": "benchmarks", "environment_type": "virtualenv"
+}
+""",
+    "benchmarks/__init__.py": "",
+    "benchmarks/steps.py": shown(suite.__doc__, "for asv:\n", "``mine``").replace("mine", "theirs"),
+    "tests/test_costs.py": "import pytest\nfrom bilevelbench.contract.gate import LAYERS, gate\n"
+    + shown(gate.__doc__, "pytest-benchmark:\n", "`bilevelbench gate").replace("my_solver.py", "theirs"),
+    ".github/workflows/speed.yml": shown(
+        (ROOT / ".github" / "workflows" / "compare.yml").read_text(), "In another library:\n", "#\n# The job that runs"
+    ).replace("my_solver another_solver", "theirs"),
+}
+ADOPTED = ("asv.conf.json", "benchmarks/steps.py"), ("tests/test_costs.py",), (".github/workflows/speed.yml",)
+
+
+@pytest.fixture
+def theirs(wheel, tmp_path):
+    """The library in a repository of its own, and an environment with our wheel and with it, as `pip install -e`."""
+    folder, env = tmp_path / "theirs", tmp_path / "env"
+    made = built(folder, THEIRS)
+    shutil.rmtree(folder / "build", ignore_errors=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(env)], check=True)
+    install.linked(env, Path(sys.prefix))
+    packages = Path(install._asked(env)[1])
+    for file in (wheel, made):
+        with zipfile.ZipFile(file) as archive:
+            archive.extractall(packages, [one for one in archive.namelist() if not one.startswith("theirs/")])
+    (packages / "theirs.pth").write_text(f"{folder}\n")
+    (env / "bin" / "bilevelbench").write_text(f'#!/bin/sh\nexec {env}/bin/python -m bilevelbench "$@"\n')
+    (env / "bin" / "bilevelbench").chmod(0o755)
+    known = {
+        key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "BILEVELBENCH", "PYTEST"))
+    }
+    known |= {"PATH": f"{env / 'bin'}{os.pathsep}{os.environ['PATH']}", "HOME": str(tmp_path)}
+
+    def shell(script, **more):
+        command = ["bash", "-euc", script]
+        return subprocess.run(command, cwd=folder, env=known | more, capture_output=True, text=True, check=False)
+
+    assert shell("git init -q; git add asv.conf.json benchmarks pyproject.toml theirs tests").returncode == 0
+    return folder, shell
+
+
+def committed(shell, message):
+    """The full name of a commit of all changes."""
+    who = "-c user.name=me -c user.email=me@example.org"
+    done = shell(f"git {who} commit -q -a -m {message} && git rev-parse HEAD")
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def followed(shell):
+    """What asv finds as the calls of a step of theirs."""
+    asv = "python -m asv run --quick --show-stderr --dry-run -E existing:$(command -v python) --bench Calls"
+    done = shell(f"python -m asv machine --yes > /dev/null && {asv}")
+    found = re.search(r"theirs\s+(\d+\.\d+)\s", done.stdout)
+    assert found, done.stdout + done.stderr
+    return float(found[1])
+
+
+@pytest.mark.process(sibling="test_calling_the_workflow_is_ten_lines_that_name_what_there_is")
+def test_another_library_adopts_asv_gate_and_workflow(theirs):
+    """Ten lines each; then a commit of theirs that asks more is found by each."""
+    folder, shell = theirs
+    for names in ADOPTED:
+        assert sum(len([line for line in THEIRS[name].splitlines() if line.strip()]) for name in names) <= 10, names
+    base = committed(shell, "base")
+    kept = shell("bilevelbench gate theirs --baseline gate.json --update && python -m pytest -q tests")
+    assert kept.returncode == 0, kept.stdout + kept.stderr
+    assert "4 passed" in kept.stdout
+    assert followed(shell) == 2
+
+    file = folder / "theirs" / "solvers.py"
+    file.write_text(file.read_text().replace("        fx, _", "        o.dg_y(s.x, y)\n        fx, _"))
+    committed(shell, "dearer")
+    failed = shell("python -m pytest -q tests")
+    assert failed.returncode == 1, failed.stdout
+    assert "to accept: bilevelbench gate theirs --baseline gate.json --update --layer calls" in failed.stdout
+    assert followed(shell) == 3
+    (job,) = yaml.safe_load(THEIRS[".github/workflows/speed.yml"])["jobs"].values()
+    flow = yaml.safe_load((ROOT / ".github" / "workflows" / "compare.yml").read_text())
+    known = {"SOLVERS": job["with"]["solvers"], "PROBLEMS": "quadratic(d=3)", "BASE": base}
+    (measured, shown) = [
+        step["run"] for step in flow["jobs"]["compare"]["steps"] if "compare.md" in step.get("run", "")
+    ]
+    done = shell(measured, **known)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert shell(shown, GITHUB_STEP_SUMMARY=str(folder / "summary.md")).returncode == 0
+    assert "calls +1 dg_y" in (folder / "summary.md").read_text()
 
 
 def test_the_entry_point(installed, tmp_path):

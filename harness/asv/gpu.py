@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from bilevelbench.asv.command import obeyed
 from bilevelbench.core import derive, engines
 from bilevelbench.core.draw import Draw
 from bilevelbench.core.errors import RequestError, Unsupported
@@ -161,11 +162,7 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    try:
-        check_device(given.device)
-    except RequestError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    check_device(given.device)
     found = measure(given.device, TINY if given.tiny else FULL)
     print(table(found))
     if given.out:
@@ -175,4 +172,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    obeyed(main)

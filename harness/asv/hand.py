@@ -9,6 +9,7 @@ import sys
 
 import torch
 
+from bilevelbench.asv.command import obeyed
 from bilevelbench.asv.names import chosen
 from bilevelbench.core.draw import Draw
 from bilevelbench.core.registry import SOLVERS
@@ -58,4 +59,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    obeyed(main)

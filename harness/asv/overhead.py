@@ -15,8 +15,9 @@ from typing import Any
 
 import torch
 
+from bilevelbench.asv.command import obeyed
 from bilevelbench.core.draw import Draw
-from bilevelbench.core.errors import Unsupported
+from bilevelbench.core.errors import RequestError, Unsupported
 from bilevelbench.core.oracle import Oracle
 from bilevelbench.core.problem import Problem
 from bilevelbench.core.registry import SOLVERS
@@ -107,7 +108,9 @@ class Overhead:
 def main() -> None:
     """Print both ratios, a line per solver as it is measured."""
     torch.set_num_threads(1)
-    problem, *names = sys.argv[1:]
+    problem, *names = sys.argv[1:] or [""]
+    if not problem:
+        raise RequestError("name a problem, such as quadratic, then solvers if not all")
     print(f"the harness adds {added() * 1e6:.0f} us to 700 steps")
     print(f"{'solver':20} harness/loop  loop/floor   on {problem}")
     for name in names or SOLVERS.names():
@@ -119,4 +122,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    obeyed(main)

@@ -17,11 +17,12 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_leaves
 
+from bilevelbench.asv.command import obeyed
 from bilevelbench.asv.names import PROFILE
 from bilevelbench.core import functional
 from bilevelbench.core.draw import Draw
 from bilevelbench.core.engines import driven
-from bilevelbench.core.errors import Unsupported
+from bilevelbench.core.errors import RequestError, Unsupported
 from bilevelbench.core.oracle import Oracle
 from bilevelbench.core.problem import Problem
 from bilevelbench.core.registry import SOLVERS
@@ -146,7 +147,9 @@ def walk(problem: Problem, solver: Solver, steps: int = 3) -> str:
 def main() -> None:
     """Print a line per solver as it is measured."""
     torch.set_num_threads(1)
-    what, *names = sys.argv[1:]
+    what, *names = sys.argv[1:] or [""]
+    if what not in ("walk", "compiled", "batched") or (what != "walk" and not names):
+        raise RequestError("say `walk [PROBLEM ...]`, or `compiled` or `batched`, a problem, and solvers if not all")
     if what == "walk":
         for text in names or ["quadratic(d=4)", "bounded_sine"]:
             problem = build_problem(text, Draw(0))
@@ -167,4 +170,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    obeyed(main)

@@ -46,7 +46,9 @@ def _weight(text: str) -> tuple[str, float]:
 @click.option(
     "--against", type=click.Path(path_type=Path), metavar="FILE", help="An earlier such file, of the same machine."
 )
-@click.option("--history", is_flag=True, help="Figures over commits, of asv, pytest-benchmark and runs, in RESULTS.")
+@click.option(
+    "--history", is_flag=True, help="Figures over commits, of asv, pytest-benchmark, gates and runs, in RESULTS."
+)
 @click.option("--subject", metavar="SOLVER", help="The solver that the verdict speaks about (your own, else BOME).")
 @click.option(
     "--weight", multiple=True, metavar="FAMILY=W", help="Weight of a family of problems other than 1; 0 leaves it out."

@@ -67,15 +67,20 @@ def update(path: Path | str, names: Sequence[str], layers: Sequence[str] = LAYER
 
 def ratios(names: Sequence[str]) -> dict[str, Ratio]:
     """Steps over their floor, from several processes: the median of their medians, the least and the largest."""
+    return {name: middle(looks) for name, looks in looks_at(names, PROCESSES).items()}
+
+
+def looks_at(names: Sequence[str], processes: int) -> dict[str, list[Ratio]]:
+    """Steps over their floor, in so many processes made anew."""
     seen: dict[str, list[Ratio]] = {name: [] for name in names}
-    for _ in range(PROCESSES):
+    for _ in range(processes):
         command = [sys.executable, "-m", "bilevelbench.contract.baseline", json.dumps(list(names))]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise RequestError(f"a ratio could not be measured: {done.stderr.strip().rpartition(chr(10))[2]}")
         for name, ratio in json.loads(done.stdout.rpartition("RATIOS")[2]).items():
             seen[name].append(Ratio(*ratio))
-    return {name: middle(looks) for name, looks in seen.items()}
+    return seen
 
 
 def _text(content: dict[str, Any]) -> str:

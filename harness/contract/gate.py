@@ -4,8 +4,9 @@ calls: oracle calls per step are what the solver declares, and passes and evalua
 operations: so are operations of torch by name, Python calls, and the power of n with which operations grow. bytes: so
 is the peak of live bytes, how it grows from step to step (not at all) and with n, up to n = 1024. floor: steps over a
 loop written by hand, or else over the bare derivatives that they ask for, paired and interleaved, against a baseline
-from several processes. What differs and is harmless is a remark: the iterates are equal to the bit, no call, pass or
-evaluation was added, no operation, and no byte.
+from several processes; what is above its limit is measured in two more, and the median of the three decides. What
+differs and is harmless is a remark: the iterates are equal to the bit, no call, pass or evaluation was added, no
+operation, and no byte.
 
 In anybody's test suite, with pytest-benchmark:
 
@@ -15,7 +16,8 @@ In anybody's test suite, with pytest-benchmark:
 
 `bilevelbench gate my_solver.py --baseline gate.json --update` writes the baseline, a file to be reviewed like code;
 "my_solver.py on my_problem.py" is measured on a problem of one's own. Under versions of torch and Python that the
-baseline does not know, operations and bytes fail until they are added.
+baseline does not know, operations and bytes fail until they are added. pytest-benchmark's seconds are those of rounds
+of steps in the floor layer; in a layer that counts they say how long it took to be judged.
 """
 
 from __future__ import annotations
@@ -26,16 +28,17 @@ from typing import Any, NamedTuple
 
 from bilevelbench.core.errors import RequestError
 from bilevelbench.core.solver import Solver, require
-from bilevelbench.measure.ratio import Ratio, steps_of
+from bilevelbench.measure.ratio import ROUNDS, Ratio, block, steps_of
 
 from . import baseline as baselines
 from .baseline import read as read
 from .baseline import update as update
 from .cost import Range, declared
-from .layers import LASTING, LAYERS, STEPS, VERSIONED, measure, problem_of, solver_of
+from .layers import LASTING, LAYERS, STEPS, VERSIONED, measure, middle, problem_of, solver_of
 
 SLACK = 1.2  # of the floor layer: the median must not be above so many times the baseline's
 WIDEST = 1.05  # nor above so many times the largest of the baseline's processes, whichever is more
+OTHERS = 2  # processes, made anew, that a ratio above its limit is measured in
 HELPERS = 1.1  # Python calls over the baseline's that a helper function may add
 
 
@@ -57,7 +60,7 @@ class Verdict(NamedTuple):
 
 def verdict(name: str, layer: str, baseline: dict[str, Any], solver: Solver | None = None) -> Verdict:
     """One layer of one solver, measured now, against a baseline. ``solver`` stands in for the one ``name`` makes."""
-    solver, p = solver or solver_of(name), problem_of(name)
+    named, solver, p = solver is None, solver or solver_of(name), problem_of(name)
     require(solver, p)
     if layer not in LAYERS:
         raise RequestError(f"the gate has no layer {layer!r}; choose from {', '.join(LAYERS)}")
@@ -69,6 +72,8 @@ def verdict(name: str, layer: str, baseline: dict[str, Any], solver: Solver | No
     if layer == "floor":
         limit = max(SLACK * known["ratio"][0], WIDEST * known["ratio"][2])
         ratio = measure(solver, layer, p, limit)["ratio"]
+        if ratio.median > limit and named:  # memory lies otherwise in each process: equal code was 1.4 times apart
+            ratio = middle([ratio, *baselines.looks_at([name], OTHERS)[name]])
         return Verdict(name, layer, ratio.median <= limit, shown(ratio), f"<= {limit:.2f}", interval=ratio, limit=limit)
     found = measure(solver, layer, p)
     if layer == "calls" and solver.calls:
@@ -182,10 +187,17 @@ def table(found: list[Verdict], baseline: Path | str = "BASELINE") -> str:
 
 def gate(name: str, layer: str, baseline: Path | str, benchmark: Any = None, solver: Solver | None = None) -> None:
     """Fail with a sentence where a layer does not hold. ``benchmark`` is pytest-benchmark's fixture, to be told."""
-    found = verdict(name, layer, read(baseline), solver)
+    known = read(baseline)
+    if benchmark is None or layer == "floor":
+        found = verdict(name, layer, known, solver)
+    else:
+        found = benchmark.pedantic(verdict, args=(name, layer, known, solver))
     if benchmark is not None:
+        benchmark.group = f"gate, {layer}"
         benchmark.extra_info.update({k: v for k, v in found._asdict().items() if v is not None})
-        benchmark.pedantic(steps_of(problem_of(name), solver or solver_of(name), 1), rounds=3, warmup_rounds=1)
+        if layer == "floor":
+            p, solver = problem_of(name), solver or solver_of(name)
+            benchmark.pedantic(steps_of(p, solver, block(p, solver)), rounds=ROUNDS, warmup_rounds=1)
     assert found.passed, (
         f"{name}, {layer}: {found.found}; expected {found.expected}. {found.remark}\n"
         f"to accept: {accept(name, layer, baseline)}"

@@ -93,11 +93,16 @@ def floor_of(problem: Problem, solver: Solver, steps: int) -> Callable[[], objec
     return run
 
 
-def step_over_floor(problem: Problem, solver: Solver, rounds: int = ROUNDS, device: str = "cpu") -> Ratio:
-    """Seconds of a solver's steps over those of their floor (see ``floor_of``)."""
+def block(problem: Problem, solver: Solver) -> int:
+    """How many of a solver's first steps take long enough to be timed."""
     one = steps_of(problem, solver, 1)
     one()
     since = time.process_time()
     one()
-    steps = min(30, max(1, math.ceil(BLOCK / max(1e-6, time.process_time() - since))))
+    return min(30, max(1, math.ceil(BLOCK / max(1e-6, time.process_time() - since))))
+
+
+def step_over_floor(problem: Problem, solver: Solver, rounds: int = ROUNDS, device: str = "cpu") -> Ratio:
+    """Seconds of a solver's steps over those of their floor (see ``floor_of``)."""
+    steps = block(problem, solver)
     return paired(steps_of(problem, solver, steps), floor_of(problem, solver, steps), rounds, device)

@@ -63,7 +63,7 @@ def write(path: Path, out: Path, earlier: Path | None = None) -> Path:
     table = _table(new, old)
     for folder in (out, out / "figures", out / "data"):
         make_folder(folder)
-    sheet.write(table.drop(columns=["more"]), out / "data" / "benchmarks.csv")
+    sheet.write(table.drop(columns=["more", "once"]), out / "data" / "benchmarks.csv")
     with style.theme():
         figures = (
             ("floor", "Steps over their floor, oracle over its frozen copy", _ratios(table, old is not None)),
@@ -90,7 +90,7 @@ def _table(new: dict[str, Any], old: dict[str, Any] | None) -> pd.DataFrame:
     rows = []
     for bench in new["benchmarks"]:
         extra, ms = bench.get("extra_info") or {}, 1e3 * bench["stats"]["median"]
-        was = before.get(bench["fullname"])
+        was, once = before.get(bench["fullname"]), bench["stats"].get("rounds") == 1  # how long a gate's layer took
         low_high = dict(zip(("ratio", "low", "high"), extra.get("interval") or [None] * 3, strict=True))
         more = {name: value for name, value in extra.items() if name not in (*HEADS, *DRAWN)}
         rows.append(
@@ -98,9 +98,10 @@ def _table(new: dict[str, Any], old: dict[str, Any] | None) -> pd.DataFrame:
              "more": ", ".join(f"{name} {value}" for name, value in more.items()),
              **low_high, "limit": extra.get("limit"),
              "ratio_before": ((was or {}).get("extra_info", {}).get("interval") or [None])[0],
-             "milliseconds": ms, "over_earlier": ms / (1e3 * was["stats"]["median"]) if was else None}
+             "milliseconds": ms, "once": once,
+             "over_earlier": ms / (1e3 * was["stats"]["median"]) if was and not once else None}
         )  # fmt: skip
-    return pd.DataFrame(rows, columns=list(rows[0]) if rows else ["test", *HEADS, "more"])
+    return pd.DataFrame(rows, columns=list(rows[0]) if rows else ["test", *HEADS, "more", "once"])
 
 
 def _names(table: pd.DataFrame) -> pd.Series:

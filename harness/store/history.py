@@ -1,4 +1,5 @@
-"""Figures over commits, from all that is kept: asv's result files, pytest-benchmark's JSON, folders of runs.
+"""Figures over commits, from all that is kept: asv's result files, pytest-benchmark's JSON, a gate's baseline as git
+knows it, folders of runs.
 
 A table with a row for each figure of a commit: solver, problem, figure, unit, commit, when (seconds since 1970), value,
 low and high (its interval, or the value), machine ('' where the figure is the same on every one), source.
@@ -10,6 +11,7 @@ import itertools
 import json
 import math
 import re
+import subprocess
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +23,7 @@ from . import files, frame
 
 COLUMNS = ["solver", "problem", "figure", "unit", "commit", "when", "value", "low", "high", "machine", "source"]
 ASV_VERSION = 2  # of asv's result files
+GATE_SCHEMA = 2  # of a gate's baseline
 EXACT = ("calls", "bytes")  # units that are the same on every machine
 
 
@@ -39,9 +42,11 @@ def read(paths: Sequence[Path]) -> pd.DataFrame:
 
 def _of(path: Path) -> Iterator[dict[str, Any]]:
     if path.is_file():
-        yield from _benchmarks(path, _json(path))
+        yield from _one(path, _json(path))
     elif not path.is_dir():
-        raise ValueError(f"there is no file or folder {path}; --history takes results of asv, pytest-benchmark or runs")
+        raise ValueError(
+            f"there is no file or folder {path}; --history takes results of asv, pytest-benchmark, gates or runs"
+        )
     elif (path / "benchmarks.json").is_file():
         for file in sorted(path.glob("*/*.json")):
             if file.name != "machine.json":
@@ -50,7 +55,11 @@ def _of(path: Path) -> Iterator[dict[str, Any]]:
         yield from _runs(path)
     else:
         for file in sorted(path.rglob("*.json")):  # as pytest-benchmark's autosave lays them out
-            yield from _benchmarks(file, _json(file))
+            yield from _one(file, _json(file))
+
+
+def _one(path: Path, content: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield from (_gate if {"schema", "solvers", "versions"} <= set(content) else _benchmarks)(path, content)
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -131,6 +140,40 @@ def _benchmarks(path: Path, content: dict[str, Any]) -> Iterator[dict[str, Any]]
         for figure in EXACT:
             if _finite(extra.get(figure)):
                 yield source.row(of, f"{layer}, {figure}", figure, extra[figure])
+
+
+def _gate(path: Path, content: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A baseline holds what was accepted with each commit that touched it; those of another schema are left out."""
+    if content["schema"] != GATE_SCHEMA:
+        raise ValueError(f"{path} has schema {content['schema']!r} of the gate's baseline, this reads {GATE_SCHEMA}")
+    commits = _git(path, "log", "--format=%H %ct", "--", path.name).split()
+    if not commits:
+        raise ValueError(f"{path} is in no commit, and a gate's baseline has the history that git knows of it")
+    for commit, when in zip(commits[::2], commits[1::2], strict=True):
+        try:
+            kept = json.loads(_git(path, "show", f"{commit}:./{path.name}"))
+            known = kept["solvers"] if kept["schema"] == GATE_SCHEMA else {}
+        except (ValueError, TypeError, KeyError):
+            continue  # not there, or no baseline, with that commit
+        source = Source(commit, float(when), "", "gate")
+        for name, costs in known.items():
+            solver, _, problem = name.partition(" on ")
+            for figure, unit in (("calls", "calls"), ("passes", "passes"), ("own_bytes", "bytes")):
+                value = costs.get(figure)
+                total = sum(value.values()) if isinstance(value, dict) else value
+                yield source.row((solver, problem), f"gate, {figure.replace('_', ' ')}", unit, total)
+            yield source.row((solver, problem), "gate, ratio", "ratio", *costs.get("ratio", [None]))
+
+
+def _git(path: Path, *words: str) -> str:
+    """What git says in the folder of a file."""
+    try:
+        done = subprocess.run(["git", *words], cwd=path.absolute().parent, capture_output=True, text=True, check=True)
+    except FileNotFoundError:
+        raise ValueError(f"there is no git here, which knows the history of {path}") from None
+    except subprocess.CalledProcessError as error:
+        raise ValueError(f"git has no history of {path}: {error.stderr.strip().partition(chr(10))[0]}") from None
+    return done.stdout
 
 
 def _seconds(text: str) -> float:

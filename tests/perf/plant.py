@@ -1,121 +1,154 @@
-"""How often the gate fails, clean and with slow-downs of 1.35 planted in one place.
+"""How often the gate fails, clean and with what is planted in one place.
 
-    python -m tests.perf.plant [ROUNDS] [SOLVER ...]
+    python -m tests.perf.plant [ROUNDS] [FAMILY ...]
 
-prints, for each of so many rounds (20), which layers failed: clean; one solver that takes 1.35 times as long in plain
-Python, by calls of functions and by a bare loop that no count sees; one oracle whose derivatives do; one solver with
-hidden computations. Run it on a busy machine.
+prints, for so many rounds (20), how many failed and by which layer first. ``clean`` and ``loop``: the command on a copy
+of the checkout, in which a step takes 1.35 times as long by a bare loop that no count sees. In this process: a solver
+whose step takes as much longer by Python ``calls``, by ``hidden`` operations of torch, by ``derivatives`` behind the
+oracle's back; an ``oracle`` whose answers take 1.35 times as long; a step that holds ``bytes`` like n * n. Each round
+takes another of the solvers that come with the package. Run it on a busy machine.
 """
 
 import os
+import re
+import subprocess
 import sys
-import time
+import tempfile
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import torch
 
 from bilevelbench.contract import gate as gates
 from bilevelbench.contract.layers import problem_of
-from bilevelbench.core import derive
+from bilevelbench.core.oracle import Oracle
 from bilevelbench.core.resolve import make_solver
 from bilevelbench.measure.prices import answer, questions
-from bilevelbench.measure.ratio import paired, steps_of
-from tests.perf.test_gate import BASELINE, ORACLE_LIMIT, over_frozen, slowed
+from bilevelbench.measure.ratio import steps_of
+from tests import plants
+from tests.perf.test_calls import NAMES
+from tests.perf.test_gate import BASELINE, ORACLE_LIMIT, over_frozen
 
 SHARE = 0.35
+CALL = 3  # turns of an empty loop that a call takes, about
+DIVIDED = 64  # bytes that a planted step holds are n * n over so many
 
 
-def spin(seconds):
-    end = time.process_time() + seconds
-    while time.process_time() < end:
-        pass
+def first_failed(name, baseline):
+    """The first layer that fails on a solver in this process, or on the oracle; '' where all hold."""
+    solver = make_solver(name)  # by its name it would be measured in other processes, too
+    for layer in gates.LAYERS:
+        if not gates.verdict(name, layer, baseline, solver).passed:
+            return layer
+    return "oracle" if over_frozen("dg_y").low > ORACLE_LIMIT else ""
 
 
-def longer(work):
-    """The function, taking longer by a share."""
-
-    def slow(*arguments, **options):
-        begin = time.process_time()
-        result = work(*arguments, **options)
-        spin(SHARE * (time.process_time() - begin))
-        return result
-
-    return slow
-
-
-def sluggish(name):
-    """One solver, slower in plain Python."""
-    return slowed(name, step=longer(type(make_solver(name)).step))
-
-
-def looping(name):
-    """One solver, slower by a loop that calls nothing and asks torch for nothing."""
-    step = type(make_solver(name)).step
-
-    def timed(turns):
-        def slow(self, o, s):
-            for _ in range(turns):
-                pass
-            return step(self, o, s)
-
-        return slowed(name, step=slow)
-
-    p = problem_of("")
-    some, none = (steps_of(p, timed(turns), 20) for turns in (10_000, 0))
-    more = paired(some, none, 9).median - 1  # by turns: a busy machine would spoil two readings
-    return timed(round(10_000 * SHARE / more))
-
-
-def secretive(name):
-    """One solver that computes a share of a step's derivatives behind the oracle's back."""
-    solver = make_solver(name)
-    asked, _ = questions(problem_of(""), solver, 2)
-    some = asked[: max(1, round(len(asked) / 2 * SHARE))]
-    step = type(solver).step
-
-    def hidden(self, o, s):
-        answer(o._problem, some)
-        return step(self, o, s)
-
-    return slowed(name, step=hidden)
+def commanded(name, checkout):
+    """The first layer of which the command says that it fails on a solver of a checkout; '' where all hold."""
+    command = [sys.executable, "-m", "bilevelbench", "gate", name, "--baseline", str(BASELINE)]
+    env = os.environ | {"PYTHONPATH": str(checkout / ".typings"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=env, cwd=checkout, capture_output=True, text=True, check=False)
+    assert done.returncode in (0, 1), done.stderr
+    failed = re.findall(r"^FAILED \S+ (\w+): (.*)", done.stdout, re.MULTILINE)
+    for layer, words in failed:
+        print(f"{name} {layer}: {words}", file=sys.stderr, flush=True)
+    return failed[0][0] if failed else ""
 
 
 @contextmanager
-def slow_oracle():
-    """Every gradient in y by the live oracle takes longer."""
-    before = derive.grad_y
-    derive.grad_y = longer(before)
+def longer(name, kind="python", checkout=None):
+    """A solver, longer by a loop, in this process or in a checkout."""
+    plant = plants.in_solver(name, kind)
+    plant.fit(steps_of(problem_of(""), make_solver(name), 1), SHARE)
+    with plant.planted(checkout) if checkout else plant:
+        yield
+
+
+@contextmanager
+def changed(name, before):
+    """A solver whose step does something more at first: ``before(oracle, state)``, whose answer it holds meanwhile."""
+    owner = type(make_solver(name))
+    step = owner.step
+
+    def more(self, o, s):
+        held = before(o, s)
+        new = step(self, o, s)
+        del held
+        return new
+
+    owner.step = more
     try:
         yield
     finally:
-        derive.grad_y = before
+        owner.step = step
 
 
-def failed(name, solver):
-    """The layers that fail on a solver, and on the oracle."""
-    baseline = gates.read(BASELINE)
-    found = [layer for layer in gates.LAYERS if not gates.verdict(name, layer, baseline, solver).passed]
-    return found + ["oracle"] * (over_frozen("dg_y").low > ORACLE_LIMIT)
+def calls(name):
+    """A solver, longer by calls of Python."""
+    plant = plants.in_solver(name)
+    plant.fit(steps_of(problem_of(""), make_solver(name), 1), SHARE)
+    return changed(name, lambda o, s: [abs(k) for k in range(plant.turns // CALL)])
 
 
-def main(rounds=20, names=("bome", "itd", "aid_cg", "soba")):
+def derivatives(name):
+    """A solver that computes a share of a step's derivatives behind the oracle's back."""
+    asked, _ = questions(problem_of(""), make_solver(name), 2)
+    some = asked[: max(1, round(len(asked) / 2 * SHARE))]
+    return changed(name, lambda o, s: answer(o._problem, some))
+
+
+def bytes_(name):
+    """A solver that holds n * n / 64 bytes more for a while: less than a copy of y at n = 4."""
+    return changed(name, lambda o, s: torch.zeros(len(s.y) ** 2 // DIVIDED, dtype=torch.int8))
+
+
+@contextmanager
+def oracle(name):
+    """Answers in y that take longer."""
+    problem, plant = problem_of(""), plants.in_oracle()
+    live = Oracle(problem)
+
+    def ask():
+        for _ in range(25):
+            live.dg_y(problem.x0, problem.y0)
+
+    plant.fit(ask, SHARE)
+    with plant:
+        yield
+
+
+HERE = {
+    "calls": calls, "hidden": lambda name: longer(name, "hidden"), "derivatives": derivatives, "oracle": oracle,
+    "bytes": bytes_,
+}  # fmt: skip
+FAMILIES = ("clean", "loop", *HERE)
+
+
+def main(rounds=20, families=FAMILIES):
     """Print the table."""
-    cases = {}
-    for k in range(rounds):
-        for name in names:
-            cases.setdefault((name, "clean"), []).append(failed(name, make_solver(name)))
-        name = names[k % len(names)]
-        cases.setdefault(("one solver", "1.35 x, Python"), []).append(failed(name, sluggish(name)))
-        cases.setdefault(("one solver", "1.35 x, bare loop"), []).append(failed(name, looping(name)))
-        cases.setdefault(("one solver", "1.35 x, hidden torch"), []).append(failed(name, secretive(name)))
-        with slow_oracle():
-            cases.setdefault(("oracle", "1.35 x, derivative"), []).append(failed(name, make_solver(name)))
-        print(f"round {k + 1}, load {os.getloadavg()[0]:.1f}", file=sys.stderr, flush=True)
-    print(f"{'where':12} {'what':20} failed  by layer")
-    for (where, what), found in cases.items():
-        layers = Counter(layer for layers in found for layer in layers)
+    torch.set_num_threads(1)
+    baseline, found = gates.read(BASELINE), {family: [] for family in families}
+    with tempfile.TemporaryDirectory() as scratch:
+        checkout = plants.checkout(Path(scratch) / "checkout")
+        for k in range(rounds):
+            for family in families:
+                name = NAMES[(rounds * FAMILIES.index(family) + k) % len(NAMES)]
+                if family in HERE:
+                    with HERE[family](name):
+                        layer = first_failed(name, baseline)
+                else:
+                    with longer(name, checkout=checkout) if family == "loop" else nullcontext():
+                        layer = commanded(name, checkout)
+                found[family].append((name, layer))
+            print(f"round {k + 1}, load {os.getloadavg()[0]:.1f}", file=sys.stderr, flush=True)
+    print(f"{'family':12} failed    by the layer; those that held (where clean, those that failed)")
+    for family, told in found.items():
+        layers = Counter(layer for _, layer in told if layer)
         words = ", ".join(f"{layer} {n}" for layer, n in layers.items())
-        print(f"{where:12} {what:20} {sum(map(bool, found)):2} of {len(found)}  {words}")
+        odd = [f"{name} {layer}".strip() for name, layer in told if bool(layer) == (family == "clean")]
+        print(f"{family:12} {layers.total():2} of {len(told)}  {words}; {', '.join(odd) or 'none'}")
 
 
 if __name__ == "__main__":
-    main(*(int(a) for a in sys.argv[1:2]), *([tuple(sys.argv[2:])] if sys.argv[2:] else []))
+    main(*map(int, sys.argv[1:2]), *([tuple(sys.argv[2:])] if sys.argv[2:] else []))

@@ -12,6 +12,7 @@ declares is in ``test_calls``.
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ from bilevelbench.core.errors import RequestError
 from bilevelbench.core.oracle import Oracle
 from bilevelbench.core.resolve import make_solver
 from bilevelbench.measure.counts import counts
-from bilevelbench.measure.ratio import Ratio, paired
+from bilevelbench.measure.ratio import ROUNDS, Ratio, paired
 from tests.perf.frozen_oracle import FrozenOracle
 from tests.perf.test_calls import NAMES
 
@@ -45,11 +46,34 @@ def needs_counts(layer):
         pytest.skip(UNKNOWN)
 
 
+@pytest.mark.benchmark(timer=time.process_time)
 @pytest.mark.parametrize("name", [*NAMES, *ALSO])
 @pytest.mark.parametrize("layer", LAYERS)
 def test_gate(name, layer, benchmark):
     needs_counts(layer)
     gate(name, layer, BASELINE, benchmark)
+
+
+class Rounds:
+    """Stands for pytest-benchmark's fixture: what it is told, and how many rounds of what it takes."""
+
+    def __init__(self):
+        self.extra_info, self.group, self.taken = {}, None, []
+
+    def pedantic(self, work, args=(), rounds=1, warmup_rounds=0):
+        self.taken.append((work, rounds))
+        return work(*args)
+
+
+@pytest.mark.parametrize("layer", ["calls", "floor"])
+def test_pytest_benchmark_times_steps_where_seconds_are_steps_and_the_judging_elsewhere(layer):
+    told = Rounds()
+    gate("bome", layer, BASELINE, told)
+    ((work, rounds),) = told.taken
+    assert rounds == (ROUNDS if layer == "floor" else 1)
+    assert (work is gates.verdict) == (layer == "calls")
+    assert told.extra_info["passed"]
+    assert told.group == f"gate, {layer}"
 
 
 def over_frozen(kind):
@@ -156,8 +180,21 @@ def test_a_ratio_near_its_limit_is_looked_at_again(monkeypatch):
     assert found.passed, "two of three looks are below the limit"
     assert found.interval == Ratio(1.1, 1.0, 1.3)
     assert found.limit == pytest.approx(1.2)
+
+
+@pytest.mark.parametrize(("others", "passed"), [((1.0, 1.1), True), ((1.0, 1.4), False), ((1.3, 1.4), False)])
+def test_a_ratio_above_its_limit_is_looked_at_in_two_more_processes(others, passed, monkeypatch):
+    """Memory lies badly in one of them now and then; in most of three it does where the code is slower."""
     monkeypatch.setattr(layers, "step_over_floor", lambda p, solver: Ratio(1.35, 1.3, 1.4))
-    assert not gates.verdict("bome", "floor", baseline).passed
+    made = {"bome": [Ratio(median, 1.0, 1.5) for median in others]}
+    monkeypatch.setattr(baselines, "looks_at", lambda names, processes: made)
+    baseline = {"solvers": {"bome": {"ratio": [1.0, 0.9, 1.1]}}, "versions": {}}
+    found = gates.verdict("bome", "floor", baseline)
+    assert found.passed == passed
+    assert found.interval.median == sorted((1.35, *others))[1]
+    assert not gates.verdict("bome", "floor", baseline, make_solver("bome")).passed, (
+        "an object is in this process alone"
+    )
 
 
 def test_python_overhead_is_found_by_its_calls():
