@@ -6,9 +6,10 @@ import pytest
 
 from bilevelbench.measure import manifest
 from bilevelbench.measure.manifest import ABSENT, changed
-from bilevelbench.store import journal
+from bilevelbench.store import ends as module
+from bilevelbench.store.ends import ends
 from bilevelbench.store.files import final_name, finals, finals_of
-from bilevelbench.store.journal import ends, read
+from bilevelbench.store.journal import read
 from tests.results_factory import key, write_run
 
 
@@ -16,7 +17,7 @@ from tests.results_factory import key, write_run
 def test_the_ends_of_a_whole_file_say_what_it_says(tmp_path, monkeypatch, status):
     path = write_run(tmp_path, status=status, files=["/a", "/b"])
     whole = read(path)
-    monkeypatch.setattr(journal, "read", None)  # it is not asked
+    monkeypatch.setattr(module, "read", None)  # it is not asked
     found = ends(path)
     assert (found.header, found.status, found.end, found.mark) == (whole.header, whole.status, whole.end, whole.mark)
     assert found.rows == [json.loads(path.read_text().splitlines()[-2])]

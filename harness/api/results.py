@@ -89,9 +89,9 @@ class Results:
     @cached_property
     def targets(self) -> pd.DataFrame:
         """A row for each run and target."""
-        from bilevelbench.stats.targets import hits
+        from bilevelbench.stats.targets import of
 
-        return hits(self._data.runs, self._data.looks)[list(TARGETS)]
+        return of(self._data.runs, self._data.stored)[list(TARGETS)]
 
     targets.__doc__ = described("A row for each run and target.", TARGETS)
 

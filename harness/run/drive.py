@@ -24,6 +24,7 @@ from bilevelbench.measure.cores import Cores
 from bilevelbench.measure.env import moment, now
 from bilevelbench.measure.windows import draw
 from bilevelbench.store.claims import Claims
+from bilevelbench.store.ends import is_foreign
 from bilevelbench.store.files import records
 from bilevelbench.store.journal import Journal, read
 from bilevelbench.store.schema import End as LastLine
@@ -55,9 +56,8 @@ def make_folder(out: Path) -> None:
             f"out {out} cannot be written ({error.strerror}); name a folder that you can write"
         ) from None
     for path in records(out):
-        record = read(path)
-        if record.header is None and path.stat().st_size > 0:
-            raise RequestError(record.troubles[0])
+        if foreign := is_foreign(path):
+            raise RequestError(foreign)
 
 
 class Driver:
