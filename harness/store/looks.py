@@ -71,7 +71,7 @@ class Looks:
         self._names = {name: pd.Categorical(self._runs[name]) for name in ("run", "problem", "solver")}
         self._places = self._runs.groupby("problem", sort=False).indices
         own = [stored[run] for run in self._runs["run"] if stored[run].length]
-        self._columns = _columns(dict.fromkeys(one.names for one in own))
+        self.columns = _columns(dict.fromkeys(one.names for one in own))
         statuses = {one.ended for one in own} | {RUNNING for one in own if one.length > 1}
         texts = {text for one in own for text in (one.unjudged or [""])}
         self._statuses, self._texts = sorted(statuses), sorted(texts)
@@ -84,7 +84,11 @@ class Looks:
         return list(self._places)
 
     def __len__(self) -> int:
-        return sum(self._stored[run].length for run in self._runs["run"])
+        return sum(map(self.length, self.problems))
+
+    def length(self, problem: str) -> int:
+        """How many looks there are at runs of a problem."""
+        return sum(self._stored[run].length for run in self._runs["run"].iloc[self._places[problem]])
 
     def of(self, problem: str) -> pd.DataFrame:
         """The looks at the runs of a problem, by run in the order of the runs, then by step."""
@@ -128,8 +132,8 @@ class Looks:
     def _together(self, tables: list[pd.DataFrame]) -> pd.DataFrame:
         some = [table for table in tables if len(table)]
         if not some:
-            return pd.DataFrame(columns=self._columns)
-        return pd.concat(some, ignore_index=True).reindex(columns=self._columns)
+            return pd.DataFrame(columns=self.columns)
+        return pd.concat(some, ignore_index=True).reindex(columns=self.columns)
 
     def _table(self, problem: str, places: np.ndarray) -> pd.DataFrame:
         """Runs with the same figures are joined as arrays, and names are categories: a million looks need that."""
@@ -140,11 +144,11 @@ class Looks:
                 groups.setdefault(one.names, []).append(place)
         tables = [self._group(problem, names, np.array(own)) for names, own in groups.items()]
         if not tables:
-            return pd.DataFrame(columns=self._columns)
+            return pd.DataFrame(columns=self.columns)
         looks = pd.concat(tables, ignore_index=True) if len(tables) > 1 else tables[0]
         if len(tables) > 1:  # numbers sort ten times as fast as names
             looks = looks.take(np.lexsort((looks["step"], looks["place"]))).reset_index(drop=True)
-        return looks[[name for name in self._columns if name in looks]]
+        return looks[[name for name in self.columns if name in looks]]
 
     def _group(self, problem: str, names: tuple[str, ...], places: np.ndarray) -> pd.DataFrame:
         own = [self._stored[run] for run in self._runs["run"].iloc[places]]
