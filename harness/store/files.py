@@ -6,6 +6,7 @@ What lies in a folder is never followed where it is a symbolic link, and is open
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -17,6 +18,7 @@ from typing import Any
 
 from .schema import RunKey
 
+FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}  # no room on the disk, or no more of it for this user
 FINAL, PART = ".jsonl", ".part"
 MOST_BYTES = 256 * 2**20  # of a file that is read
 NOFOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)

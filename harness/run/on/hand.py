@@ -27,6 +27,8 @@ from ..passes import last_row
 from .executor import Answer, Executor
 from .text import Refused, text_of
 
+MOST_FREE = 100  # runs in turn that come back as they went, for a disk is full or a scheduler gone
+
 
 class Hand:
     """Hands runs out. ``started`` and ``finished`` are told as runs begin and end."""
@@ -36,6 +38,7 @@ class Hand:
     ) -> None:
         self._out, self._executor, self._started, self._finished = out, executor, started, finished
         self._tries: dict[str, int] = {}
+        self._free = 0  # times in turn that runs came back because of machines
         self._under_way: dict[str, tuple[Job, Claim]] = {}
 
     def run(self, jobs: list[Job]) -> None:
@@ -79,6 +82,9 @@ class Hand:
         if "refused" in answer:
             raise Refused(answer["refused"])
         name = _name(job, answer.get("record", ""))
+        self._free = 0 if name else self._free + bool(answer.get("free"))
+        if self._free > MOST_FREE:
+            raise RequestError(f"no run can be made any more: {answer.get('lost')}; what is finished is in {self._out}")
         self._tries[digest] = tries = self._tries.get(digest, 0) + (not answer.get("free"))
         if name:
             self._publish(job, claim, name, answer)
