@@ -3,10 +3,10 @@
     python -m tests.campaigns.overhead cpu [RUNS [ROUNDS]]
     python -m tests.campaigns.overhead busy [RUNS [WORKERS]]
 
-``cpu``: CPU seconds of all processes, a run, beyond those of this machine's own driver: through a Dask scheduler and its
-worker, and by joining the plan of a folder, which is what an array of Slurm does. Each way is warm, batches of RUNS are
-interleaved, the median over ROUNDS is told. ``busy``: the share of time in which each of as many workers as there are
-cores makes a run, while there are RUNS of about two seconds; it is sampled twenty times a second.
+``cpu``: CPU seconds of all processes, a run, beyond those of this machine's own driver: through a Dask scheduler and
+its worker, and by joining the plan of a folder, which is what an array of Slurm does. Each way is warm, batches of RUNS
+are interleaved, the median over ROUNDS is told. ``busy``: the share of time in which each of as many workers as there
+are cores makes a run, while there are RUNS of about two seconds; it is sampled twenty times a second.
 """
 
 from __future__ import annotations

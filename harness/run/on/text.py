@@ -53,11 +53,11 @@ class Reader:
 
     def job(self, text: str, folder: Path) -> Job:
         """The run, to be made into a folder. ``Refused`` where it would be another one here."""
+        said = json.loads(text)
         try:
-            said = json.loads(text)
             key, sent = RunKey(**said["key"]), self._unpacked(said["sent"])
             kept = {name: said[name] for name in KEPT}
-        except (ValueError, TypeError, KeyError) as error:
+        except (TypeError, KeyError) as error:
             raise Refused(
                 f"{platform.node()} cannot read the run ({type(error).__name__}: {error}): another version of "
                 "bilevelbench has asked for it; install that one there"
