@@ -96,7 +96,8 @@ def test_of_a_long_file_its_ends_are_read(tmp_path, monkeypatch):
     [
         (None, ""), ("", ""), ("x", "no header in line 1"), ('{"kind":"header","schema":3,"digest":"', "no header"),
         (("schema\":2", "schema\":3"), "has schema 3"), (("schema\":2", "schema\":1"), ""),
-        (("\"digest\":\"", "\"digest\":7,\"a\":\""), "has a damaged header"), (("\"key\":{", "\"key\":{\"seed\":-1,"), ""),
+        (("\"digest\":\"", "\"digest\":7,\"a\":\""), "has a damaged header"),
+        (("\"key\":{", "\"key\":{\"seed\":-1,"), ""),
     ],
 )  # fmt: skip
 def test_what_is_foreign(tmp_path, text, foreign):
