@@ -13,7 +13,7 @@ from typing import Any
 from tests import clusters, nodes
 
 NODES = 4
-DASK = {"DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "10s", "DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "10s"}
+DASK = {"DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "10s", "DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "15s"}
 
 
 class Cluster:

@@ -1,6 +1,6 @@
 """The same runs on real clusters of this machine, disturbed at random, and compared with what nobody disturbed.
 
-    python -m tests.campaigns.machines dask|slurm [SEEDS [EACH [SEED]]]
+    python -m tests.campaigns.machines dask|slurm [SEEDS [EACH [SEED [ALONE]]]]
 
 Four nodes (real Dask workers, or ``slurmd -N``), each with a network namespace, a disk of 8 MB and a clock of its own,
 make 4 runs for each of SEEDS seeds; 50 of them are 200 runs. EACH times, at random moments and in random order, each of
@@ -9,7 +9,7 @@ preempted, with some seconds of grace and without; the scheduler is started agai
 again; a second driver joins; a node's disk is full for a while; a node's clock is an hour off (libfaketime, on all
 clocks but the monotonic one; files keep the times of the kernel, as those of a shared folder do).
 
-It needs root, ``ip``, and for Slurm its packages (``apt-get install slurm-wlm munge libfaketime``). It prints one line
+What nobody disturbs is made into the folder ALONE, where one is named, and is there the next time. It needs root, ``ip``, and for Slurm its packages (``apt-get install slurm-wlm munge libfaketime``). It prints one line
 of JSON: runs that are finished, damaged, not done, other than here alone, finished and then changed, and what was done.
 """
 
@@ -112,10 +112,10 @@ class Campaign:
             getattr(made, kind.replace(" ", "_"))(k)
 
 
-def campaign(kind: str, seeds: int, each: int, seed: int) -> dict[str, Any]:
+def campaign(kind: str, seeds: int, each: int, seed: int, kept: str = "") -> dict[str, Any]:
     rng, begin, total = random.Random(seed), time.monotonic(), 4 * seeds
     with tempfile.TemporaryDirectory() as scratch:
-        folder, out, alone = Path(scratch) / "cluster", Path(scratch) / "out", Path(scratch) / "alone"
+        folder, out, alone = Path(scratch) / "cluster", Path(scratch) / "out", Path(kept or f"{scratch}/alone")
         folder.mkdir()
         bb.run(**asked(seeds), out=alone)
         events = list(KINDS) * each
@@ -147,11 +147,11 @@ def campaign(kind: str, seeds: int, each: int, seed: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    kind, *numbers = sys.argv[1:]
+    kind, *numbers = sys.argv[1:5]
     seeds, each, seed = [*map(int, numbers), *[50, 10, 0][len(numbers) :]]
     if why := nodes.lacking() or (clusters.lacking() if kind == "slurm" else ""):
         sys.exit(why)
-    figures = campaign(kind, seeds, each, seed)
+    figures = campaign(kind, seeds, each, seed, *sys.argv[5:])
     print(json.dumps(figures))
     wrong = [figures[name] for name in ("damaged", "not_done", "other", "changed", "code")]
     sys.exit(bool(any(wrong) or figures["finished"] != figures["runs"] or not figures["table"]))
