@@ -9,8 +9,9 @@ preempted, with some seconds of grace and without; the scheduler is started agai
 again; a second driver joins; a node's disk is full for a while; a node's clock is an hour off (libfaketime, on all
 clocks but the monotonic one; files keep the times of the kernel, as those of a shared folder do).
 
-What nobody disturbs is made into the folder ALONE, where one is named, and is there the next time. It needs root, ``ip``, and for Slurm its packages (``apt-get install slurm-wlm munge libfaketime``). It prints one line
-of JSON: runs that are finished, damaged, not done, other than here alone, finished and then changed, and what was done.
+What nobody disturbs is made into the folder ALONE, where one is named, and is there the next time. It needs root,
+``ip``, and for Slurm its packages (``apt-get install slurm-wlm munge libfaketime``). It prints one line of JSON: runs
+that are finished, damaged, not done, other than here alone, finished and then changed, and what was done.
 """
 
 from __future__ import annotations
