@@ -21,7 +21,7 @@ from .schema import RUNNING
 LOOK = ("step", "seconds", "cpu_seconds", "total_calls", "status")
 FIRST = ("run", *LOOK)  # columns
 LAST = ("grads", "problem", "solver", "seed")
-IN_MEMORY = 128 * 2**20  # bytes of numbers that no file is made for
+IN_MEMORY = 32 * 2**20  # bytes of numbers that no file is made for
 SECONDS = ("seconds", "cpu_seconds")
 
 
