@@ -199,18 +199,19 @@ def test_half_a_record_is_no_record(tmp_path):
     assert hand(out, Scripted(torn, whole), jobs_of(out, [0])) == ([0], [(0, "done")])
 
 
-def test_what_is_lost_three_times_is_the_machine_s_fault(tmp_path):
-    out = tmp_path / "out"
-    assert hand(out, Scripted(lost()), jobs_of(out, [0])) == ([0], [(0, "lost")])
+def test_what_is_lost_again_and_again_is_the_machine_s_fault(tmp_path):
+    out, executor = tmp_path / "out", Scripted(lost())
+    assert hand(out, executor, jobs_of(out, [0])) == ([0], [(0, "lost")])
+    assert len(executor.texts) == hands.TRIES == 8
     record = read(next(out.glob("*.jsonl")))
     assert (record.status, record.fault, record.troubles) == ("lost", "machine", [])
     assert record.rows[-1]["reason"] == "the node is gone"
-    assert record.end["attempts"] == 3
+    assert record.end["attempts"] == 8
 
 
 def test_what_an_executor_lost_by_itself_is_not_counted(tmp_path):
     out = tmp_path / "out"
-    executor = Scripted(*[lost(free=True)] * 9, lost(), lost(), recorded(tmp_path))
+    executor = Scripted(*[lost(free=True)] * 9, *[lost()] * 7, recorded(tmp_path))
     assert hand(out, executor, jobs_of(out, [0]))[1] == [(0, "done")]
 
 

@@ -1,7 +1,7 @@
 """Handing runs out: each is claimed in the results folder, had made by an executor, and published there.
 
-The folder is the truth. An executor may lose whatever it likes: a run that is lost is handed out again, twice, and what
-came of it otherwise is on disk before it is told. No executor needs to see the folder.
+The folder is the truth. An executor may lose whatever it likes: a run that is lost is handed out again, a few times, and
+what came of it otherwise is on disk before it is told. No executor needs to see the folder.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from bilevelbench.store.journal import Journal, read
 from bilevelbench.store.schema import End, Header
 
 from .. import supervise
-from ..drive import AGAIN, TRIES
+from ..drive import AGAIN
 from ..job import Job
 from ..passes import last_row
 from .executor import Answer, Executor
 from .text import Refused, text_of
 
+TRIES = 8  # of a run that is lost: more than on one machine, for on many whole workers are taken away
 MOST_FREE = 100  # runs in turn that come back as they went, for a disk is full or a scheduler gone
 
 
