@@ -1,6 +1,6 @@
 """Handing runs out: each is claimed in the results folder, had made by an executor, and published there.
 
-The folder is the truth. An executor may lose whatever it likes: a run that is lost is handed out again, a few times, and
+The folder is the truth. An executor may lose what it likes: a run that is lost is handed out again, a few times, and
 what came of it otherwise is on disk before it is told. No executor needs to see the folder.
 """
 
