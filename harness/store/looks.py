@@ -68,9 +68,10 @@ class Looks:
     ) -> None:
         self._spool, self._stored, self._priced, self._silent = spool, stored, priced, silent
         self._runs = runs[["run", "problem", "solver", "seed"]].reset_index(drop=True)
+        self._run = self._runs["run"].tolist()
         self._names = {name: pd.Categorical(self._runs[name]) for name in ("run", "problem", "solver")}
         self._places = self._runs.groupby("problem", sort=False).indices
-        own = [stored[run] for run in self._runs["run"] if stored[run].length]
+        own = [stored[run] for run in self._run if stored[run].length]
         self.columns = _columns(dict.fromkeys(one.names for one in own))
         statuses = {one.ended for one in own} | {RUNNING for one in own if one.length > 1}
         texts = {text for one in own for text in (one.unjudged or [""])}
@@ -88,7 +89,7 @@ class Looks:
 
     def length(self, problem: str) -> int:
         """How many looks there are at runs of a problem."""
-        return sum(self._stored[run].length for run in self._runs["run"].iloc[self._places[problem]])
+        return sum(self._stored[self._run[place]].length for place in self._places[problem])
 
     def of(self, problem: str) -> pd.DataFrame:
         """The looks at the runs of a problem, by run in the order of the runs, then by step."""
@@ -139,7 +140,7 @@ class Looks:
         """Runs with the same figures are joined as arrays, and names are categories: a million looks need that."""
         groups: dict[tuple[str, ...], list[int]] = {}
         for place in places:
-            one = self._stored[self._runs["run"].iat[place]]
+            one = self._stored[self._run[place]]
             if one.length:
                 groups.setdefault(one.names, []).append(place)
         tables = [self._group(problem, names, np.array(own)) for names, own in groups.items()]
@@ -151,11 +152,12 @@ class Looks:
         return looks[[name for name in self.columns if name in looks]]
 
     def _group(self, problem: str, names: tuple[str, ...], places: np.ndarray) -> pd.DataFrame:
-        own = [self._stored[run] for run in self._runs["run"].iloc[places]]
+        runs = [self._run[place] for place in places]
+        own = [self._stored[run] for run in runs]
         values = dict(zip(names, np.concatenate([self._spool.values(one) for one in own], axis=1), strict=True))
         lengths = np.array([one.length for one in own])
         spread, ends = places.repeat(lengths), lengths.cumsum() - 1
-        silent = np.array([run in self._silent for run in self._runs["run"].iloc[places]]).repeat(lengths)
+        silent = np.array([run in self._silent for run in runs]).repeat(lengths)
         statuses = np.full(len(spread), self._statuses.index(RUNNING) if RUNNING in self._statuses else 0)
         statuses[ends] = [self._statuses.index(one.ended) for one in own]
         table: dict[str, Any] = {name: column for name, column in values.items() if "\0" not in name}
