@@ -6,12 +6,14 @@ once. As tables they are labelled: what runs are called is known when the last o
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from .blocks import NUMBERS, WEIGHTS, Block
@@ -70,7 +72,8 @@ class Looks:
         self._runs = runs[["run", "problem", "solver", "seed"]].reset_index(drop=True)
         self._run = self._runs["run"].tolist()
         self._names = {name: pd.Categorical(self._runs[name]) for name in ("run", "problem", "solver")}
-        self._places = self._runs.groupby("problem", sort=False).indices
+        places = self._runs.groupby("problem", sort=False).indices
+        self._places = {str(problem): np.asarray(own) for problem, own in places.items()}
         own = [stored[run] for run in self._run if stored[run].length]
         self.columns = _columns(dict.fromkeys(one.names for one in own))
         statuses = {one.ended for one in own} | {RUNNING for one in own if one.length > 1}
@@ -158,7 +161,8 @@ class Looks:
         lengths = np.array([one.length for one in own])
         spread, ends = places.repeat(lengths), lengths.cumsum() - 1
         silent = np.array([run in self._silent for run in runs]).repeat(lengths)
-        statuses = np.full(len(spread), self._statuses.index(RUNNING) if RUNNING in self._statuses else 0)
+        running = self._statuses.index(RUNNING) if RUNNING in self._statuses else 0
+        statuses: npt.NDArray[np.int64] = np.full(len(spread), running, np.int64)
         statuses[ends] = [self._statuses.index(one.ended) for one in own]
         table: dict[str, Any] = {name: column for name, column in values.items() if "\0" not in name}
         for name in SECONDS:
@@ -172,14 +176,10 @@ class Looks:
         table |= {name: labels[spread] for name, labels in self._names.items()}
         return pd.DataFrame(table | {"seed": self._runs["seed"].to_numpy()[spread], "place": spread})
 
-    def _reasons(self, own: Sequence[Stored]) -> np.ndarray:
+    def _reasons(self, own: Sequence[Stored]) -> npt.NDArray[np.int64]:
         codes = {text: code for code, text in enumerate(self._texts)}
-        return np.concatenate(
-            [
-                np.full(one.length, codes.get("", 0)) if one.unjudged is None else [codes[t] for t in one.unjudged]
-                for one in own
-            ]
-        )
+        texts = itertools.chain.from_iterable(one.unjudged or [""] * one.length for one in own)
+        return np.array([codes[text] for text in texts], np.int64)
 
 
 def _by_kind(values: dict[str, np.ndarray], weight: str) -> dict[str, np.ndarray]:
