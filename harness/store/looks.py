@@ -169,8 +169,8 @@ class Looks:
             table[name] = np.where(silent, np.nan, table[name])
         for name in ("step", "total_calls"):
             table[name] = table[name].astype(int)
-        table["status"] = pd.Categorical.from_codes(statuses, self._statuses)
-        table["unjudged"] = pd.Categorical.from_codes(self._reasons(own), self._texts)
+        table["status"] = pd.Categorical.from_codes(statuses, pd.Index(self._statuses))
+        table["unjudged"] = pd.Categorical.from_codes(self._reasons(own), pd.Index(self._texts))
         prices, unit = self._priced[problem]
         table["grads"] = np.zeros(len(spread)) + floor(prices, *(_by_kind(values, w) for w in WEIGHTS)) / unit
         table |= {name: labels[spread] for name, labels in self._names.items()}
