@@ -47,9 +47,10 @@ class Started:
             os.killpg(self.running[name].pid, how)
         self.running[name].wait(60)
 
-    def again(self, name):
-        command, env = self.commands[name]
-        self.start(name, *command, env=env)
+    def again(self, name, **env):
+        """Start it again; ``env``: what is different now."""
+        command, before = self.commands[name]
+        self.start(name, *command, env={**(before or {}), **env})
 
     def stop(self):
         for name in reversed(list(self.running)):
@@ -57,16 +58,21 @@ class Started:
 
 
 @contextlib.contextmanager
-def dask(folder, workers):
-    """A scheduler and workers; yields its address and the processes, ``scheduler`` and ``worker-K``."""
+def dask(folder, workers, host="127.0.0.1", nodes=(), env=None):
+    """A scheduler and workers; yields its address and the processes, ``scheduler`` and ``worker-K``.
+
+    ``nodes``: where the workers run, see ``tests.nodes``; else all are on this machine.
+    """
     started, port = Started(folder), free_port()
-    address = f"tcp://127.0.0.1:{port}"
+    address = f"tcp://{host}:{port}"
     tool = [sys.executable, "-m", "distributed.cli.dask_scheduler"]
     worker = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-dashboard"]
     try:
-        started.start("scheduler", *tool, "--host", "127.0.0.1", "--port", str(port), "--no-dashboard")
+        started.start("scheduler", *tool, "--host", host, "--port", str(port), "--no-dashboard", env=env)
         for k in range(workers):
-            started.start(f"worker-{k}", *worker, "--local-directory", str(folder / f"worker-{k}"))
+            command = [*worker, "--local-directory", str(folder / f"worker-{k}")]
+            inside = nodes[k].inside(*command, "--host", nodes[k].address) if nodes else command
+            started.start(f"worker-{k}", *inside, env={**(env or {}), **(nodes[k].env() if nodes else {})})
         yield address, started
     finally:
         started.stop()
@@ -74,7 +80,7 @@ def dask(folder, workers):
 
 CONF = """
 ClusterName=bb
-SlurmctldHost={host}(127.0.0.1)
+SlurmctldHost={host}({address})
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
@@ -97,6 +103,7 @@ KillWait=3
 ReturnToService=2
 SlurmdTimeout=20
 MpiDefault=none
+{more}
 {nodes}
 PartitionName=low Nodes=ALL Default=YES PriorityTier=1 PreemptMode=REQUEUE
 PartitionName=high Nodes=ALL PriorityTier=10 PreemptMode=OFF
@@ -104,14 +111,19 @@ PartitionName=high Nodes=ALL PriorityTier=10 PreemptMode=OFF
 
 
 @contextlib.contextmanager
-def slurm(folder, nodes):
-    """A controller and nodes ``n0``, ``n1``...; yields the environment that the tools need, and the processes."""
+def slurm(folder, nodes, host="127.0.0.1", apart=(), more=""):
+    """A controller and nodes ``n0``, ``n1``...; yields the environment that the tools need, and the processes.
+
+    ``apart``: where the nodes run, see ``tests.nodes``; else all are on this machine. ``more``: of the configuration.
+    """
     started = Started(folder)
     ports = [free_port() for _ in range(nodes + 1)]
-    same = f"NodeHostname={socket.gethostname()} NodeAddr=127.0.0.1 CPUs=1 State=UNKNOWN"
-    lines = [f"NodeName=n{k} Port={ports[k]} {same}" for k in range(nodes)]
+    where = [one.address for one in apart] or ["127.0.0.1"] * nodes
+    same = f"NodeHostname={socket.gethostname()} CPUs=1 State=UNKNOWN"
+    lines = [f"NodeName=n{k} Port={ports[k]} NodeAddr={where[k]} {same}" for k in range(nodes)]
     conf, key = folder / "slurm.conf", folder / "munge.key"
-    conf.write_text(CONF.format(host=socket.gethostname(), folder=folder, port=ports[-1], nodes="\n".join(lines)))
+    about = {"host": socket.gethostname(), "address": host, "folder": folder, "port": ports[-1], "more": more}
+    conf.write_text(CONF.format(**about, nodes="\n".join(lines)))
     key.write_bytes(os.urandom(128))
     key.chmod(0o400)
     for name in ("state", *(f"spool-n{k}" for k in range(nodes))):
@@ -125,7 +137,8 @@ def slurm(folder, nodes):
         time.sleep(1)
         started.start("controller", "/usr/sbin/slurmctld", "-D", "-c", env=env)
         for k in range(nodes):
-            started.start(f"n{k}", "/usr/sbin/slurmd", "-D", "-N", f"n{k}", env=env)
+            command = ["/usr/sbin/slurmd", "-D", "-N", f"n{k}"]
+            started.start(f"n{k}", *(apart[k].inside(*command) if apart else command), env=env)
         _wait(env, nodes)
         yield env, started
     finally:

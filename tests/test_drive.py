@@ -170,6 +170,16 @@ def test_what_is_lost_three_times_is_lost(driven):
     assert (row["fault"], row["step"]) == ("machine", 0)
 
 
+def test_a_full_disk_ends_the_driver_and_says_nothing_of_the_run(driven, tmp_path):
+    full = making(status="", messages=[{"full": "/tmp/x/0-1.pt"}])
+    with pytest.raises(RequestError, match=r"/tmp/x/0-1.pt cannot be written: the disk is full; the same command"):
+        driven(make=[full])
+    assert not list(tmp_path.glob("*.jsonl"))
+    assert not list(tmp_path.glob(".claim-*"))
+    _, (made,), _, ended = driven()
+    assert (ended, read(made.path.parent / made.name).end["attempts"]) == ([(0, "done")], 1)
+
+
 def test_a_crash_is_the_last_row_and_not_made_again(driven):
     processes, (made,), _, ended = driven(make=[making(status="", end=11, through=False)])
     assert names(processes) == ["make"]

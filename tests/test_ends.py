@@ -6,9 +6,10 @@ import pytest
 
 from bilevelbench.measure import manifest
 from bilevelbench.measure.manifest import ABSENT, changed
-from bilevelbench.store import journal
+from bilevelbench.store import ends as module
+from bilevelbench.store.ends import ends, is_foreign
 from bilevelbench.store.files import final_name, finals, finals_of
-from bilevelbench.store.journal import ends, read
+from bilevelbench.store.journal import read
 from tests.results_factory import key, write_run
 
 
@@ -16,7 +17,7 @@ from tests.results_factory import key, write_run
 def test_the_ends_of_a_whole_file_say_what_it_says(tmp_path, monkeypatch, status):
     path = write_run(tmp_path, status=status, files=["/a", "/b"])
     whole = read(path)
-    monkeypatch.setattr(journal, "read", None)  # it is not asked
+    monkeypatch.setattr(module, "read", None)  # it is not asked
     found = ends(path)
     assert (found.header, found.status, found.end, found.mark) == (whole.header, whole.status, whole.end, whole.mark)
     assert found.rows == [json.loads(path.read_text().splitlines()[-2])]
@@ -74,3 +75,38 @@ def test_of_many_runs_each_file_is_asked_for_once(tmp_path, monkeypatch):
         assert changed({"a": "2", "b": "3"}, True, now) == ["a"]  # what another machine has need not be here
         assert changed({"b": ABSENT}, True, now) == []
     assert asked == ["a", "b"]
+
+
+def test_of_a_long_file_its_ends_are_read(tmp_path, monkeypatch):
+    path = write_run(tmp_path, gaps=tuple(1 / (k + 1) for k in range(400)), files=["/a"])
+    whole = read(path)
+    assert path.stat().st_size > 2 * module.END
+    found = ends(path)
+    assert (found.header, found.end, found.mark, found.status) == (whole.header, whole.end, whole.mark, "done")
+    assert found.rows == whole.rows[-1:]
+    for name, size in (("END", 100), ("BEGIN", 100), ("END", 400)):  # what is longer than that is read as a whole
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, size)
+            assert ends(path).rows[-1] == whole.rows[-1]
+            assert ends(path).header == whole.header
+
+
+@pytest.mark.parametrize(
+    ("text", "foreign"),
+    [
+        (None, ""), ("", ""), ("x", "no header in line 1"), ('{"kind":"header","schema":3,"digest":"', "no header"),
+        (("schema\":2", "schema\":3"), "has schema 3"), (("schema\":2", "schema\":1"), ""),
+        (("\"digest\":\"", "\"digest\":7,\"a\":\""), "has a damaged header"),
+        (("\"key\":{", "\"key\":{\"seed\":-1,"), ""),
+    ],
+)  # fmt: skip
+def test_what_is_foreign(tmp_path, text, foreign):
+    """The last of these is ours and damaged: it is replaced when its run is asked for, as one that is cut off is."""
+    path = write_run(tmp_path)
+    if text is not None:
+        path.write_text(text if isinstance(text, str) else path.read_text().replace(*text, 1))
+    assert (foreign in is_foreign(path)) if foreign else is_foreign(path) == ""
+
+
+def test_no_file_is_not_foreign(tmp_path):
+    assert is_foreign(tmp_path / "none.jsonl") == ""

@@ -1,5 +1,7 @@
 """What an exception means for a run, and the windows that are kept of it."""
 
+import errno
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ import torch
 from bilevelbench.core.errors import Unsupported
 from bilevelbench.core.solver import Point
 from bilevelbench.measure import marks
-from bilevelbench.measure.failure import AtLook, Diverged, Foul, Impure, broken, failed, status_of
+from bilevelbench.measure.failure import AtLook, Diverged, Foul, Full, Impure, broken, failed, room, status_of
 from bilevelbench.measure.marks import Marks, collect, pack, read, tensors, unpack
 from bilevelbench.store.schema import Row
 
@@ -28,6 +30,23 @@ def test_a_status_for_each_exception_and_whose_fault_it_is(error, status, fault)
     assert (row.step, row.status, row.fault) == (0, status, fault)
     assert bool(row.traceback) is (status == "error")
     assert failed(Row(3), ValueError("x")).fault == "solver"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_nobody_s_failure(tmp_path, monkeypatch, number):
+    with pytest.raises(Full, match="/a/b"), room():
+        raise OSError(number, "no", "/a/b")
+    with pytest.raises(PermissionError), room():
+        raise OSError(errno.EACCES, "no", "/a/b")
+    with pytest.raises(Full):
+        failed(Row(3), Full("x"))
+    with pytest.raises(Full):
+        broken(Full("x"))
+    point = Point(torch.zeros(2).double(), torch.zeros(2).double())
+    kept = Marks(tmp_path)
+    kept._folder = tmp_path / "none"  # torch says of a disk that is full what it says of a folder that is not there
+    with pytest.raises(Full, match=r"0-1\.pt"):
+        kept.write(0, 1, point, point, ({}, {}))
 
 
 @pytest.mark.parametrize(

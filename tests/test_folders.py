@@ -10,13 +10,16 @@ import pytest
 
 import bilevelbench as bb
 from bilevelbench.core.errors import RequestError
+from bilevelbench.run.drive import make_folder
 from bilevelbench.run.on import plan
+from bilevelbench.run.plan import unfinished
 from bilevelbench.store.claims import Claims
 from bilevelbench.store.files import final_name
 from bilevelbench.store.journal import read
 from bilevelbench.store.schema import CUT
 from bilevelbench.store.status import TAIL, last_status
 from tests.results_factory import key, write_run
+from tests.test_cli import here
 from tests.test_handing import jobs_of
 
 
@@ -63,6 +66,28 @@ def test_the_status_of_a_folder(tmp_path):
     assert first.endswith("3 finished (2 done, 1 error), 1 under way; 3 of 6 planned are left")
     assert any(jobs[5].key.stem in line and "its maker is gone" in line for line in lines)
     assert lines[-1].strip() == f"{jobs[2].key.stem}: error"
+
+
+def test_a_folder_of_a_newer_version_is_refused_in_a_sentence(tmp_path, monkeypatch, capfd):
+    path = write_run(tmp_path / "results")
+    path = path.rename(path.with_name(final_name(key(), "0" * 8)))
+    path.write_text(path.read_text().replace('"schema":2', '"schema":3', 1))
+    before = path.read_bytes()
+    words = r"has schema 3, this version reads 1 and 2: read it with the bilevelbench that wrote it"
+    for call in (bb.status, bb.load, lambda folder: bb.publish(folder, tmp_path / "site")):
+        with pytest.raises(RequestError, match=words):
+            call(tmp_path / "results")
+    for command in (["status"], ["report"]):
+        code, out, said = here([*command, str(tmp_path / "results")], tmp_path, monkeypatch, capfd)
+        assert (code, out) == (2, "")
+        assert "has schema 3" in said
+        assert said.count("\n") == 1
+    with pytest.raises(RequestError, match=words):
+        make_folder(tmp_path / "results")
+    assert path.read_bytes() == before
+    (job,) = jobs_of(tmp_path / "results", [0])
+    with pytest.raises(RequestError, match="has schema 3"):
+        unfinished([job])
 
 
 def test_a_folder_without_a_plan_and_none_at_all(tmp_path):

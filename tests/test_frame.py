@@ -4,11 +4,12 @@ import gc
 import json
 import math
 
-import numpy as np
+import pandas as pd
 import pytest
 
-from bilevelbench.store import frame
-from bilevelbench.store.frame import _arrays, _columns, _kept, _latest, _no_collector, load
+from bilevelbench.store import blocks
+from bilevelbench.store.blocks import kept, of_rows
+from bilevelbench.store.frame import _latest, _no_collector, load
 from bilevelbench.store.journal import Record, read
 from bilevelbench.store.summary import machine, order, row
 from tests.results_factory import write_run
@@ -101,14 +102,14 @@ def test_the_last_line_s_memory_goes_before_the_first_row_s(tmp_path):
 
 def test_looks_are_the_rows_with_metrics(tmp_path):
     found = record(tmp_path, gaps=(1.0, 0.5), status="error", extra={"seconds": 3.0, "acc": 0.5})
-    columns = _columns(found)
-    assert columns["step"].tolist() == [0, 1]
-    assert columns["seconds"].tolist() == [0.0, 0.001]
-    assert columns["status"].tolist() == ["running", "running"]
-    assert columns["phi_gap"].tolist() == [1.0, 0.5]
-    assert columns["seconds (metric)"].tolist() == [3.0, 3.0]
-    assert columns["calls\0dg_y"].tolist() == [0, 10]
-    assert columns["unjudged"].tolist() == ["", ""]
+    block = of_rows(found.rows)
+    columns = {name: values.tolist() for name, values in zip(block.names, block.values, strict=True)}
+    assert columns["step"] == [0, 1]
+    assert columns["seconds"] == [0.0, 0.001]
+    assert columns["phi_gap"] == [1.0, 0.5]
+    assert columns["seconds (metric)"] == [3.0, 3.0]
+    assert columns["calls\0dg_y"] == [0, 10]
+    assert (block.ended, block.unjudged) == ("running", None)
 
 
 @pytest.mark.parametrize(
@@ -119,26 +120,14 @@ def test_looks_are_the_rows_with_metrics(tmp_path):
     ],
 )  # fmt: skip
 def test_passes_are_summed_and_unknown_in_older_files(row, expected):
-    assert frame._passes(row) == expected or (math.isnan(frame._passes(row)) and math.isnan(expected))
-
-
-def test_arrays_of_tables_with_and_without_all_keys():
-    whole = _arrays([{"a": 1, "b": 2}, {"b": 4, "a": 3}], 0, int)
-    assert {k: v.tolist() for k, v in whole.items()} == {"a": [1, 3], "b": [2, 4]}
-    some = _arrays([{"a": 1}, {"b": 4, "a": 3}], 0, int)
-    assert {k: v.tolist() for k, v in some.items()} == {"a": [1, 3], "b": [0, 4]}
-    other = _arrays([{"a": 1}, {"b": 2}], 9, int)
-    assert {k: v.tolist() for k, v in other.items()} == {"a": [1, 9], "b": [9, 2]}
-    assert _arrays([{"a": 1}, {"a": 2}], 0, int)["a"].tolist() == [1, 2]
-    assert _arrays([], 0, int) == {}
-    assert np.isnan(_arrays([{"a": None}], None, float)["a"]).all()
+    assert blocks.passes(row) == expected or (math.isnan(blocks.passes(row)) and math.isnan(expected))
 
 
 def test_of_the_rows_the_ends_and_those_with_iterates_are_kept():
     rows = [{"k": 0}, {"k": 1}, {"k": 2, "x": [1.0]}, {"k": 3, "x": None}, {"k": 4}]
-    assert [row["k"] for row in _kept(rows)] == [0, 2, 4]
-    assert _kept([]) == []
-    assert _kept([{"k": 0}]) == [{"k": 0}]
+    assert [row["k"] for row in kept(rows)] == [0, 2, 4]
+    assert kept([]) == []
+    assert kept([{"k": 0}]) == [{"k": 0}]
 
 
 def made(digest="d", created="1", code="c", cpu="p", trouble=False, path="a"):
@@ -186,6 +175,29 @@ def test_tables_are_sorted_and_joined(tmp_path):
     assert list(data.looks.columns[:6]) == ["run", "step", "seconds", "cpu_seconds", "total_calls", "status"]
     assert (data.superseded, data.troubles) == (0, [])
     assert all(len(found.rows) == 2 for name, found in data.records.items() if found.status == "done")
+
+
+def test_the_looks_of_a_problem_are_those_of_the_whole_table(tmp_path):
+    for seed in (1, 0):
+        for problem, extra in (("quadratic", {"acc": 1.0}), ("b", {"loss": 2.0, "acc": 3.0}), ("a", None)):
+            write_run(tmp_path, problem=problem, seed=seed, extra=extra)
+    write_run(tmp_path, problem="none", gaps=(), status="error")
+    data = load(tmp_path)
+    assert data.stored.problems == sorted(data.runs["problem"].unique()) == ["a", "b", "none", "quadratic"]
+    assert len(data.stored) == len(data.looks) == 18
+    metrics = [name for name in data.looks.columns if name in ("loss", "acc", "phi_gap")]
+    assert metrics == ["phi_gap", "loss", "acc"], "as they come, in the order of the runs"
+    for problem, looks in data.stored:
+        wanted = data.looks[data.looks["problem"] == problem].reset_index(drop=True)
+        assert len(looks) == len(wanted)
+        if len(looks):
+            pd.testing.assert_frame_equal(*(table.dropna(axis=1, how="all") for table in (looks, wanted)))
+    ends = data.looks.groupby("run", as_index=False, observed=True)
+    pd.testing.assert_frame_equal(data.stored.firsts(), ends.first())
+    pd.testing.assert_frame_equal(data.stored.lasts(), ends.last())
+    some = data.stored.only(data.runs[data.runs["problem"] == "b"])
+    assert some.problems == ["b"]
+    assert len(some.whole) == 6
 
 
 def test_without_looks_there_is_an_empty_table(tmp_path):

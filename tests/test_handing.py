@@ -15,8 +15,9 @@ from bilevelbench.core.errors import RequestError
 from bilevelbench.core.spec import DEFINITION
 from bilevelbench.run.job import Job, Named
 from bilevelbench.run.names import look_up
-from bilevelbench.run.on import choose, plan, text
+from bilevelbench.run.on import choose, maker, plan, text
 from bilevelbench.run.on import dask as dasks
+from bilevelbench.run.on import hand as hands
 from bilevelbench.run.on.executor import Child
 from bilevelbench.run.on.hand import Hand
 from bilevelbench.run.on.text import Reader, Refused, text_of
@@ -95,6 +96,14 @@ def test_other_code_refuses_in_a_sentence(tmp_path, reader, changes, words):
     (job,) = planned(tmp_path)
     with pytest.raises(Refused, match=words):
         reader.job(text_of(dataclasses.replace(job, key=dataclasses.replace(job.key, **changes))), tmp_path)
+
+
+@pytest.mark.parametrize("change", [lambda said: said["key"].update(newer=1), lambda said: said.pop("keep")])
+def test_a_run_that_another_version_asked_for_is_refused(tmp_path, reader, change):
+    said = json.loads(text_of(planned(tmp_path)[0]))
+    change(said)
+    with pytest.raises(Refused, match=r"cannot read the run \(.*\): another version of bilevelbench has asked for it"):
+        reader.job(json.dumps(said), tmp_path)
 
 
 def test_a_name_that_is_not_known_here_is_refused(tmp_path, reader):
@@ -190,19 +199,30 @@ def test_half_a_record_is_no_record(tmp_path):
     assert hand(out, Scripted(torn, whole), jobs_of(out, [0])) == ([0], [(0, "done")])
 
 
-def test_what_is_lost_three_times_is_the_machine_s_fault(tmp_path):
-    out = tmp_path / "out"
-    assert hand(out, Scripted(lost()), jobs_of(out, [0])) == ([0], [(0, "lost")])
+def test_what_is_lost_again_and_again_is_the_machine_s_fault(tmp_path):
+    out, executor = tmp_path / "out", Scripted(lost())
+    assert hand(out, executor, jobs_of(out, [0])) == ([0], [(0, "lost")])
+    assert len(executor.texts) == hands.TRIES == 8
     record = read(next(out.glob("*.jsonl")))
     assert (record.status, record.fault, record.troubles) == ("lost", "machine", [])
     assert record.rows[-1]["reason"] == "the node is gone"
-    assert record.end["attempts"] == 3
+    assert record.end["attempts"] == 8
 
 
 def test_what_an_executor_lost_by_itself_is_not_counted(tmp_path):
     out = tmp_path / "out"
-    executor = Scripted(*[lost(free=True)] * 9, lost(), lost(), recorded(tmp_path))
+    executor = Scripted(*[lost(free=True)] * 9, *[lost()] * 7, recorded(tmp_path))
     assert hand(out, executor, jobs_of(out, [0]))[1] == [(0, "done")]
+
+
+def test_where_no_machine_can_make_a_run_that_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(hands, "MOST_FREE", 5)
+    out, made = tmp_path / "out", recorded(tmp_path)
+    good = Scripted(*[lost(free=True)] * 5, made, *[lost(free=True)] * 5, made, room=1)  # a record begins it anew
+    assert sorted(hand(out, good, jobs_of(out, range(2)))[1]) == [(0, "done"), (1, "done")]
+    with pytest.raises(RequestError, match="no run can be made any more: the node is gone; what is finished is in"):
+        hand(tmp_path / "other", Scripted(lost(free=True)), jobs_of(tmp_path / "other", [0]))
+    assert not list((tmp_path / "other").glob("*.jsonl"))
 
 
 def test_a_refusal_ends_the_command_and_loses_nothing(tmp_path):
@@ -286,6 +306,41 @@ def test_a_child_makes_runs_refuses_others_and_leaves_with_whoever_started_it(tm
         time.sleep(0.1)
     assert orphans(marker) == []
     assert child._process.wait(60) == 0
+
+
+@pytest.mark.parametrize(
+    ("happens", "answer"),
+    [
+        ("full", {"lost": "NODE: RequestError: /x cannot be written", "free": True}),
+        ("lost", {"lost": "NODE: the process was killed from outside, with signal 9"}),
+    ],
+)  # fmt: skip
+def test_the_trouble_of_a_machine_is_no_end_of_a_run(tmp_path, monkeypatch, happens, answer):
+    """A maker answers that a run may be made elsewhere, after a while: it must not be the first to be free again."""
+    slept, (job,) = [], jobs_of(tmp_path, [0])
+
+    class Machine:
+        machine = Ask()
+
+        def __init__(self, *_):
+            pass
+
+        def job(self, text, folder):
+            return dataclasses.replace(job, path=folder / job.path.name)
+
+        def run(self, jobs):
+            if happens == "full":
+                raise RequestError("/x cannot be written")
+            reason = "the process was killed from outside, with signal 9"
+            write_run(jobs[0].path.parent, status="lost", reason=reason).rename(jobs[0].path.parent / jobs[0].name)
+
+    for name in ("Reader", "Driver"):
+        monkeypatch.setattr(maker, name, Machine)
+    monkeypatch.setattr(maker.time, "sleep", slept.append)
+    monkeypatch.setattr(maker.platform, "node", lambda: "NODE")
+    assert maker.Maker(None, tmp_path, 1.0).answer("") == answer
+    assert slept == ([maker.PAUSE] if happens == "full" else [])
+    assert list((tmp_path / "runs").iterdir()) == []
 
 
 def test_a_child_that_is_killed_loses_its_run_alone(tmp_path):

@@ -115,6 +115,15 @@ def test_of_many_runs_rows_are_beside_the_page(folder, tmp_path, monkeypatch):
     assert "'strict-dynamic'" not in write(folder, tmp_path / "few").path.read_text()
 
 
+def test_of_very_many_looks_a_page_has_medians_and_files_have_all(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(parts, "MOST_LOOKS", 11)
+    page = write(folder, tmp_path / "out").path
+    assert set(blobs(page)) == {"facts", "curves-quadratic"}
+    assert blobs(page)["curves-quadratic"]["metrics"] == ["phi_gap", "f"]
+    assert not list((tmp_path / "out" / "data").glob("*.js"))
+    assert len((tmp_path / "out" / "data" / "quadratic.csv").read_text().splitlines()) == 13
+
+
 def test_what_binds_is_said_in_a_word():
     assert live.constraint({"constraints": ["h_g"], "flags": ["kinked"]}) == "constraint functions"
     assert live.constraint({"flags": ["boundary"]}) == "bounds"

@@ -243,16 +243,14 @@ def priced(unit, n_g, by_hand=(None, None)):
     names = ["a", "b"]
     runs = pd.DataFrame({"run": names, "problem": "p", "solver": ["s", "t"], "machine": "m"})
     runs = runs.assign(floor_seconds=np.nan, grads=np.nan)
-    looks = {
-        name: {"step": np.arange(2), "calls\0dg_y": np.array([0, 4]), "rows\0dg_y": np.array([0, 8])} for name in names
-    }
     last = {"step": 5, "calls": {"dg_y": 4}, "rows": {"dg_y": 8}, "kept": {}}
     prices = {"dg_y": unit} if unit else {}
     records = {
         name: Record(name, {"prices": prices, "problem": {"n_g": n_g}, "solver": {"by_hand": hand}}, [last])
         for name, hand in zip(names, by_hand, strict=True)
     }
-    price(runs, looks, records)
+    (one,) = price(runs, records).values()
+    looks = floor(one.prices, {"dg_y": np.array([0, 4])}, {"dg_y": np.array([0, 8])}, {}) / one.unit
     return runs, looks
 
 
@@ -260,13 +258,13 @@ def test_a_gradient_over_all_rows_is_the_unit():
     runs, looks = priced([1.0, 0.5], 2)  # a gradient takes 2
     assert runs["floor_seconds"].tolist() == [8.0, 8.0]
     assert runs["grads"].tolist() == [4.0, 4.0]
-    assert looks["a"]["grads"].tolist() == [0.0, 4.0]
+    assert looks.tolist() == [0.0, 4.0]
     runs, _ = priced([1.0, 0.5], None)  # one row where nobody says
     assert runs["grads"].tolist() == [8.0 / 1.5] * 2
     runs, looks = priced(None, 2)
     assert runs["grads"].isna().all()
     assert runs["floor_seconds"].isna().all()
-    assert np.isnan(looks["a"]["grads"]).all()
+    assert np.isnan(looks).all()
     runs, _ = priced([0.0, 0.0], 2)
     assert runs["grads"].isna().all()
 

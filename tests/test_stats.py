@@ -213,6 +213,7 @@ def test_the_order_of_files_does_not_matter(tmp_path):
         write_run(tmp_path, seed=seed, solver="itd", gaps=(1.0, 0.2), order=2)
     data = load(tmp_path)
     one = compare.compare(data.runs, targets.hits(data.runs, data.looks)).leaders
+    assert targets.of(data.runs, data.stored).equals(targets.hits(data.runs, data.looks))
     mixed, shuffled = data.looks.sample(frac=1, random_state=0), data.runs.sample(frac=1, random_state=1)
     other = compare.compare(shuffled, targets.hits(shuffled, mixed)).leaders
     pd.testing.assert_frame_equal(one, other)

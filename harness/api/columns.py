@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 RUNS = {
     "run": "digits that name the run, unique within the results",
     "problem": "as asked for, with whatever must not be in one ratio where that is mixed (device, dtype, machine, ...)",
@@ -95,6 +97,11 @@ METRICS = {
     "lower_residual": "|grad_y g| at the y* that was found, where it was sought",
     "violation": "the largest violation of the constraints",
 }
+
+
+def ordered(columns: Iterable[str]) -> list[str]:
+    """The columns of looks, those of all problems first."""
+    return [*LOOKS, *(name for name in columns if name not in LOOKS)]
 
 
 def described(words: str, *tables: dict[str, str]) -> str:

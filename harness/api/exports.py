@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bilevelbench.core.errors import RequestError
-from bilevelbench.store.files import make_folder
+from bilevelbench.store.files import make_folder, written
+
+from .columns import ordered
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from bilevelbench.stats.compare import Comparison
+    from bilevelbench.store.looks import Looks
+
+    from .results import Results
+
+    Parts = Iterable[pd.DataFrame]  # with the same columns: ten million looks are not in memory at once
 
 LEADERS = {
     "solver": "solver", "class": "class", "cost": "cost", "share": "targets held", "seconds": "seconds ÷ best",
@@ -24,11 +32,25 @@ TEX = {
 }  # fmt: skip
 
 
-def csv(tables: Mapping[str, pd.DataFrame], folder: Path) -> list[Path]:
+def tables(results: Results, stored: Looks) -> dict[str, Parts]:
+    """What is exported of results; ``stored``: their looks."""
+    return {
+        "runs": [results.runs], "looks": looks(stored), "targets": [results.targets], "leaders": [results.leaders()],
+    }  # fmt: skip
+
+
+def looks(stored: Looks) -> Iterator[pd.DataFrame]:
+    """The looks, a problem at a time."""
+    columns = ordered(stored.columns)
+    some = [problem for problem in stored.problems if stored.length(problem)] or stored.problems[:1]
+    yield from (stored.of(problem).reindex(columns=columns) for problem in some)
+
+
+def csv(tables: Mapping[str, Parts], folder: Path) -> list[Path]:
     """A file for each table."""
     from bilevelbench.report import sheet
 
-    return _written(tables, folder, "csv", sheet.write)
+    return _written(tables, folder, "csv", sheet.write_parts)
 
 
 def needs_pyarrow(what: str) -> None:
@@ -39,12 +61,18 @@ def needs_pyarrow(what: str) -> None:
         raise RequestError(f"{what} needs pyarrow: pip install 'bilevelbench[parquet]'") from None
 
 
-def parquet(tables: Mapping[str, pd.DataFrame], folder: Path) -> list[Path]:
-    """A file for each table; RequestError where there is no pyarrow."""
+def parquet(tables: Mapping[str, Parts], folder: Path) -> list[Path]:
+    """A file for each table, with a row group or more for each of its parts; RequestError where there is no pyarrow."""
     needs_pyarrow("to_parquet")
+    import pyarrow
+    from pyarrow import parquet
 
-    def write(table: pd.DataFrame, path: Path) -> None:
-        table.to_parquet(path, engine="pyarrow", index=False)
+    def write(parts: Parts, path: Path) -> None:
+        made = (pyarrow.Table.from_pandas(part, preserve_index=False) for part in parts)
+        first = next(made)
+        with written(path) as private, parquet.ParquetWriter(private, first.schema) as writer:
+            for table in itertools.chain([first], made):
+                writer.write_table(table)
 
     return _written(tables, folder, "parquet", write)
 
@@ -83,7 +111,7 @@ def unwritten(folder: Path, error: OSError) -> RequestError:
 
 
 def _written(
-    tables: Mapping[str, pd.DataFrame], folder: Path, suffix: str, write: Callable[[pd.DataFrame, Path], None]
+    tables: Mapping[str, Parts], folder: Path, suffix: str, write: Callable[[Parts, Path], None]
 ) -> list[Path]:
     paths = [folder / f"{name}.{suffix}" for name in tables]
     try:

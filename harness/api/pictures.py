@@ -71,10 +71,7 @@ def chosen(data: Results, hit: pd.DataFrame, problem: Any, solvers: Any) -> tupl
     runs = data.runs[keep]
     if not len(runs):
         raise RequestError("no run is of these problems and these solvers; ask for others")
-    some = set(runs["run"])
-    looks = data.looks[data.looks["run"].isin(some)]
-    looks = looks.assign(**{name: looks[name].astype(str) for name in ("run", "problem", "solver")})
-    return data._replace(runs=runs, looks=looks), hit[hit["run"].isin(some)]
+    return data._replace(runs=runs, stored=data.stored.only(runs)), hit[hit["run"].isin(set(runs["run"]))]
 
 
 def named_problems(data: Results, problem: Any) -> list[str]:
@@ -105,7 +102,7 @@ def convergence(data: Results, problems: list[str], metric: str, x: str | None, 
     """A metric on problems against an axis; on one problem against calls and seconds, where there is room."""
     cases, lines = {}, {}
     for name in problems:
-        runs, looks = data.runs[data.runs["problem"] == name], data.looks[data.looks["problem"] == name]
+        runs, looks = data.runs[data.runs["problem"] == name], data.stored.of(name)
         known = [c for c in looks.columns if c not in LOOKS and looks[c].notna().any()]
         if metric not in known:
             raise unknown("y", metric, known)

@@ -45,11 +45,12 @@ class Comparison:
 
     def good(self) -> bool:
         """Whether every run says something of its solver, be it that it diverges, or cannot be made here."""
+        from bilevelbench.store.ends import ends
         from bilevelbench.store.files import finals
         from bilevelbench.store.schema import FINDINGS
 
         there = finals(self.out)
-        records = [job.record(there) for job in self.jobs]
+        records = (ends(job.published(there)) for job in self.jobs)
         return all(record.status in FINDINGS and record.fault != "problem" for record in records)
 
     def results(self) -> Results:

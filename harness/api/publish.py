@@ -68,13 +68,15 @@ def publish(
         if not place.is_dir():
             raise RequestError(f"there is no results folder {place}; name the folder that was given to `run` as out")
     exports.needs_pyarrow("publish")
-    parts: dict[tuple[str, str], list[Record]] = {}
+    parts, troubles = dict[tuple[str, str], list[Record]](), list[str]()
     for path in (path for place in places for path in files.records(place) if path.suffix == files.FINAL):
         record = read(path)
         if record.header is not None and not record.troubles:
             parts.setdefault(_part(record.header), []).append(record)
+        troubles += record.troubles
     if not parts:
-        raise RequestError(f"{' and '.join(map(str, places))}: no finished result to publish; make some with `run`")
+        why = troubles[0] if troubles else "make some with `run`"
+        raise RequestError(f"{' and '.join(map(str, places))}: no finished result to publish; {why}")
     try:
         for names, records in sorted(parts.items()):
             _write(site.joinpath(*names), records, brief)

@@ -13,7 +13,7 @@ from bilevelbench.core.errors import RequestError
 from bilevelbench.store import frame
 
 from . import arguments, exports
-from .columns import LOOKS, METRICS, RUNS, TARGETS, described
+from .columns import LOOKS, METRICS, RUNS, TARGETS, described, ordered
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,16 +82,16 @@ class Results:
     def looks(self) -> pd.DataFrame:
         """A row for each look at a run."""
         looks = self._data.looks
-        return looks[[*LOOKS, *(name for name in looks.columns if name not in LOOKS)]].copy()
+        return looks[ordered(looks.columns)].copy()
 
     looks.__doc__ = described("A row for each look at a run; the problem's own metrics come last.", LOOKS, METRICS)
 
     @cached_property
     def targets(self) -> pd.DataFrame:
         """A row for each run and target."""
-        from bilevelbench.stats.targets import hits
+        from bilevelbench.stats.targets import of
 
-        return hits(self._data.runs, self._data.looks)[list(TARGETS)]
+        return of(self._data.runs, self._data.stored)[list(TARGETS)]
 
     targets.__doc__ = described("A row for each run and target.", TARGETS)
 
@@ -222,18 +222,15 @@ class Results:
 
     def to_csv(self, out: str | os.PathLike[str]) -> list[Path]:
         """Write ``runs.csv``, ``looks.csv``, ``targets.csv`` and ``leaders.csv`` into a folder; their paths."""
-        return exports.csv(self._tables(), arguments.path("out", out))
+        return exports.csv(exports.tables(self, self._data.stored), arguments.path("out", out))
 
     def to_parquet(self, out: str | os.PathLike[str]) -> list[Path]:
         """Write the same four tables as Parquet. It needs pyarrow: ``pip install 'bilevelbench[parquet]'``."""
-        return exports.parquet(self._tables(), arguments.path("out", out))
+        return exports.parquet(exports.tables(self, self._data.stored), arguments.path("out", out))
 
     def to_latex(self) -> str:
         """The leader table for a paper, with booktabs' rules: in bold what leads surely, ties marked."""
         return exports.latex(self._compared(None, None))
-
-    def _tables(self) -> dict[str, pd.DataFrame]:
-        return {"runs": self.runs, "looks": self.looks, "targets": self.targets, "leaders": self.leaders()}
 
     def __repr__(self) -> str:
         runs = self._data.runs

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 
 from bilevelbench.core.errors import RequestError
+from bilevelbench.store.files import Unreadable
 from bilevelbench.store.status import Status
 from bilevelbench.store.status import status as found
 
@@ -15,12 +15,14 @@ from . import arguments
 def status(folder: str | os.PathLike[str] = "results") -> Status:
     """What there is in a results folder, whoever is writing to it: ``str`` of it says it in a few lines.
 
-    RequestError where there is no such folder, or a plan in it cannot be read.
+    RequestError where there is no such folder, or where a plan or a record in it cannot be read.
     """
     from bilevelbench.run.on import plan
 
     path = arguments.path("folder", folder)
     if not path.is_dir():
         raise RequestError(f"there is no results folder {path}; name the folder that was given to `run` as out")
-    digests = [str(json.loads(text)["digest"]) for text in plan.texts(path)]
-    return found(path, digests or None)
+    try:
+        return found(path, plan.texts(path) or None)
+    except Unreadable as error:
+        raise RequestError(str(error)) from None

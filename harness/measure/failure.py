@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
 from bilevelbench.core.errors import Unsupported
+from bilevelbench.store.files import FULL
 from bilevelbench.store.schema import Row
 
 
@@ -34,11 +37,28 @@ class AtLook(Exception):
         self.row, self.error = row, error
 
 
+class Full(BaseException):
+    """Nothing more can be written on this machine: no word on a run, which is made when it can, or elsewhere."""
+
+
+@contextmanager
+def room() -> Iterator[None]:
+    """Whoever writes what a run needs for its record; ``Full`` where the disk is."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise Full(error.filename or "") from error
+        raise
+
+
 def failed(last: Row, error: BaseException, fault: str = "solver") -> Row:
     """The row that ends a failed run: at the look where it failed, or at the last good one.
 
-    ``fault``: whose code was running. An exception that knows better has a ``fault`` of its own.
+    ``fault``: whose code was running. An exception that knows better has a ``fault`` of its own. ``Full`` goes on.
     """
+    if isinstance(error, Full):
+        raise error
     row = Row(**{**vars(last), "metrics": {}, "unjudged": "", "x": None, "y": None, "memory": None})
     if isinstance(error, AtLook):
         row, error = error.row, error.error

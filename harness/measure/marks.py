@@ -20,7 +20,7 @@ from torch import Tensor
 from bilevelbench.core.meter import Counts, Key, less, parsed
 from bilevelbench.core.solver import Point, Solver
 
-from .failure import Foul
+from .failure import Foul, Full
 
 SHARE = 8
 LONGEST = 100  # steps of a window
@@ -53,7 +53,11 @@ class Marks:
             return
         self._room -= size
         counted = less(parsed(counts[1]), parsed(counts[0]))
-        torch.save((*packed, counted), self._folder / f"{begin}-{end}.pt")
+        path = self._folder / f"{begin}-{end}.pt"
+        try:
+            torch.save((*packed, counted), path)
+        except (OSError, RuntimeError) as error:  # it does not say which: nothing else can be wrong with numbers
+            raise Full(str(path)) from error
 
 
 def read(folder: Path, window: tuple[int, int]) -> tuple[Any, Any, Counts]:

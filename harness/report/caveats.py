@@ -49,11 +49,10 @@ def judge(hit: pd.DataFrame, hanging: Hanging) -> str:
     return f"{what} {'counts' if blind == 1 else 'count'} as not held; {effect}."
 
 
-def idle(runs: pd.DataFrame, looks: pd.DataFrame) -> str:
+def idle(runs: pd.DataFrame, starts: pd.DataFrame) -> str:
     """Which targets that problems set are met by their start, so that there is nothing to reach: most often one that
-    was set in the wrong direction."""
-    first = looks.sort_values("step", kind="stable").groupby("run", observed=True).first()
-    found = {}
+    was set in the wrong direction. ``starts``: the first figures of each run."""
+    first, found = starts.set_index("run"), {}
     for run, problem, aims in zip(runs["run"], runs["problem"], runs["aims"], strict=True):
         for figure, (goal, better, kind) in aims.items():
             start = first[figure].get(run) if figure in first else None

@@ -46,31 +46,42 @@ def script() -> dict[str, str]:
     return {"script": text, "digest": digest, "sheet": sheet}
 
 
-def payload(atelier: Atelier, sections: list[dict[str, Any]], order: list[str]) -> dict[str, Any]:
-    """``blobs``: by name, what the page holds; ``beside``: whether rows are in files of their own.
+class Payload:
+    """The blobs of a page, problem by problem. ``order``: solvers as they are ranked."""
 
-    ``order``: solvers as they are ranked; ``sections``: what ``parts.problem`` made of each problem.
-    """
-    data = atelier.data
-    solvers = {name: place for place, name in enumerate(order)}
-    shown = [section for section in sections if section["arrows"]]
-    by_problem = dict(list(data.looks.groupby("problem", sort=False, observed=True)))
-    runs_of = dict(list(data.runs.groupby("problem", sort=False)))
-    pairs = data.runs[["problem", "solver"]].drop_duplicates()
-    most = int(np.clip(MOST_POINTS // max(1, len(pairs)), FEWEST, MOST))
-    blobs = {"facts": _dumps(facts(atelier, sections, order))}
-    rows = {} if atelier.brief else {"runs": _dumps(_index(data.runs, solvers, sections))}
-    for section in shown:
-        looks, runs, slug = by_problem[section["name"]], runs_of[section["name"]], section["slug"]
-        metrics = list(section["arrows"])[: 1 if atelier.brief else None]
-        blobs[f"curves-{slug}"] = _dumps(curves(looks, metrics, solvers, most))
-        if not atelier.brief:
-            rows[f"rows-{slug}"] = _dumps(_rows(data, looks, runs, metrics))
-    beside = atelier.many or sum(map(len, rows.values())) > MOST_BYTES
-    for name, text in rows.items() if beside else ():
-        with written(atelier.out / "data" / f"{name}.js") as private:
+    def __init__(self, atelier: Atelier, order: list[str]) -> None:
+        self._atelier, self._order = atelier, order
+        self._solvers = {name: place for place, name in enumerate(order)}
+        pairs = atelier.data.runs[["problem", "solver"]].drop_duplicates()
+        self._most = int(np.clip(MOST_POINTS // max(1, len(pairs)), FEWEST, MOST))
+        self._curves, self._rows = dict[str, str](), dict[str, str]()
+
+    def add(self, section: dict[str, Any]) -> None:
+        """Add what ``parts.problem`` made of a problem, while its looks are at hand."""
+        if not section["arrows"]:
+            return
+        data, slug, metrics = self._atelier.data, section["slug"], list(section["arrows"])
+        looks, runs = data.stored.of(section["name"]), data.runs[data.runs["problem"] == section["name"]]
+        metrics = metrics[: 1 if self._atelier.brief else None]
+        self._curves[f"curves-{slug}"] = _dumps(curves(looks, metrics, self._solvers, self._most))
+        if self._atelier.rows and self._atelier.many:  # for which there is no room in the page, nor in memory
+            self._write(f"rows-{slug}", _dumps(_rows(data, looks, runs, metrics)))
+        elif self._atelier.rows:
+            self._rows[f"rows-{slug}"] = _dumps(_rows(data, looks, runs, metrics))
+
+    def made(self, sections: list[dict[str, Any]]) -> dict[str, Any]:
+        """``blobs``: by name, what the page holds; ``beside``: whether rows are in files of their own."""
+        blobs = {"facts": _dumps(facts(self._atelier, sections, self._order)), **self._curves}
+        index = {"runs": _dumps(_index(self._atelier.data.runs, self._solvers, sections))} if self._atelier.rows else {}
+        rows = index | self._rows
+        beside = self._atelier.many or sum(map(len, rows.values())) > MOST_BYTES
+        for name, text in rows.items() if beside else ():
+            self._write(name, text)
+        return {"blobs": blobs if beside else blobs | rows, "beside": beside}
+
+    def _write(self, name: str, text: str) -> None:
+        with written(self._atelier.out / "data" / f"{name}.js") as private:
             private.write_text(f'bilevelbench.take("{name}",{text});\n', encoding="utf-8")
-    return {"blobs": blobs if beside else blobs | rows, "beside": beside}
 
 
 def facts(atelier: Atelier, sections: list[dict[str, Any]], order: list[str]) -> dict[str, Any]:
@@ -96,7 +107,7 @@ def facts(atelier: Atelier, sections: list[dict[str, Any]], order: list[str]) ->
         }
         for p in sections
     ]  # fmt: skip
-    return {"solvers": solvers, "problems": problems, "axes": list(AXES.values()), "rows": not atelier.brief}
+    return {"solvers": solvers, "problems": problems, "axes": list(AXES.values()), "rows": atelier.rows}
 
 
 def constraint(about: Mapping[str, Any]) -> str:

@@ -100,10 +100,10 @@ def show(
 def _write(data: Results, results: list[Path], out: Path, tell: Callable[[Report], None], asked: Asked) -> Report:
     for folder in (out, out / "figures", out / "data"):
         make_folder(folder)
-    hit = targets.hits(data.runs, data.looks)
+    hit = targets.of(data.runs, data.stored)
     found = compare(data.runs, hit, asked.weights)
     leaders = found.leaders
-    final = verdict.final(data)
+    final = data.stored.lasts()
     troubles = list(data.troubles)
     said = kept(troubles, "the verdict", lambda: verdict.of(data, hit, found, asked.subject), Verdict("", {}))
     refused = (data.runs["status"] == "unsupported") & (data.runs["fault"] != "")  # a problem that has to be mended
@@ -127,7 +127,7 @@ def _write(data: Results, results: list[Path], out: Path, tell: Callable[[Report
     facts: dict[str, Any] = {
         "doubts": caveats.doubts(said.parts, data.runs, provenance["busy"], data.superseded),
         "terms": TERMS,
-        "brief": asked.brief,
+        "brief": not atelier.rows,
         "which": [] if kinds is None or not len(kinds) else which.sections(kinds),
         "verdict": said,
         "duels": tables.duels(fought, atelier.palette),
@@ -144,20 +144,23 @@ def _write(data: Results, results: list[Path], out: Path, tell: Callable[[Report
     _render(report, results, facts | nothing | {"drawn": False, "live": None})
     tell(report)
     whole = {"overall": overall.figures(atelier, hit, found, troubles)}
-    drawn = _drawn(atelier, troubles)
-    alive = kept(troubles, "the data of the page", lambda: live.payload(atelier, drawn["problems"], order), None)
+    payload = live.Payload(atelier, order)
+    drawn = _drawn(atelier, payload, troubles)
+    alive = kept(troubles, "the data of the page", lambda: payload.made(drawn["problems"]), None)
     _render(report, results, facts | whole | drawn | {"drawn": True, "live": alive})
     return report
 
 
-def _drawn(atelier: Atelier, troubles: list[str]) -> dict[str, Any]:
-    """All that has figures, part by part."""
-    sections = [
-        kept(troubles, f"the section of {name}", partial(parts.problem, atelier, name), None)
-        for name in sorted(atelier.data.runs["problem"].unique())
-    ]
+def _drawn(atelier: Atelier, payload: live.Payload, troubles: list[str]) -> dict[str, Any]:
+    """All that has figures, part by part. The looks of a problem are read once."""
+    sections = []
+    for name in sorted(atelier.data.runs["problem"].unique()):
+        section = kept(troubles, f"the section of {name}", partial(parts.problem, atelier, name), None)
+        if section:
+            sections.append(section)
+            kept(troubles, f"the data of {name} in the page", partial(payload.add, section), None)
     return {
-        "problems": [section for section in sections if section],
+        "problems": sections,
         "pictures": kept(troubles, "trajectories", lambda: parts.pictures(atelier), []),
         "memory": kept(troubles, "the section on memory", lambda: parts.memory(atelier), None),
     }

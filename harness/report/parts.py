@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 
 from bilevelbench.data.facts import behind
 from bilevelbench.store.files import written
-from bilevelbench.store.frame import LOOK, Results
+from bilevelbench.store.frame import Results
+from bilevelbench.store.looks import LOOK
 from bilevelbench.store.summary import BYTES
 from bilevelbench.store.text import clean
 
@@ -30,6 +31,7 @@ UNSAID = {
 }  # fmt: skip
 MOST_METRICS = 10  # of a problem that are shown; the page has as many tabs
 MOST_RUNS = 2000  # of which all figures are drawn, and whose rows are in the page
+MOST_LOOKS = 2_000_000  # that a page can show run by run
 MOST_SLUG = 60  # characters
 TAKEN = {  # files and anchors
     "leaders", "targets", "duels", "overall", "which", "steps", "pareto", "profiles-calls", "profiles-grads",
@@ -61,6 +63,7 @@ class Atelier:
     ) -> None:
         self.data, self.final, self.out, self.brief = data, final, out, brief
         self.many = len(data.runs) > MOST_RUNS
+        self.rows = not brief and len(data.stored) <= MOST_LOOKS
         self.palette = style.Palette(dict(zip(data.runs["solver"], data.runs["short"], strict=True)), first)
         self._slugs: dict[str, str] = dict.fromkeys(TAKEN, "")
 
@@ -95,7 +98,7 @@ class Atelier:
 def problem(atelier: Atelier, name: str) -> dict[str, Any]:
     """The section of a problem: its figures, and where every solver ended."""
     data = atelier.data
-    runs, looks = data.runs[data.runs["problem"] == name], data.looks[data.looks["problem"] == name]
+    runs, looks = data.runs[data.runs["problem"] == name], data.stored.of(name)
     metrics, left_out = _metrics(looks)
     drawn = metrics[:1] if atelier.brief or atelier.many else metrics
     headers = [(data.records[run].header or {})["problem"] for run in runs["run"]]

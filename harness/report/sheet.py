@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
 
@@ -20,13 +21,20 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet computes a text that
 def write(table: pd.DataFrame, path: Path) -> None:
     """Write the table without its index; what is missing is empty, every float comes back as it was. A text that a
     spreadsheet would take for a formula has an apostrophe before it."""
-    alike = [list(names) for _, names in groupby(table, table.dtypes.get)]  # neighbours of one type
+    write_parts([table], path)
+
+
+def write_parts(tables: Iterable[pd.DataFrame], path: Path) -> None:
+    """The same of a table that comes in parts, one after the other, with the same columns."""
     with written(path) as private, private.open("w", encoding="utf-8", newline="") as file:
-        file.write(",".join(map(_quoted, table.columns)) + "\n")
-        for start in range(0, len(table), AT_ONCE):
-            part = table.iloc[start : start + AT_ONCE]
-            rows = zip(*(_cells(part[names]) for names in alike), strict=True)
-            file.write("\n".join(map(",".join, rows)) + "\n")
+        for place, table in enumerate(tables):
+            alike = [list(names) for _, names in groupby(table, table.dtypes.get)]  # neighbours of one type
+            if place == 0:
+                file.write(",".join(map(_quoted, table.columns)) + "\n")
+            for start in range(0, len(table), AT_ONCE):
+                part = table.iloc[start : start + AT_ONCE]
+                rows = zip(*(_cells(part[names]) for names in alike), strict=True)
+                file.write("\n".join(map(",".join, rows)) + "\n")
 
 
 def _cells(columns: pd.DataFrame) -> list[str]:

@@ -39,13 +39,8 @@ def of(data: Results, hit: pd.DataFrame, found: Comparison, subject: str | None 
     """
     problems = {run: (record.header or {})["problem"] for run, record in data.records.items()}
     one = subject_of(data.runs, subject)
-    references = against_references(data.runs, final(data), problems)
-    return paragraph(data.runs, hit, found, references, one, idle(data.runs, data.looks))
-
-
-def final(data: Results) -> pd.DataFrame:
-    """The last value of each column of the looks, a row for each run."""
-    return data.looks.groupby("run", as_index=False, observed=True).last() if len(data.looks) else data.looks
+    references = against_references(data.runs, data.stored.lasts(), problems)
+    return paragraph(data.runs, hit, found, references, one, idle(data.runs, data.stored.firsts()))
 
 
 def subject_of(runs: pd.DataFrame, asked: str | None = None) -> str:

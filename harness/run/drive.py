@@ -8,6 +8,7 @@ from outside is ``lost`` and made again, at most twice.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import shutil
@@ -24,7 +25,8 @@ from bilevelbench.measure.cores import Cores
 from bilevelbench.measure.env import moment, now
 from bilevelbench.measure.windows import draw
 from bilevelbench.store.claims import Claims
-from bilevelbench.store.files import records
+from bilevelbench.store.ends import is_foreign
+from bilevelbench.store.files import FULL, records
 from bilevelbench.store.journal import Journal, read
 from bilevelbench.store.schema import End as LastLine
 from bilevelbench.store.schema import Header
@@ -55,9 +57,8 @@ def make_folder(out: Path) -> None:
             f"out {out} cannot be written ({error.strerror}); name a folder that you can write"
         ) from None
     for path in records(out):
-        record = read(path)
-        if record.header is None and path.stat().st_size > 0:
-            raise RequestError(record.troubles[0])
+        if foreign := is_foreign(path):
+            raise RequestError(foreign)
 
 
 class Driver:
@@ -80,7 +81,23 @@ class Driver:
         self._elsewhere: list[Pass] = []  # what other commands are making
 
     def run(self, jobs: list[Job]) -> None:
-        """Make all runs. Interrupting stops at once; what is finished is on disk."""
+        """Make all runs. Interrupting stops at once; what is finished is on disk.
+
+        ``RequestError`` where there is no room on a disk: that says nothing of the runs, which wait until there is.
+        """
+        try:
+            self._run(jobs)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            where = error.filename or self._out
+            raise RequestError(f"{where} cannot be written: the disk is full; the same command goes on later") from None
+        finally:
+            for watch in [made.watch for made in self._running if made.watch]:
+                watch.task.kill()
+            self._running, self._elsewhere = [], []
+
+    def _run(self, jobs: list[Job]) -> None:
         waiting = [Pass(batch) for batch in reversed(together(jobs))]
         folder = tempfile.TemporaryDirectory(prefix="bilevelbench-")
         with Claims(self._out) as self._claims, Cores() as self._cores, folder as kept:
@@ -144,6 +161,8 @@ class Driver:
         self._running.append(made)
 
     def _hear(self, made: Pass, message: dict[str, Any]) -> None:
+        if "full" in message:
+            made.full = message["full"]
         if "prices" in message:
             self._prices[made.together] = message["prices"]
         if "files" in message:
@@ -175,6 +194,8 @@ class Driver:
         """A process has ended: make its run again, have it audited, or close it."""
         self._cores.release(made.cores)
         made.cores = []
+        if made.full is not None:
+            raise OSError(errno.ENOSPC, "no space left on the device", made.full)
         if end is not None and end.status == "lost" and made.tries < TRIES:
             made.tries += 1
             self._make(made) if made.auditing is None else self._audit(made, made.auditing)

@@ -73,9 +73,13 @@ class Job:
         own = [path for path in found if path.name == self.name]
         return own if self.here else own + [path for path in found if path not in own]
 
+    def published(self, there: dict[str, list[Path]] | None = None) -> Path:
+        """Where the record of this run is, or would be. ``there``: what ``finals`` has found."""
+        return next(iter(self.finished(there)), self.path)
+
     def record(self, there: dict[str, list[Path]] | None = None) -> Record:
         """What there is of this run. ``there``: what ``finals`` has found."""
-        return read(next(iter(self.finished(there)), self.path))
+        return read(self.published(there))
 
     def satisfied(self) -> bool:
         """Whether this run need not be made: its file is there, and it is not the one that is to be replaced."""

@@ -31,6 +31,7 @@ class Pass:
     audit: dict[str, Any] = field(default_factory=dict)
     memory: dict[str, float] = field(default_factory=dict)
     cpu: float = 0.0  # seconds of the process that made it, judging and guards included
+    full: str | None = None  # what could not be written for want of room
     watch: Watch | None = None
 
     @property

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from bilevelbench.core.errors import RequestError
 from bilevelbench.measure.env import source_digest
+from bilevelbench.store.ends import ends, is_foreign
 from bilevelbench.store.files import finals, mark
-from bilevelbench.store.journal import ends
 from bilevelbench.store.schema import RunKey
 
 from .job import Job, Named, Sent, known_device
@@ -67,11 +67,18 @@ def _jobs(block: Block, suite: str, out: Path, ask: Ask) -> Iterator[Job]:
 
 
 def unfinished(jobs: list[Job]) -> list[Job]:
-    """The jobs whose runs have to be made; a finished file that does not stand is to be replaced."""
+    """The jobs whose runs have to be made; a finished file that does not stand is to be replaced.
+
+    ``RequestError`` where one is none of ours.
+    """
     there = {folder: finals(folder) for folder in {job.path.parent for job in jobs}}
     todo, now = [], dict[str, str]()
     for job in jobs:
         paths = job.finished(there[job.path.parent])
-        if not any(job.stands(ends(path), now) for path in paths):
+        records = [ends(path) for path in paths]
+        for record in records:
+            if record.header is None and is_foreign(record.path):
+                raise RequestError(record.troubles[0])
+        if not any(job.stands(record, now) for record in records):
             todo.append(replace(job, outdated=mark(paths[0]) if paths else ()))
     return todo

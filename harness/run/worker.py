@@ -30,7 +30,7 @@ from bilevelbench.measure.budget import Budget
 from bilevelbench.measure.clock import Stopwatch, drain
 from bilevelbench.measure.cores import bind
 from bilevelbench.measure.env import now
-from bilevelbench.measure.failure import Impure, status_of
+from bilevelbench.measure.failure import Full, Impure, room, status_of
 from bilevelbench.measure.guards import guard
 from bilevelbench.measure.intact import Intact
 from bilevelbench.measure.judge import Judge
@@ -58,12 +58,18 @@ def make_pass(order: Order, tell: Tell) -> None:
     manifest = current()
     bind(order.environment.get("held"))
     settle(first.key.threads, limit_memory=first.key.device == "cpu")
-    if first.key.engine == "batched":
-        from .batched import execute_together  # recording needs parts of torch that take seconds to import
+    try:
+        with room():
+            if first.key.engine == "batched":
+                from .batched import execute_together  # recording needs parts of torch that take seconds to import
 
-        execute_together(order.jobs, order, tell)
-    else:
-        execute(first, order, tell)
+                execute_together(order.jobs, order, tell)
+            else:
+                execute(first, order, tell)
+    except Full as error:
+        tell(full=str(error))
+        tell(phase=THROUGH)
+        return
     tell(cpu=time.process_time())
     tell(phase="manifest")
     files = list(manifest.files(*_own(first)).items())

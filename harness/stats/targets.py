@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 
 from bilevelbench.store.aims import DECADES, HALF, NOTHING, REACHED, SLACK
+from bilevelbench.store.looks import Looks as Stored
 from bilevelbench.store.schema import FAILED
 
 COSTS = {"calls": "total_calls", "rows": "total_rows", "passes": "passes", "grads": "grads", "seconds": "seconds"}
@@ -82,8 +83,16 @@ def hits(runs: pd.DataFrame, looks: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(tables).sort_values("place", kind="stable", ignore_index=True)[list(COLUMNS)]
 
 
+def of(runs: pd.DataFrame, stored: Stored) -> pd.DataFrame:
+    """The same from the looks of one problem at a time: no target hangs on two."""
+    tables = [hits(own, stored.of(str(problem))) for problem, own in runs.groupby("problem", sort=False)]
+    return pd.concat([table for table in tables if len(table)] or tables[:1], ignore_index=True)
+
+
 def _sorted(runs: pd.DataFrame, looks: pd.DataFrame) -> Looks:
-    place = looks["run"].astype(str).map(dict(zip(runs["run"], range(len(runs)), strict=True))).to_numpy(float)
+    where = dict(zip(runs["run"], range(len(runs)), strict=True))
+    codes, names = pd.factorize(looks["run"])
+    place = np.array([where.get(name, np.nan) for name in names], float)[codes]
     known = np.flatnonzero(np.isfinite(place))
     order = known[np.lexsort((looks["step"].to_numpy(float)[known], place[known]))]
     own = place[order].astype(int)

@@ -6,6 +6,7 @@ What lies in a folder is never followed where it is a symbolic link, and is open
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -17,6 +18,7 @@ from typing import Any
 
 from .schema import RunKey
 
+FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}  # no room on the disk, or no more of it for this user
 FINAL, PART = ".jsonl", ".part"
 MOST_BYTES = 256 * 2**20  # of a file that is read
 NOFOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
@@ -82,6 +84,14 @@ def is_plain(path: Path) -> bool:
         return False
 
 
+def size(path: Path) -> int:
+    """Bytes of a file; 0 where there is none."""
+    try:
+        return os.lstat(path).st_size
+    except OSError:
+        return 0
+
+
 def mark(path: Path) -> tuple[int, ...]:
     """What tells a file from one that took its place; it stays through a renaming."""
     return _mark(os.lstat(path))
@@ -126,6 +136,25 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 
 def content(path: Path, most: int = MOST_BYTES) -> tuple[tuple[int, ...], bytes]:
     """The mark and the bytes of a plain file. ``Unreadable`` for anything else; nothing here waits."""
+    with _opened(path) as (handle, found):
+        if found.st_size > most:
+            raise Unreadable(f"is larger than {most // 2**20} MiB")
+        with os.fdopen(handle, "rb", closefd=False) as file:
+            return _mark(found), file.read(found.st_size)
+
+
+def edges(path: Path, first: int, last: int) -> tuple[tuple[int, ...], bytes, bytes]:
+    """The mark of a plain file, so many of its first bytes, and of its last that come after them."""
+    with _opened(path) as (handle, found):
+        begin = os.read(handle, first)
+        start = max(len(begin), found.st_size - last)
+        os.lseek(handle, start, os.SEEK_SET)
+        return _mark(found), begin, os.read(handle, found.st_size - start)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[tuple[int, os.stat_result]]:
+    """A plain file. ``Unreadable`` for anything else, and where reading it fails."""
     try:
         handle = os.open(path, os.O_RDONLY | NOFOLLOW | getattr(os, "O_NONBLOCK", 0))
     except OSError as error:
@@ -134,10 +163,7 @@ def content(path: Path, most: int = MOST_BYTES) -> tuple[tuple[int, ...], bytes]
         found = os.fstat(handle)
         if not stat.S_ISREG(found.st_mode):
             raise Unreadable("is no plain file")
-        if found.st_size > most:
-            raise Unreadable(f"is larger than {most // 2**20} MiB")
-        with os.fdopen(handle, "rb", closefd=False) as file:
-            return _mark(found), file.read(found.st_size)
+        yield handle, found
     except OSError as error:
         raise Unreadable(f"cannot be read ({error.strerror})") from None
     finally:

@@ -5,30 +5,32 @@ from __future__ import annotations
 import gc
 import json
 import os
-import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain
-from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
+import msgspec
 import pandas as pd
 
 from . import files, machines
-from .journal import Record, read, shown
+from .blocks import read_block
+from .journal import Record, shown
 from .labels import growing, label
+from .looks import Looks, Spool, Stored
 from .prices import price
 from .references import Known
 from .summary import machine, row
-from .text import apart, clean, tidy
+from .text import clean, tidy
+
+SHARED = ("problem", "solver", "prices")  # of a header: what many runs say alike
 
 
 class Results(NamedTuple):
     """``runs`` has one row per run, ``looks`` one per look (metrics as columns), both with the column ``run``.
 
-    ``looks.unjudged`` says why figures are missing that could not be judged, and is '' where none is.
+    ``looks.unjudged`` says why figures are missing that could not be judged, and is '' where none is. ``stored`` gives
+    the looks of one problem at a time, which is what a report of ten million needs.
 
     ``troubles`` holds a sentence for each file that is foreign or half-written; what is whole of it is in the tables.
     ``superseded`` counts runs left out because the same experiment was made again with later code. ``notes`` holds a
@@ -37,19 +39,16 @@ class Results(NamedTuple):
     """
 
     runs: pd.DataFrame
-    looks: pd.DataFrame
+    stored: Looks
     records: dict[str, Record]
     troubles: list[str]
     superseded: int
     notes: list[str]
 
-
-TAKEN = {
-    "run", "problem", "solver", "seed", "place", "grads", "step", "seconds", "cpu_seconds", "total_calls", "total_rows",
-    "passes", "status", "unjudged",
-}  # fmt: skip
-LOOK = ("step", "seconds", "cpu_seconds", "total_calls", "status")
-Columns = dict[str, np.ndarray]
+    @property
+    def looks(self) -> pd.DataFrame:
+        """All looks in one table."""
+        return self.stored.whole
 
 
 def load(folders: Path | Sequence[Path], only: Collection[str] | None = None) -> Results:
@@ -58,17 +57,16 @@ def load(folders: Path | Sequence[Path], only: Collection[str] | None = None) ->
     ``ValueError`` where there is no run to show.
     """
     places = [folders] if isinstance(folders, Path) else list(folders)
-    records: list[Record] = []
-    columns: dict[Path, Columns] = {}
+    records, alike = list[Record](), dict[bytes, Any]()
+    spool, stored = Spool(), dict[Path, Stored]()
     with _no_collector():
         for path in dict.fromkeys(path for folder in places for path in files.records(folder)):
             if only is None or files.stem_of(path.name) in only:
-                record = read(path)
+                record, block = read_block(path)
                 if record.header is None and not os.path.lexists(path):  # its run has ended while the others were read
                     continue
-                columns[path] = _columns(record)
-                record.rows = _kept(record.rows)  # a million rows as dictionaries are gigabytes
-                records.append(record)
+                stored[path] = spool.add(block)
+                records.append(_shared(record, alike))
     troubles = [trouble for record in records for trouble in record.troubles]
     complete = [record for record in records if record.header is not None]
     whole = _latest(complete)
@@ -80,17 +78,14 @@ def load(folders: Path | Sequence[Path], only: Collection[str] | None = None) ->
     runs["machine"] = runs["run"].map(machines.kinds(whole))
     known, faulty = Known.below(places)
     runs["reference"], runs["reference_how"] = zip(*map(known.of, map(_header, whole.values())), strict=True)
-    for record in whole.values():
-        record.header = tidy(record.header)
+    _tidy(whole.values())
     runs["floor_seconds"], runs["grads"] = float("nan"), float("nan")
-    own = {name: columns[record.path] for name, record in whole.items()}
-    price(runs, own, whole)
-    notes += machines.one_clock(runs, own, whole)
+    priced = price(runs, whole)
+    apart, silent = machines.one_clock(runs, whole)
     runs = runs.sort_values(["problem", "solver", "seed", "run"], ignore_index=True)
-    looks = _join(own, runs.set_index("run"))
-    return Results(
-        runs, looks, whole, troubles + faulty, len(complete) - len(whole), notes + growing(runs) + _clock(whole)
-    )
+    looks = Looks(spool, {name: stored[record.path] for name, record in whole.items()}, runs, priced, silent)
+    notes += [*apart, *growing(runs), *_clock(whole)]
+    return Results(runs, looks, whole, troubles + faulty, len(complete) - len(whole), notes)
 
 
 @contextmanager
@@ -105,71 +100,27 @@ def _no_collector() -> Iterator[None]:
             gc.enable()
 
 
-def _columns(record: Record) -> Columns:
-    """The looks of a run; the row that only says how a run failed repeats a step and has no metrics."""
-    rows = [row for row in record.rows if row["metrics"]]
-    metrics = [row["metrics"] for row in rows]
-    made: Columns = {name: np.array([row.get(name) for row in rows], float) for name in LOOK if name != "status"}
-    made["status"] = np.array([sys.intern(row["status"]) for row in rows], object)
-    made["passes"] = np.array([_passes(row) for row in rows], float)
-    made["total_rows"] = np.array([sum((row.get("rows") or {}).values()) for row in rows], float)
-    made["unjudged"] = np.array([sys.intern(clean(row.get("unjudged", ""))) for row in rows], object)
-    for weight in ("calls", "rows", "kept"):
-        counts = [row.get(weight) or {} for row in rows]
-        made |= {f"{weight}\0{kind}": values for kind, values in _arrays(counts, 0, int).items()}
-    values = _arrays(metrics, None, float)
-    names = apart({name: f"{name} (metric)" if name in TAKEN else name for name in values})
-    return made | {names[name]: column for name, column in values.items()}
+def _shared(record: Record, alike: dict[bytes, Any]) -> Record:
+    """The record, in which what it says as others did stands for what they said: a problem, a solver, the files that a
+    run has read. Of a hundred thousand runs these would be gigabytes."""
+    for table, names in ((record.header or {}, SHARED), (record.end, ("manifest", "memory"))):
+        for name in names:
+            if table.get(name):
+                table[name] = alike.setdefault(msgspec.json.encode(table[name]), table[name])
+    return record
 
 
-def _passes(row: dict[str, Any]) -> float:
-    """All passes so far; NaN in older files."""
-    known: dict[str, float] = row.get("passes") or {}
-    return float(sum(known.values())) if known or not row.get("total_calls") else float("nan")
-
-
-def _arrays(tables: list[dict[str, Any]], absent: Any, dtype: type) -> Columns:
-    """An array for each key of any, in the order in which they come; faster where all have all, as is common."""
-    names = dict.fromkeys(chain.from_iterable(tables))
-    if len(names) > 1 and sum(map(len, tables)) == len(names) * len(tables):
-        return dict(zip(names, np.array(list(map(itemgetter(*names), tables)), dtype).T, strict=True))
-    return {name: np.array([table.get(name, absent) for table in tables], dtype) for name in names}
-
-
-def _kept(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    ends = {0, len(rows) - 1}
-    return [row for k, row in enumerate(rows) if k in ends or row.get("x")]
-
-
-def _join(columns: dict[str, Columns], runs: pd.DataFrame) -> pd.DataFrame:
-    """All looks in one table, by run in the order of ``runs``, then by step.
-
-    Runs with the same metrics are joined as arrays and names are categories, which is what a million rows need.
-    """
-    groups: dict[tuple[str, ...], list[str]] = {}
-    labels = {name: pd.Categorical(runs.reset_index()[name]) for name in ("run", "problem", "solver")}
-    places = {str(digest): place for place, digest in enumerate(runs.index)}
-    for digest in places:
-        own = columns[digest]
-        if len(own["step"]):
-            groups.setdefault(tuple(name for name in own if "\0" not in name), []).append(digest)
-    tables = []
-    for names, digests in groups.items():
-        lengths = [len(columns[digest]["step"]) for digest in digests]
-        table: dict[str, Any] = {name: np.concatenate([columns[digest][name] for digest in digests]) for name in names}
-        own_places = np.repeat([places[digest] for digest in digests], lengths)
-        for name, of_runs in labels.items():
-            table[name] = of_runs[own_places]
-        tables.append(pd.DataFrame({**table, "seed": runs["seed"].to_numpy()[own_places], "place": own_places}))
-    first = ["run", *LOOK]
-    if not tables:
-        return pd.DataFrame(columns=[*first, "unjudged", "problem", "solver", "seed", "grads"])
-    looks = pd.concat(tables, ignore_index=True).astype({"status": "category", "unjudged": "category"})
-    for name in ("step", "total_calls"):
-        looks[name] = looks[name].astype(int)
-    order = np.lexsort((looks["step"], looks.pop("place")))  # numbers sort ten times as fast as names
-    looks = looks.take(order).reset_index(drop=True)
-    return looks.reindex(columns=first + [name for name in looks.columns if name not in first])
+def _tidy(records: Iterable[Record]) -> None:
+    """Have all texts of headers cleaned; what several share is cleaned once, and stays shared."""
+    done: dict[int, tuple[Any, Any]] = {}  # with what it is of, so that no other takes its number
+    for record in records:
+        header = _header(record)
+        for name in SHARED:
+            if id(part := header.get(name)) not in done:
+                done[id(part)] = part, tidy(part)
+        record.header = {
+            clean(name): done[id(part)][1] if name in SHARED else tidy(part) for name, part in header.items()
+        }
 
 
 def _latest(records: list[Record]) -> dict[str, Record]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +14,7 @@ import msgspec
 from . import files
 from .lines import parse
 from .order import chain, in_order
-from .schema import CUT, FINAL, KNOWN_SCHEMAS, SCHEMA, End, Header, Row, dumps
+from .schema import CUT, FINAL, KNOWN_SCHEMAS, End, Header, Row, dumps
 from .shapes import ROW, EndShape, HeaderShape, RowShape, shaped
 
 MOST_LINES = 2_000_000  # of a file that is read
@@ -125,8 +125,11 @@ class Record:
         return str(self.rows[-1].get("fault", "")) if self.status != CUT else ""
 
 
-def read(path: Path) -> Record:
-    """Read one file. Never raises on content: a foreign or damaged file has ``troubles``, and what is whole of it."""
+def read(path: Path, rows: Callable[[bytes], list[dict[str, Any]] | None] | None = None) -> Record:
+    """Read one file. Never raises on content: a foreign or damaged file has ``troubles``, and what is whole of it.
+
+    ``rows``: what is to be kept of the lines of the rows, None where these are not whole; all rows by default.
+    """
     record = Record(path)
     try:
         record.mark, data = files.content(path)
@@ -139,9 +142,9 @@ def read(path: Path) -> Record:
         return record
     last = rest.rfind(b"\n", 0, -1) + 1
     end = parse(rest[last:]) if rest.startswith(b'{"kind":"end"', last) else None
-    whole = _whole(rest[:last] if end else rest)
-    if whole is not None and (not end or not shaped(end, EndShape)):
-        record.rows, record.end = whole, end or {}
+    found = (rows or whole)(rest[:last] if end else rest)
+    if found is not None and (not end or not shaped(end, EndShape)):
+        record.rows, record.end = found, end or {}
     else:
         _salvage(record, rest.split(b"\n"))
     if record.header["schema"] == 1 and record.rows and record.rows[-1].get("after"):
@@ -151,28 +154,6 @@ def read(path: Path) -> Record:
     elif not record.end and record.header["schema"] > 1:
         record.troubles.append(f"{shown(path)} has lost its last line, which says how the run was made")
     return record
-
-
-def ends(path: Path) -> Record:
-    """What the first line of a file and its last ones say; of its rows only the last is read.
-
-    It takes a fraction of the time of ``read``, which is what reads a file that is not plainly whole.
-    """
-    try:
-        mark, data = files.content(path)
-        first, _, rest = data.partition(b"\n")
-        last = rest.rfind(b"\n", 0, -1) + 1
-        row = rest.rfind(b"\n", 0, max(last - 1, 0)) + 1
-        if not rest.startswith(b'{"kind":"end"', last) or not rest.startswith(b'{"kind":"row"', row) or row == last:
-            return read(path)
-    except files.Unreadable:
-        return read(path)
-    header, end, line = parse(first), parse(rest[last:]), parse(rest[row:last])
-    if not (header and end and line and line.get("status") in FINAL and header.get("schema") == SCHEMA):
-        return read(path)
-    if not isinstance(header.get("environment"), dict) or not isinstance(end.get("manifest"), dict):
-        return read(path)
-    return Record(path, header, [line], end, mark=mark)
 
 
 def read_folder(folder: Path) -> list[Record]:
@@ -200,7 +181,7 @@ def _header(line: bytes) -> dict[str, Any]:
     return header
 
 
-def _whole(lines: bytes) -> list[dict[str, Any]] | None:
+def whole(lines: bytes) -> list[dict[str, Any]] | None:
     """The rows of a file that is whole and in order, parsed at once; None for any other."""
     try:
         rows: list[dict[str, Any]] = ROW.decode_lines(lines)

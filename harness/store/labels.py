@@ -52,10 +52,11 @@ def label(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
         [bracket(n, c) for n, c in zip(runs["name"], runs["choices"], strict=True)], runs.index, dtype=object
     )
     short = full.copy()
-    for _, group in runs.groupby([runs["problem"], full]):
-        if group["spec"].nunique() > 1:
-            for index, whole, brief in zip(group.index, *_told_apart(group), strict=True):
-                full[index], short[index] = whole, brief
+    alike = [runs["problem"], full]
+    several = runs.groupby(alike)["spec"].transform("nunique") > 1
+    for _, group in runs[several].groupby([keys[several] for keys in alike]):
+        for index, whole, brief in zip(group.index, *_told_apart(group), strict=True):
+            full[index], short[index] = whole, brief
     runs["solver"] = _shown(full)
     runs["short"] = runs["solver"].map(apart(dict(zip(runs["solver"], short, strict=True)), LONG))
     return runs, notes

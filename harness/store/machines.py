@@ -17,9 +17,7 @@ from .journal import Record
 from .summary import machine
 
 CLOSE = 0.03  # relative: what known work may take more on one machine than on another of its kind
-SECONDS = ("seconds", "cpu_seconds")
 NAMED = ("torch", "blas", "driver")
-Looks = Mapping[str, dict[str, np.ndarray]]
 
 
 def kinds(records: Mapping[str, Record]) -> dict[str, str]:
@@ -42,8 +40,8 @@ def kinds(records: Mapping[str, Record]) -> dict[str, str]:
     return {name: names[_described(found), str(found.get("host") or "")] for name, found in said.items()}
 
 
-def one_clock(runs: pd.DataFrame, looks: Looks, records: Mapping[str, Record]) -> list[str]:
-    """Leave out of ``runs`` and ``looks`` the seconds that must be in no ratio; a sentence for each reason.
+def one_clock(runs: pd.DataFrame, records: Mapping[str, Record]) -> tuple[list[str], set[str]]:
+    """Leave out of ``runs`` the seconds that must be in no ratio; a sentence for each reason, and which runs these are.
 
     ``runs`` has the column machine, its kind. Those of runs that did not hold their cores go, too.
     """
@@ -64,11 +62,8 @@ def one_clock(runs: pd.DataFrame, looks: Looks, records: Mapping[str, Record]) -
                 f"{problem}: counts of {main} and {others} stand together, seconds are those of {main} alone: "
                 "seconds of one kind of machine say nothing about another."
             )
-    runs.loc[drop, [*SECONDS, "floor_seconds"]] = np.nan
-    for run in runs.loc[drop, "run"]:
-        for name in SECONDS:
-            looks[run][name] = np.full(len(looks[run]["step"]), np.nan)
-    return notes
+    runs.loc[drop, ["seconds", "cpu_seconds", "floor_seconds"]] = np.nan
+    return notes, set(runs.loc[drop, "run"])
 
 
 def _environment(record: Record) -> dict[str, Any]:

@@ -7,7 +7,7 @@ was asked the same costs the same, whichever process measured it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,27 +18,29 @@ UNIT = "dg_y"  # one gradient equivalent is one gradient of g in y over all rows
 Prices = dict[str, tuple[float, float]]
 
 
-def price(runs: pd.DataFrame, looks: Mapping[str, dict[str, np.ndarray]], records: Mapping[str, Record]) -> None:
-    """Add ``grads``, gradient equivalents so far, to the looks of each run, and with ``floor_seconds`` to ``runs``.
+class Priced(NamedTuple):
+    """Prices of a problem, and the seconds of a gradient equivalent; NaN where they are not known."""
+
+    prices: Prices
+    unit: float
+
+
+def price(runs: pd.DataFrame, records: Mapping[str, Record]) -> dict[str, Priced]:
+    """The prices of each problem; ``grads``, gradient equivalents, and ``floor_seconds`` are added to ``runs``.
 
     Of runs of several kinds of machine the prices are those of the kind with the most runs, as their seconds are.
     The floor of a solver with a loop by hand is that loop's: its seconds a step, the median over the solver's runs.
-
-    Looks have a column "calls\\0KIND" and "rows\\0KIND" for each kind. A run with a kind that has no price has neither.
+    A run with a kind of calls that has no price has neither.
     """
-    for _, group in runs.groupby("problem", sort=True):
+    found = {}
+    for problem, group in runs.groupby("problem", sort=True):
         headers = [records[run].header or {} for run in group["run"]]
         main = group["machine"].mode().min()  # one list of prices, so that equal calls weigh alike
         own = [header for header, kind in zip(headers, group["machine"], strict=True) if kind == main]
         known = _median([header.get("prices") or {} for header in own])
         rows = next((header["problem"].get("n_g") for header in headers if header["problem"].get("n_g")), 1)
         unit = (known[UNIT][0] + known[UNIT][1] * rows if UNIT in known else 0.0) or float("nan")
-        for run in group["run"]:
-            asked = (
-                {name.removeprefix(weight): column for name, column in looks[run].items() if name.startswith(weight)}
-                for weight in ("calls\0", "rows\0", "kept\0")
-            )
-            looks[run]["grads"] = np.zeros(len(looks[run]["step"])) + floor(known, *asked) / unit
+        found[str(problem)] = Priced(known, unit)
         ends = [records[run].rows[-1] if records[run].rows else {} for run in group["run"]]
         seconds = [floor(known, *(end.get(weight) or {} for weight in ("calls", "rows", "kept"))) for end in ends]
         runs.loc[group.index, "floor_seconds"] = seconds if UNIT in known else np.nan
@@ -47,6 +49,7 @@ def price(runs: pd.DataFrame, looks: Mapping[str, dict[str, np.ndarray]], record
         loops = pd.Series(by_hand, group.index, float).groupby(group["solver"]).transform("median") * steps
         runs.loc[loops[loops > 0].index, "floor_seconds"] = loops[loops > 0]
         runs.loc[group.index, "grads"] = np.array(seconds) / unit
+    return found
 
 
 def floor(prices: Prices, calls: Mapping[str, Any], rows: Mapping[str, Any], kept: Mapping[str, Any]) -> Any:

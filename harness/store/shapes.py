@@ -102,18 +102,23 @@ _typed_dict: Any = TypedDict  # of fields that are known when the program runs
 
 def _shape(name: str, record: type, needs: tuple[str, ...], kind: str, **closer: Any) -> Any:
     """The dictionary that a line of a record is: its fields, those of ``needs`` required, some of a closer type."""
-    hints = get_type_hints(record, include_extras=True) | closer
-    known = {f.name: hints[f.name] for f in fields(record)} | closer
+    known = _fields(record, closer)
     known = {field: (Required if field in needs else NotRequired)[hint] for field, hint in known.items()}
     return _typed_dict(name, {**({"kind": Required[Literal[kind]]} if kind else {}), **known})
 
 
+def _fields(record: type, closer: dict[str, Any]) -> dict[str, Any]:
+    hints = get_type_hints(record, include_extras=True) | closer
+    return {f.name: hints[f.name] for f in fields(record)} | closer
+
+
 KeyShape = _shape("KeyShape", RunKey, KEY_NEEDS, "", seed=Annotated[int, Meta(ge=0, le=2**53)])
-RowShape = _shape(
-    "RowShape", Row, ROW_NEEDS, "row",
-    status=Literal[(RUNNING, *FINAL)], fault=Literal[("", *FAULTS)], memory=dict[str, Number] | None,
-    after=dict[str, Any] | None,  # schema 1 has it here
-)  # fmt: skip
+_CLOSER = {
+    "status": Literal[(RUNNING, *FINAL)], "fault": Literal[("", *FAULTS)], "memory": dict[str, Number] | None,
+    "after": dict[str, Any] | None,  # schema 1 has it here
+}  # fmt: skip
+ROW_FIELDS = {"kind": Literal["row"], **_fields(Row, _CLOSER)}
+RowShape = _shape("RowShape", Row, ROW_NEEDS, "row", **_CLOSER)
 EndShape = _shape("EndShape", End, (), "end")
 HeaderShape = _typed_dict(
     "HeaderShape",

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from . import claims, files, heartbeat
+from .ends import OURS, is_foreign
 from .schema import CUT, FINAL
 
 TAIL = 2**14  # bytes of a file's end in which its last row is sought first
@@ -66,13 +67,18 @@ MOST = 20  # failed runs of a status that are named
 
 
 def status(folder: Path, planned: Collection[str] | None = None) -> Status:
-    """What there is. ``planned``: digests of the keys of the runs that are to be there."""
+    """What there is. ``planned``: digests of the keys of the runs that are to be there.
+
+    ``files.Unreadable``, with a sentence, where a record is none of ours or of a schema that is not read.
+    """
     counts: Counter[str] = Counter()
     failed: dict[str, list[str]] = {}
     there = files.finals(folder)
     for stem, paths in there.items():
         for path in paths:
-            last = last_status(path)
+            last, begin = _edges(path)
+            if begin != OURS and (foreign := is_foreign(path)):
+                raise files.Unreadable(foreign)
             counts[last] += 1
             if last != "done":
                 failed.setdefault(last, []).append(stem)
@@ -82,11 +88,18 @@ def status(folder: Path, planned: Collection[str] | None = None) -> Status:
 
 def last_status(path: Path) -> str:
     """The final status of a record; ``CUT`` where its end does not say one."""
+    return _edges(path)[0]
+
+
+def _edges(path: Path) -> tuple[str, bytes]:
+    """The final status of a record, and how it begins."""
+    begin = b""
     try:
         handle = os.open(path, os.O_RDONLY | files.NOFOLLOW)
     except OSError:
-        return CUT
+        return CUT, begin
     try:
+        begin = os.read(handle, len(OURS))
         size = os.fstat(handle).st_size
         for start in dict.fromkeys((max(0, size - TAIL), 0)):
             os.lseek(handle, start, os.SEEK_SET)
@@ -95,12 +108,12 @@ def last_status(path: Path) -> str:
             if rows and rows[-1].startswith(b'{"kind":"row"'):
                 found = _STATUS.search(rows[-1])
                 said = found[1].decode() if found else CUT
-                return said if said in FINAL else CUT
+                return said if said in FINAL else CUT, begin
     except OSError:
         pass
     finally:
         os.close(handle)
-    return CUT
+    return CUT, begin
 
 
 def _making(folder: Path) -> list[Making]:

@@ -1,18 +1,22 @@
 """The same runs on real clusters of this machine, disturbed at random, and compared with what nobody disturbed.
 
-    python -m tests.campaigns.machines dask|slurm [SEEDS [KILLS [SEED]]]
+    python -m tests.campaigns.machines dask|slurm [SEEDS [EACH [SEED [ALONE]]]]
 
-Four nodes (real Dask workers, or ``slurmd -N``) make 4 runs for each of SEEDS seeds; 50 of them are 200 runs. KILLS
-times something is killed at a random moment: a node, the scheduler (Dask), a worker preempted by another partition
-(Slurm), or the driver, which is then started again. It prints one line of JSON: runs that are finished, damaged,
-charged to somebody, other than here alone, and the CPU seconds and wall seconds that it took.
+Four nodes (real Dask workers, or ``slurmd -N``), each with a network namespace, a disk of 8 MB and a clock of its own,
+make 4 runs for each of SEEDS seeds; 50 of them are 200 runs. EACH times, at random moments and in random order, each of
+these comes to pass: a worker is killed; a node is gone (its cable is pulled, then all on it dies); a worker is
+preempted, with some seconds of grace and without; the scheduler is started again; the driver is killed and started
+again; a second driver joins; a node's disk is full for a while; a node's clock is an hour off (libfaketime, on all
+clocks but the monotonic one; files keep the times of the kernel, as those of a shared folder do).
 
-So far it has been run at a small size alone, ``dask 2 2 1`` on two busy cores: 8 of 8 runs finished with 2 kills, 0
-damaged, charged or other.
+What nobody disturbs is made into the folder ALONE, where one is named, and is there the next time. It needs root,
+``ip``, and for Slurm its packages (``apt-get install slurm-wlm munge libfaketime``). It prints one line of JSON: runs
+that are finished, damaged, not done, other than here alone, finished and then changed, and what was done.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -21,16 +25,21 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import bilevelbench as bb
 from bilevelbench.store.journal import read_folder
-from tests import clusters
+from tests import clusters, nodes
+from tests.disturbed import NODES, Cluster, cluster
 
 SIBLING = "test_what_is_lost_or_damaged_is_made_again_twice"
-NODES = 4
 COMMAND = "import sys, json, bilevelbench as bb; bb.run(**json.loads(sys.argv[1]))"
+KINDS = (
+    "worker killed", "node gone", "preempted with grace", "preempted without", "scheduler restarted", "driver killed",
+    "two drivers", "disk full", "clock off",
+)  # fmt: skip
 
 
 def asked(seeds: int) -> dict[str, Any]:
@@ -42,70 +51,108 @@ def asked(seeds: int) -> dict[str, Any]:
 
 def rows(out: Path) -> dict[str, Any]:
     """The rows of each run, what depends on the clock left out."""
-    kept = ("step", "calls", "rows", "metrics", "status")
+    kept = ("step", "calls", "rows", "passes", "metrics", "status", "fault", "reason")
     return {r.header["digest"]: [{k: row.get(k) for k in kept} for row in r.rows] for r in read_folder(out) if r.header}
 
 
-def disturb(kind: str, processes: clusters.Started, env: dict[str, str], rng: random.Random) -> str:
-    """Kill something other than the driver, and start it again; what it was."""
-    name = rng.choice([name for name in processes.running if name.startswith(("worker", "n")) or name == "scheduler"])
-    if kind == "slurm" and rng.random() < 0.5:
-        node = f"n{rng.randrange(NODES)}"
-        urgent = ["sbatch", "-p", "high", "-w", node, "--output=/dev/null", "--wrap=sleep 3"]
-        subprocess.run(urgent, env={**os.environ, **env}, capture_output=True, timeout=60)
-        return f"preempted on {node}"
-    processes.kill(name)
-    if name == "scheduler":  # workers leave with it, with exit code 0
-        time.sleep(2)
-    processes.again(name)
-    for other, process in list(processes.running.items()):
-        if process.poll() is not None:
-            processes.again(other)
-    return name
+def table(out: Path) -> Any:
+    """The table of targets, without seconds and what is computed from them."""
+    return bb.load(out).targets.drop(columns=["seconds", "grads"])
 
 
-def campaign(kind: str, seeds: int, kills: int, seed: int) -> dict[str, Any]:
-    rng, begin = random.Random(seed), time.monotonic()
+class Campaign:
+    """One folder of runs, and those who have them made."""
+
+    def __init__(self, made: Cluster, out: Path, request: dict[str, Any], rng: random.Random) -> None:
+        self.cluster, self.out, self.rng = made, out, rng
+        self.command = [sys.executable, "-c", COMMAND, json.dumps(request)]
+        self.driver, self.other = self.start(), None
+        self.seen: dict[str, str] = {}
+        self.changed = 0
+
+    def start(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(self.command, env={**os.environ, **self.cluster.env})
+
+    def finished(self) -> int:
+        return len(list(self.out.glob("*.jsonl")))
+
+    def look(self) -> None:
+        """Whether what was finished is still what it was."""
+        for path in self.out.glob("*.jsonl"):
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            self.changed += self.seen.setdefault(path.name, digest) != digest
+
+    def wait(self, until: int, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while self.finished() < until and time.monotonic() < end:
+            if self.driver.poll() is not None:
+                assert self.driver.returncode == 0, "the driver has given up"
+                return
+            time.sleep(0.2)
+
+    def disturb(self, kind: str) -> None:
+        k, made, rng = self.rng.randrange(NODES), self.cluster, self.rng
+        if kind == "driver killed":
+            self.driver.kill()
+            self.driver.wait()
+            self.driver = self.start()
+        elif kind == "two drivers":
+            if self.other is not None:
+                self.other.kill()
+                self.other.wait()
+            self.other = self.start()
+        elif kind == "scheduler restarted":
+            made.scheduler_restarted()
+        elif kind == "disk full":
+            made.disk_full(k, rng.uniform(5, 15))
+        elif kind == "clock off":
+            made.clock_off(k, rng.choice((3600, -3600)) if nodes.faketime() and not made.nodes[k].seconds else 0)
+        elif kind.startswith("preempted"):
+            made.preempted(k, rng.uniform(1, 4) if kind.endswith("grace") else 0.0)
+        else:
+            getattr(made, kind.replace(" ", "_"))(k)
+
+
+def campaign(kind: str, seeds: int, each: int, seed: int, kept: str = "") -> dict[str, Any]:
+    rng, begin, total = random.Random(seed), time.monotonic(), 4 * seeds
     with tempfile.TemporaryDirectory() as scratch:
-        folder, out, alone = Path(scratch) / "cluster", Path(scratch) / "out", Path(scratch) / "alone"
+        folder, out, alone = Path(scratch) / "cluster", Path(scratch) / "out", Path(kept or f"{scratch}/alone")
         folder.mkdir()
         bb.run(**asked(seeds), out=alone)
-        local = resource.getrusage(resource.RUSAGE_CHILDREN)
-        with getattr(clusters, kind)(folder, NODES) as (where, processes):
-            env = where if kind == "slurm" else {}
-            on = {"on": "slurm", "jobs": NODES, "slurm": {"partition": "low"}} if kind == "slurm" else {"on": where}
-            command = [sys.executable, "-c", COMMAND, json.dumps({**asked(seeds), "out": str(out), **on})]
-            total, done = 4 * seeds, []
-            driver = subprocess.Popen(command, env={**os.environ, **env})
-            for k in range(kills):
-                while driver.poll() is None and len(list(out.glob("*.jsonl"))) < total * (k + rng.random()) / kills:
-                    time.sleep(0.1)
-                if k % 3 == 2:
-                    driver.kill()
-                    driver.wait()
-                    done.append("driver")
-                    driver = subprocess.Popen(command, env={**os.environ, **env})
-                else:
-                    done.append(disturb(kind, processes, env, rng))
-                print(f"[{k + 1}/{kills}] {done[-1]}, {len(list(out.glob('*.jsonl')))} of {total}", file=sys.stderr)
-            code = driver.wait(3600)
-        records, wanted = read_folder(out), rows(alone)
-        found = rows(out)
+        events = list(KINDS) * each
+        rng.shuffle(events)
+        moments, done = sorted(rng.uniform(0, 0.95 * total) for _ in events), Counter[str]()
+        with cluster(kind, folder) as (made, on):
+            one = Campaign(made, out, {**asked(seeds), "out": str(out), **on}, rng)
+            for moment, event in zip(moments, events, strict=True):
+                one.wait(int(moment), 300)
+                if one.driver.poll() is not None:
+                    break
+                one.look()
+                one.disturb(event)
+                done[event] += 1
+                print(f"[{sum(done.values())}/{len(events)}] {event}, {one.finished()} of {total}", file=sys.stderr)
+            code = one.driver.wait(3600)
+            if one.other is not None:
+                one.other.wait(600)
+            one.look()
+        records, wanted, found = read_folder(out), rows(alone), rows(out)
         spent = resource.getrusage(resource.RUSAGE_CHILDREN)
         return {
-            "kind": kind, "code": code, "runs": total, "finished": len(found), "kills": len(done),
-            "damaged": sum(bool(r.troubles) for r in records), "charged": sum(r.status != "done" for r in records),
-            "other": sum(found.get(digest) != own for digest, own in wanted.items()),
-            "cpu_alone": round(local.ru_utime + local.ru_stime, 1),
-            "cpu_cluster": round(spent.ru_utime + spent.ru_stime - local.ru_utime - local.ru_stime, 1),
-            "wall": round(time.monotonic() - begin, 1),
+            "kind": kind, "code": code, "runs": total, "finished": len(found), "events": dict(done),
+            "damaged": sum(bool(r.troubles) for r in records), "not_done": sum(r.status != "done" for r in records),
+            "other": sum(found.get(digest) != own for digest, own in wanted.items()), "changed": one.changed,
+            "table": bool(table(out).equals(table(alone))), "twice": len(records) - len(found),
+            "cpu": round(spent.ru_utime + spent.ru_stime, 1), "wall": round(time.monotonic() - begin, 1),
         }  # fmt: skip
 
 
 if __name__ == "__main__":
-    kind, *numbers = sys.argv[1:]
-    seeds, kills, seed = [*map(int, numbers), *[50, 10, 0][len(numbers) :]]
-    figures = campaign(kind, seeds, kills, seed)
+    kind, *numbers = sys.argv[1:5]
+    seeds, each, seed = [*map(int, numbers), *[50, 10, 0][len(numbers) :]]
+    if why := nodes.lacking() or (clusters.lacking() if kind == "slurm" else ""):
+        sys.exit(why)
+    figures = campaign(kind, seeds, each, seed, *sys.argv[5:])
     print(json.dumps(figures))
-    wrong = figures["damaged"] or figures["charged"] or figures["other"] or figures["code"]
-    sys.exit(bool(wrong or figures["finished"] != figures["runs"]))
+    wrong = [figures[name] for name in ("damaged", "not_done", "other", "changed", "code")]
+    sys.exit(bool(any(wrong) or figures["finished"] != figures["runs"] or not figures["table"]))

@@ -1,7 +1,7 @@
 """Handing runs out: each is claimed in the results folder, had made by an executor, and published there.
 
-The folder is the truth. An executor may lose whatever it likes: a run that is lost is handed out again, twice, and what
-came of it otherwise is on disk before it is told. No executor needs to see the folder.
+The folder is the truth. An executor may lose what it likes: a run that is lost is handed out again, a few times, and
+what came of it otherwise is on disk before it is told. No executor needs to see the folder.
 """
 
 from __future__ import annotations
@@ -21,11 +21,14 @@ from bilevelbench.store.journal import Journal, read
 from bilevelbench.store.schema import End, Header
 
 from .. import supervise
-from ..drive import AGAIN, TRIES
+from ..drive import AGAIN
 from ..job import Job
 from ..passes import last_row
 from .executor import Answer, Executor
 from .text import Refused, text_of
+
+TRIES = 8  # of a run that is lost: more than on one machine, for on many whole workers are taken away
+MOST_FREE = 100  # runs in turn that come back as they went, for a disk is full or a scheduler gone
 
 
 class Hand:
@@ -36,6 +39,7 @@ class Hand:
     ) -> None:
         self._out, self._executor, self._started, self._finished = out, executor, started, finished
         self._tries: dict[str, int] = {}
+        self._free = 0  # times in turn that runs came back because of machines
         self._under_way: dict[str, tuple[Job, Claim]] = {}
 
     def run(self, jobs: list[Job]) -> None:
@@ -79,6 +83,9 @@ class Hand:
         if "refused" in answer:
             raise Refused(answer["refused"])
         name = _name(job, answer.get("record", ""))
+        self._free = 0 if name else self._free + bool(answer.get("free"))
+        if self._free > MOST_FREE:
+            raise RequestError(f"no run can be made any more: {answer.get('lost')}; what is finished is in {self._out}")
         self._tries[digest] = tries = self._tries.get(digest, 0) + (not answer.get("free"))
         if name:
             self._publish(job, claim, name, answer)

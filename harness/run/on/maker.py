@@ -2,7 +2,7 @@
 
 A line in is a run (``text``). A line out is JSON: ``record``, the text of its file, and ``points``, in base64, where it
 keeps some; or ``refused``, a sentence; or ``lost``, a sentence: nothing is wrong with the run, and it may be made
-elsewhere (with ``free``, which executors say: it was not lost while it was made). The process leaves when its input
+elsewhere (with ``free``: it was not lost while it was made). The process leaves when its input
 closes, and what it was making goes with it: nobody wants it any more.
 """
 
@@ -17,15 +17,19 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 from bilevelbench.store import points
+from bilevelbench.store.journal import read
 
 from .. import child
 from ..drive import Driver
 from ..supervise import OTHERS
 from .text import Reader, Refused
+
+PAUSE = 5.0  # seconds after which a machine that is in trouble says so
 
 
 class Maker:
@@ -46,6 +50,9 @@ class Maker:
             job = self._reader.job(text, self._folder)
             self._driver.run([job])
             path = self._folder / job.name
+            record = read(path)
+            if record.status == "lost":  # somebody kills what is started here: it may be made elsewhere
+                return {"lost": f"{platform.node()}: {record.rows[-1]['reason']}"}
             found: dict[str, Any] = {"record": path.read_text(encoding="utf-8")}
             if job.keep and points.beside(path).exists():
                 found["points"] = base64.b64encode(points.beside(path).read_bytes()).decode()
@@ -53,7 +60,8 @@ class Maker:
         except Refused as error:
             return {"refused": str(error)}
         except Exception as error:  # a full disk, say: this machine's trouble, and not the run's
-            return {"lost": f"{platform.node()}: {type(error).__name__}: {error}"}
+            time.sleep(PAUSE)  # or whoever hands out runs would have none but this one to hand them to
+            return {"lost": f"{platform.node()}: {type(error).__name__}: {error}", "free": True}
         finally:
             for path in self._folder.iterdir():
                 path.unlink(missing_ok=True)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable
 from pathlib import Path
+
+import msgspec
 
 from bilevelbench.core.errors import RequestError
 from bilevelbench.store import files
@@ -26,18 +27,27 @@ def write(out: Path, jobs: list[Job]) -> Path:
     return path
 
 
-def texts(folder: Path) -> list[str]:
-    """The runs of all plans of a folder as texts, each once; none where there is no plan."""
+class Line(msgspec.Struct):
+    """What is read of a line of a plan while nobody makes its run."""
+
+    digest: str
+
+
+LINE = msgspec.json.Decoder(Line)
+
+
+def texts(folder: Path) -> dict[str, str]:
+    """The runs of all plans of a folder as texts, by the digest of their key; none where there is no plan."""
     found: dict[str, str] = {}
     for path in sorted(folder.glob(f"*{SUFFIX}")):
         try:
             lines = files.content(path)[1].decode().splitlines()
-            found |= {str(json.loads(line)["digest"]): line for line in lines}
-        except (files.Unreadable, ValueError, TypeError, KeyError) as error:
+            found |= {LINE.decode(line).digest: line for line in lines}
+        except (files.Unreadable, ValueError, RecursionError) as error:
             raise RequestError(
                 f"plan {path} cannot be read ({error}); the command that wrote it writes it again"
             ) from None
-    return list(found.values())
+    return found
 
 
 def joined(folder: Path, job: Callable[[str, Path], Job]) -> list[Job]:
@@ -47,4 +57,4 @@ def joined(folder: Path, job: Callable[[str, Path], Job]) -> list[Job]:
     found = texts(folder)
     if not found:
         raise RequestError(f"{folder} holds no plan to join; put one there with `bilevelbench run --on folder`")
-    return [job(text, folder) for text in found]
+    return [job(text, folder) for text in found.values()]

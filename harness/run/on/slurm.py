@@ -22,6 +22,7 @@ from ..job import Job
 from . import plan
 
 LOOK = 2.0  # seconds between two looks at the folder
+IDLE = 20.0  # times as long between two looks as a look takes
 ASK = 20.0  # and between two questions to the scheduler
 ARRAYS = 3  # that in turn may end without a run, before that is said
 NAME = re.compile("[a-z][a-z-]*")
@@ -89,14 +90,14 @@ class Slurm:
             if time.monotonic() > asked + ASK:
                 asked, done = time.monotonic(), _run("squeue", "--noheader", "--jobs", array)
                 over = not done.stdout.strip() and (done.returncode == 0 or "Invalid job id" in done.stderr)
-            there = files.finals(out)
+            begin, there = time.process_time(), files.finals(out)
             for stem in [stem for stem in waiting if stem in there]:
                 if waiting[stem].satisfied():
                     job = waiting.pop(stem)
                     finished(job, read(there[stem][0]).status)
             if over or not waiting:
                 return
-            time.sleep(LOOK)
+            time.sleep(max(LOOK, IDLE * (time.process_time() - begin)))  # of a large folder a look takes long
 
 
 def _run(*command: str, given: str = "") -> subprocess.CompletedProcess[str]:

@@ -54,7 +54,14 @@ class Reader:
     def job(self, text: str, folder: Path) -> Job:
         """The run, to be made into a folder. ``Refused`` where it would be another one here."""
         said = json.loads(text)
-        key, sent = RunKey(**said["key"]), self._unpacked(said["sent"])
+        try:
+            key, sent = RunKey(**said["key"]), self._unpacked(said["sent"])
+            kept = {name: said[name] for name in KEPT}
+        except (TypeError, KeyError) as error:
+            raise Refused(
+                f"{platform.node()} cannot read the run ({type(error).__name__}: {error}): another version of "
+                "bilevelbench has asked for it; install that one there"
+            ) from None
         ask = self._ask(sent)
         if key.device != "cpu":
             self.machine.device = ask.device = key.device
@@ -66,7 +73,7 @@ class Reader:
         )  # fmt: skip
         if own.digest != said["digest"]:
             raise Refused(_difference(key, own, said))
-        fields = {name: said[name] for name in KEPT} | {"keep": tuple(said["keep"]), "sent": sent}
+        fields = kept | {"keep": tuple(said["keep"]), "sent": sent}
         return Job(key, path=folder / f"{key.stem}.jsonl", place=self.machine.place(), **fields)
 
     def _ask(self, sent: Sent) -> Elsewhere:
