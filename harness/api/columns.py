@@ -100,4 +100,4 @@ METRICS = {
 def described(words: str, *tables: dict[str, str]) -> str:
     """A docstring that says what the columns of a table are."""
     lines = [f"{name}\n    {text}" for table in tables for name, text in table.items()]
-    return "\n\n".join([words, "Columns\n-------\n" + "\n".join(lines)])
+    return "\n\n".join([words, "Its columns:", "\n".join(lines)])

@@ -29,7 +29,7 @@ TIMEOUT = 14_400.0  # seconds of a solver in a run: published protocols are long
 
 
 def claims(paper: str | None = None) -> list[Claim]:
-    """The experiments of the papers that come with the package, or of one of them, as data.
+    """The experiments of the papers that come with the package, or of one ``paper``, as data.
 
     Raises
     ------
@@ -89,6 +89,15 @@ def load_papers(
     *folders: str | os.PathLike[str], paper: str | None = None, claims: Iterable[str] = (), scale: str | None = None
 ) -> Findings:
     """What the results in folders say of claims, each at the published scale where that has been run, or at ``scale``.
+
+    Parameters
+    ----------
+    folders
+        Those given to ``run_papers`` as ``out``.
+    paper, claims
+        As in ``run_papers``.
+    scale
+        ``published`` or ``quick``.
 
     Raises
     ------

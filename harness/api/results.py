@@ -65,7 +65,7 @@ class Results:
 
     @classmethod
     def load(cls, folders: Sequence[Path], only: Collection[str] | None = None) -> Results:
-        """The runs in folders whose files begin with one of the stems, or all of them."""
+        """The runs in ``folders`` whose files begin with one of the stems ``only``, or all of them."""
         try:
             return cls(frame.load(folders, only), folders)
         except ValueError as error:
@@ -106,7 +106,7 @@ class Results:
     def duels(self, subject: str | None = None, weights: Mapping[str, float] | None = None) -> pd.DataFrame:
         """A row for each rival of a solver: ratio of what both paid, with its interval, and how surely.
 
-        The columns are those of ``bilevelbench.stats.compare.duels``. ``subject``: as in ``verdict``.
+        The columns are those of ``stats.compare.duels``; ``subject`` and ``weights`` are as in ``verdict``.
         """
         from bilevelbench.report.verdict import subject_of
         from bilevelbench.stats.compare import duels
@@ -221,11 +221,11 @@ class Results:
             raise exports.unwritten(folder, error) from None
 
     def to_csv(self, out: str | os.PathLike[str]) -> list[Path]:
-        """Write ``runs.csv``, ``looks.csv``, ``targets.csv`` and ``leaders.csv`` into a folder; their paths."""
+        """Write ``runs.csv``, ``looks.csv``, ``targets.csv`` and ``leaders.csv`` into the folder ``out``."""
         return exports.csv(self._tables(), arguments.path("out", out))
 
     def to_parquet(self, out: str | os.PathLike[str]) -> list[Path]:
-        """Write the same four tables as Parquet. It needs pyarrow: ``pip install 'bilevelbench[parquet]'``."""
+        """The same four tables into ``out`` as Parquet. It needs pyarrow: ``pip install 'bilevelbench[parquet]'``."""
         return exports.parquet(self._tables(), arguments.path("out", out))
 
     def to_latex(self) -> str:

@@ -48,10 +48,37 @@ def from_modules(
     """The problem whose x and y are the parameters of two modules.
 
     f = mean of ``upper_loss(upper, lower, *batch)`` over the rows of ``upper_loader``, g likewise of the lower ones,
-    plus ``decay`` |y|^2. ``upper`` and ``lower`` are the modules, called as usual (``Bound``). ``batch`` is what the
-    loader yields, (input, target) or more columns, such as the rows' numbers; a loss answers one number per row or
-    their mean. ``metrics(upper, lower)`` are figures of your own; ``fields`` are other fields of ``Problem``.
+    plus ``decay`` |y|^2.
 
+    Parameters
+    ----------
+    rng
+        What the problem is built with: it says which device and dtype the data go to.
+    upper_module, lower_module
+        Modules whose trained parameters are x, flattened to shape (n_x,), and y, to (n_y,).
+    upper_loader, lower_loader
+        What yields batches: (input, target), or more columns, such as the rows' numbers; each column a tensor, the same
+        number of rows in all of a batch.
+    upper_loss, lower_loss
+        ``(upper, lower, *batch) -> numbers``, one for each row, shape (rows,), or their mean. ``upper`` and ``lower``
+        are the modules with the parameters of a point, called as usual.
+    decay
+        Weight of |y|^2 in g.
+    metrics
+        ``(upper, lower) -> {name: value}``, figures of your own.
+    batch_norm
+        "checked", or "as is": see below.
+    fields
+        Other fields of ``Problem``.
+
+    Raises
+    ------
+    ValueError
+        Where a module has nothing to train or a loader nothing to give, for a parameter in both modules, and for fresh
+        batch norm.
+
+    Notes
+    -----
     Loaders are read once, here, to their end; the harness draws minibatches itself, so a loader need not shuffle, and
     one that does makes another problem each time. Modules start as they are: make them under
     ``torch.manual_seed(rng.seed)``. They are copied; parameters that need no gradient stay constants, and what one
@@ -61,9 +88,6 @@ def from_modules(
     uses its running statistics; where it has none yet it would normalise nothing and is refused, unless ``batch_norm``
     is "as is": let it meet data first. Batch norm that keeps no running statistics uses those of all rows, so f and g
     are no finite sums and have no minibatches (n_f = n_g = 1).
-
-    Raises ValueError where a module has nothing to train or a loader nothing to give, for a parameter in both modules,
-    and for fresh batch norm.
     """
     said = (
         *notes("upper_module", upper_module, batch_norm),
