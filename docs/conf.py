@@ -36,8 +36,6 @@ autosummary_generate = True
 autodoc_typehints = "none"  # they stand in the signature
 autodoc_member_order = "bysource"
 numpydoc_show_class_members = False
-numpydoc_validation_checks = {"GL08", "PR01", "PR02"}  # no docstring; parameters missing, or that there are not
-numpydoc_validation_exclude = {r"\.__", r"Error$", "Warning$", "Unsupported$"}
 
 myst_enable_extensions = ["dollarmath", "deflist", "attrs_block"]
 myst_heading_anchors = 3
