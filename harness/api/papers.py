@@ -149,7 +149,7 @@ def run_papers(
         For an unknown paper, claim or scale; for named claims that have not got the scale; and where all claims that
         were named are out of reach.
     """
-    ids = [claims] if isinstance(claims, str) else list(claims)
+    ids = [name for _, name in arguments.named("claims", claims)]
     with prepared_papers(
         paper, ids, scale, out, "", device=device, jobs=jobs, timeout=timeout, patience=patience, here=here
     ) as trial:

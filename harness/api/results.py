@@ -34,6 +34,8 @@ def load(*folders: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) ->
         Where a folder is not there, or none holds a result.
     """
     given = [one for several in folders for _, one in arguments.named("folders", several)]
+    if folders and not given:
+        raise arguments.wrong("folders", folders[0], "paths of results folders")
     paths = [arguments.path("folders", one) for one in given or ["results"]]
     for path in paths:
         if not path.is_dir():
