@@ -29,15 +29,17 @@ extensions = [
     "docstrings",
     "mathml",
 ]
-exclude_patterns = ["_build", "_ext", "examples", "generated/*.ipynb", "gallery/*.ipynb", "gallery/*.py"]
+templates_path = ["_templates"]
+exclude_patterns = ["_build", "_ext", "_templates", "examples", "generated/*.ipynb", "gallery/*.ipynb", "gallery/*.py"]
 suppress_warnings = ["toc.empty_glob"]  # pages that only some checkouts have
 
 autosummary_generate = True
 autodoc_typehints = "none"  # they stand in the signature
 autodoc_member_order = "bysource"
 numpydoc_show_class_members = False
+numpydoc_class_members_toctree = False
 
-myst_enable_extensions = ["dollarmath", "deflist", "attrs_block"]
+myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 nb_execution_mode = "force"
 nb_execution_in_temp = True
