@@ -232,13 +232,13 @@ def test_a_stranger_s_ten_minutes(installed, tmp_path):
     """The commands of the page, in their order, but for those that install: from the wheel, in an empty folder."""
     text = (ROOT / "docs" / "first_figure.md").read_text()
     commands = [line.split(maxsplit=2)[2] for line in text.splitlines() if line.startswith("$ bilevelbench ")]
-    assert [command.split()[0] for command in commands] == ["list", "list", "check", "run", "figure", "run"]
+    assert [command.split()[0] for command in commands] == ["list", "list", "check", "run", "figure", "tune", "run", "figure"]
     shutil.copy(ROOT / "docs" / "my_solver.py", tmp_path)
     for command in commands:
         words = ["-m", "bilevelbench", *shlex.split(command)]
         done = run(*words, cwd=tmp_path, path=installed, timeout=600)
         assert done.returncode == 0, command + done.stdout + done.stderr
-    assert (tmp_path / "mine.pdf").read_bytes().startswith(b"%PDF")
+    assert all((tmp_path / name).read_bytes().startswith(b"%PDF") for name in ("mine.pdf", "tuned.pdf"))
     assert "alternating" in (tmp_path / "results" / "report" / "index.html").read_text()
 
 
