@@ -47,10 +47,10 @@ class Outer:
         Power with which steps become shorter; 0: they stay.
     """
 
-    lr: float = 1e-2
-    update: Update = "plain"
-    momentum: float = 0.9
-    decay: float = 0.0
+    lr: float = 1e-2  # step on x
+    update: Update = "plain"  # rule by which x moves
+    momentum: float = 0.9  # heavy ball's factor, or Adam's first beta
+    decay: float = 0.0  # steps go as (k + 1)^-decay
 
     def moments(self, *variables: Tensor) -> Moments:
         """Moments at rest, for as many ``variables`` as ``move`` will be given directions."""
@@ -88,8 +88,8 @@ class Inner:
         As ``update`` and ``momentum`` of ``Outer``.
     """
 
-    update_y: Update = "plain"
-    momentum_y: float = 0.9
+    update_y: Update = "plain"  # rule by which y moves
+    momentum_y: float = 0.9  # heavy ball's factor, or Adam's first beta
 
     def moments_y(self, y: Tensor) -> Moments:
         """Moments at rest."""
