@@ -38,7 +38,7 @@ TABLES = {
 def prose(text: str) -> str:
     """A docstring as Markdown that shows what stands in it: a line for each paragraph, signs as they are."""
     paragraphs = []
-    for paragraph in re.split(r"\n\s*\n", text.strip()):
+    for paragraph in re.split(r"\n\s*\n", text.strip("\n").rstrip()):
         if paragraph.startswith("    "):
             paragraphs.append(f"```text\n{inspect.cleandoc(paragraph)}\n```")
         else:
