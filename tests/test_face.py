@@ -124,10 +124,10 @@ WRONG = [
 ]
 
 
-ALIENS = [object(), 2.5j, b"text", [object()], {1: 2}]
+ALIENS = {"object": object(), "complex": 2.5j, "bytes": b"text", "list": [object()], "dict": {1: 2}}
 
 
-@pytest.mark.parametrize("alien", ALIENS, ids=repr)
+@pytest.mark.parametrize("alien", ALIENS.values(), ids=ALIENS)
 @pytest.mark.parametrize("argument", inspect.signature(bb.run).parameters)
 def test_run_names_the_argument_of_a_wrong_type(argument, alien, tmp_path):
     good = {"problems": "quadratic(d=2)", "solvers": "bome", "steps": 1, "out": tmp_path, "progress": False}
@@ -136,21 +136,21 @@ def test_run_names_the_argument_of_a_wrong_type(argument, alien, tmp_path):
     assert not list(tmp_path.rglob("*.jsonl"))
 
 
-@pytest.mark.parametrize("alien", ALIENS, ids=repr)
+@pytest.mark.parametrize("alien", ALIENS.values(), ids=ALIENS)
 @pytest.mark.parametrize("argument", inspect.signature(bb.solve).parameters)
 def test_solve_names_the_argument_of_a_wrong_type(argument, alien):
     with pytest.raises(bb.RequestError, match=argument):
         bb.solve(**{"problem": "quadratic(d=2)", "solver": "bome", "steps": 1, argument: alien})
 
 
-@pytest.mark.parametrize("alien", [*ALIENS, [], None], ids=repr)
+@pytest.mark.parametrize("alien", [*ALIENS.values(), [], None], ids=[*ALIENS, "empty", "none"])
 def test_load_names_the_argument_of_a_wrong_type(alien):
     with pytest.raises(bb.RequestError, match="folders"):
         bb.load(alien)
 
 
 @pytest.mark.parametrize("call", [bb.make_solver, lambda text: bb.build_problem(text, bb.Draw(0))])
-@pytest.mark.parametrize("alien", ALIENS, ids=repr)
+@pytest.mark.parametrize("alien", ALIENS.values(), ids=ALIENS)
 def test_what_is_no_text_names_nothing(call, alien):
     with pytest.raises(bb.RequestError, match="no text"):
         call(alien)
