@@ -124,6 +124,38 @@ WRONG = [
 ]
 
 
+ALIENS = {"object": object(), "complex": 2.5j, "bytes": b"text", "list": [object()], "dict": {1: 2}}
+
+
+@pytest.mark.parametrize("alien", ALIENS.values(), ids=ALIENS)
+@pytest.mark.parametrize("argument", inspect.signature(bb.run).parameters)
+def test_run_names_the_argument_of_a_wrong_type(argument, alien, tmp_path):
+    good = {"problems": "quadratic(d=2)", "solvers": "bome", "steps": 1, "out": tmp_path, "progress": False}
+    with pytest.raises(bb.RequestError, match=argument.removesuffix("s")):
+        bb.run(**good | {"in_process": True, argument: alien})
+    assert not list(tmp_path.rglob("*.jsonl"))
+
+
+@pytest.mark.parametrize("alien", ALIENS.values(), ids=ALIENS)
+@pytest.mark.parametrize("argument", inspect.signature(bb.solve).parameters)
+def test_solve_names_the_argument_of_a_wrong_type(argument, alien):
+    with pytest.raises(bb.RequestError, match=argument):
+        bb.solve(**{"problem": "quadratic(d=2)", "solver": "bome", "steps": 1, argument: alien})
+
+
+@pytest.mark.parametrize("alien", [*ALIENS.values(), [], None], ids=[*ALIENS, "empty", "none"])
+def test_load_names_the_argument_of_a_wrong_type(alien):
+    with pytest.raises(bb.RequestError, match="folders"):
+        bb.load(alien)
+
+
+@pytest.mark.parametrize("call", [bb.make_solver, lambda text: bb.build_problem(text, bb.Draw(0))])
+@pytest.mark.parametrize("alien", ALIENS.values(), ids=ALIENS)
+def test_what_is_no_text_names_nothing(call, alien):
+    with pytest.raises(bb.RequestError, match="no text"):
+        call(alien)
+
+
 def built(scale=1.0, dtype=torch.float64):
     """A problem that is there, and not a function that builds it."""
     one = torch.ones(2, dtype=dtype)
@@ -445,7 +477,8 @@ def test_a_figure_leaves_other_people_s_alone(results, tmp_path):
 WRONG_FIGURES = [
     ({"kind": "convergense"}, "convergence"), ({"problem": "quadratik"}, "quadratic"), ({}, "problem=None"),
     ({"problem": "quadratic", "y": "phi_gapp"}, "phi_gap"), ({"problem": "quadratic", "x": "call"}, "calls"),
-    ({"kind": "trajectory", "problem": "chain"}, "iterates"),
+    ({"kind": "trajectory", "problem": "chain"}, "iterates"), ({"problem": "quadratic", "width": 3}, "width=3"),
+    ({"problem": "quadratic", "x": ["calls"]}, "x="),
 ]  # fmt: skip
 
 

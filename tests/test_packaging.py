@@ -1,10 +1,14 @@
 """The wheel holds the package, all of it and nothing else, and works where there is no checkout."""
 
+import email
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -13,6 +17,7 @@ import yaml
 
 from bilevelbench.asv import install, suite
 from bilevelbench.contract import gate
+from tests import tree
 from tests.test_plugins import built
 from tests.test_workflow import quoted
 
@@ -56,23 +61,32 @@ def expected():
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     """A wheel built from a copy of what is in the tree, so that build leaves nothing behind in the checkout."""
-    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
-    for name in (*MAPPED, "pyproject.toml", "README.md", "LICENSE", "tests", "reports"):
-        (source / name).symlink_to(ROOT / name)
-    done = run("-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(source), cwd=source)
-    assert done.returncode == 0, done.stdout + done.stderr
-    (file,) = out.glob("*.whl")
-    return file
+    return built("wheel", tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
-def installed(wheel, tmp_path_factory):
-    """The wheel unpacked into a folder of its own, as `pip install --no-deps --target` does; the rest is this
-    environment's."""
-    folder = tmp_path_factory.mktemp("site")
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(folder)
-    return folder
+def sdist(tmp_path_factory):
+    """A source distribution, likewise, unpacked."""
+    folder = tmp_path_factory.mktemp("sdist")
+    with tarfile.open(built("sdist", tmp_path_factory)) as archive:
+        archive.extractall(folder, filter="data")
+    return next(folder.iterdir())
+
+
+def built(kind, tmp_path_factory):
+    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
+    for name in source_files():
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, source / name)
+    done = run("-m", "build", f"--{kind}", "--no-isolation", "--outdir", str(out), str(source), cwd=source)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (file,) = out.iterdir()
+    return file
+
+
+def source_files():
+    """What the source consists of, but for the links of type checkers, which need not be followed everywhere."""
+    return [name for name in tree.tracked() if not name.startswith(".typings/")]
 
 
 def test_the_wheel_is_the_package(wheel):
@@ -82,6 +96,28 @@ def test_the_wheel_is_the_package(wheel):
     assert {"bilevelbench/solvers/bome.py", "bilevelbench/problems/quadratic.py"} < names
     assert any(name.endswith(".toml") for name in names)
     assert "bilevelbench/py.typed" in names
+
+
+def test_the_sdist_is_the_source(sdist):
+    """Its tests find there what they need; they pass from it, which ``.ci/supported`` tries."""
+    made = {"PKG-INFO", "setup.cfg"}
+    found = {path.relative_to(sdist).as_posix() for path in sdist.rglob("*") if path.is_file()}
+    assert {name for name in found if ".egg-info" not in name} - made == set(source_files())
+
+
+def test_the_metadata_say_who_can_use_it(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith("/METADATA")]
+        said = email.message_from_bytes(archive.read(name))
+    about = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert (said["Version"], said["License-Expression"]) == (about["version"], "MIT")
+    pythons = {text.rpartition(" ")[2] for text in said.get_all("Classifier") if re.search(r":: 3\.\d+$", text)}
+    assert min(pythons, key=lambda text: int(text[2:])) == said["Requires-Python"].removeprefix(">=")
+    assert "Typing :: Typed" in said.get_all("Classifier")
+    assert {"Source", "Issues", "Changelog"} == {text.partition(",")[0] for text in said.get_all("Project-URL")}
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert (cited["version"], cited["license"]) == (about["version"], about["license"])
+    assert f"version = {{{about['version']}}}" in (ROOT / "docs" / "cite.md").read_text()
 
 
 def test_the_installed_copy_is_the_one_used(installed, tmp_path):
@@ -311,6 +347,21 @@ def test_another_library_adopts_asv_gate_and_workflow(theirs):
     assert done.returncode == 1, done.stdout + done.stderr
     assert shell(shown, GITHUB_STEP_SUMMARY=str(folder / "summary.md")).returncode == 0
     assert "calls +1 dg_y" in (folder / "summary.md").read_text()
+
+
+@pytest.mark.docs(sibling="test_the_entry_point")
+def test_a_stranger_s_ten_minutes(installed, tmp_path):
+    """The commands of the page, in their order, but for those that install: from the wheel, in an empty folder."""
+    text = (ROOT / "docs" / "first_figure.md").read_text()
+    commands = [line.split(maxsplit=2)[2] for line in text.splitlines() if line.startswith("$ bilevelbench ")]
+    assert [command.split()[0] for command in commands][2:] == ["check", "run", "figure", "tune", "run", "figure"]
+    shutil.copy(ROOT / "docs" / "my_solver.py", tmp_path)
+    for command in commands:
+        words = ["-m", "bilevelbench", *shlex.split(command)]
+        done = run(*words, cwd=tmp_path, path=installed, timeout=600)
+        assert done.returncode == 0, command + done.stdout + done.stderr
+    assert all((tmp_path / name).read_bytes().startswith(b"%PDF") for name in ("mine.pdf", "tuned.pdf"))
+    assert "alternating" in (tmp_path / "results" / "report" / "index.html").read_text()
 
 
 def test_the_entry_point(installed, tmp_path):

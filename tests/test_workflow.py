@@ -26,8 +26,8 @@ def steps(name):
     return [step for job in FLOWS[name]["jobs"].values() for step in job["steps"]]
 
 
-def test_there_is_one_to_gate_and_one_to_compare():
-    assert set(FLOWS) == {"gate.yml", "compare.yml"}
+def test_there_is_one_to_gate_one_to_compare_and_one_for_the_documentation():
+    assert set(FLOWS) == {"gate.yml", "compare.yml", "docs.yml"}
 
 
 @pytest.mark.parametrize("name", FLOWS)

@@ -74,7 +74,7 @@ def seeds(value: Any) -> tuple[int, ...] | None:
         return None
     if isinstance(value, str):
         return parse_seeds(value)
-    several = list(value) if isinstance(value, Iterable) else [value]
+    several = list(value) if isinstance(value, Iterable) and not isinstance(value, bytes | Mapping) else [value]
     if not several or any(
         isinstance(seed, bool) or not hasattr(seed, "__index__") or not 0 <= int(seed) < 1e9 for seed in several
     ):

@@ -25,7 +25,7 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 def problem(given: Any, seed: int, device: str, dtype: str) -> tuple[Problem, Problem]:
     """The problem to be solved, and in float64 for the judge."""
-    if dtype not in DTYPES:
+    if not isinstance(dtype, str) or dtype not in DTYPES:
         raise arguments.wrong("dtype", dtype, "'float32' or 'float64'")
     if not isinstance(device, str) or device.partition(":")[0] not in ("cpu", "cuda"):
         raise arguments.wrong("device", device, "'cpu' or 'cuda'")

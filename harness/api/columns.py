@@ -107,4 +107,4 @@ def ordered(columns: Iterable[str]) -> list[str]:
 def described(words: str, *tables: dict[str, str]) -> str:
     """A docstring that says what the columns of a table are."""
     lines = [f"{name}\n    {text}" for table in tables for name, text in table.items()]
-    return "\n\n".join([words, "Columns\n-------\n" + "\n".join(lines)])
+    return "\n\n".join([words, "Its columns:", "\n".join(lines)])

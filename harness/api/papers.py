@@ -29,7 +29,7 @@ TIMEOUT = 14_400.0  # seconds of a solver in a run: published protocols are long
 
 
 def claims(paper: str | None = None) -> list[Claim]:
-    """The experiments of the papers that come with the package, or of one of them, as data.
+    """The experiments of the papers that come with the package, or of one ``paper``, as data.
 
     Raises
     ------
@@ -90,6 +90,15 @@ def load_papers(
 ) -> Findings:
     """What the results in folders say of claims, each at the published scale where that has been run, or at ``scale``.
 
+    Parameters
+    ----------
+    folders
+        Those given to ``run_papers`` as ``out``.
+    paper, claims
+        As in ``run_papers``.
+    scale
+        ``published`` or ``quick``.
+
     Raises
     ------
     RequestError
@@ -140,7 +149,7 @@ def run_papers(
         For an unknown paper, claim or scale; for named claims that have not got the scale; and where all claims that
         were named are out of reach.
     """
-    ids = [claims] if isinstance(claims, str) else list(claims)
+    ids = [name for _, name in arguments.named("claims", claims)]
     with prepared_papers(
         paper, ids, scale, out, "", device=device, jobs=jobs, timeout=timeout, patience=patience, here=here
     ) as trial:

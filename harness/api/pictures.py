@@ -13,7 +13,7 @@ from bilevelbench.stats import profiles
 from bilevelbench.stats.compare import Comparison
 from bilevelbench.store.frame import Results
 
-from .arguments import named, unknown
+from .arguments import named, unknown, word
 from .columns import LOOKS
 
 X = {
@@ -40,8 +40,9 @@ def asked(data: Results, hit: pd.DataFrame, compared: Callable[[], Comparison], 
     kind, problem, solvers, y, x, width = want
     if kind not in KINDS:
         raise unknown("kind", kind, KINDS)
+    word("x", x, "calls")
     try:
-        inches = paper.inches(width)
+        inches = paper.inches(word("width", width, "icml") or "")
     except ValueError as error:
         raise RequestError(f"width={error}") from None
     if x is not None and x not in X:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -169,8 +169,13 @@ def _place(on: Any, slurm: Any, here: bool, inside: bool) -> tuple[str | None, d
     from bilevelbench.run.on import choose
     from bilevelbench.run.on.slurm import options
 
-    given = slurm if isinstance(slurm, Mapping) else [slurm] if isinstance(slurm, str) else list(slurm)
-    chosen = options([f"{name}={value}" for name, value in given.items()] if isinstance(given, Mapping) else given)
+    if isinstance(slurm, Mapping):
+        given = [f"{name}={value}" for name, value in slurm.items()]
+    else:
+        given = [slurm] if isinstance(slurm, str) or not isinstance(slurm, Iterable) else list(slurm)
+    if not all(isinstance(one, str) for one in given):
+        raise arguments.wrong("slurm", slurm, "options of sbatch, such as {'partition': 'short'}")
+    chosen = options(given)
     choose.check(place, chosen, here, inside)
     return place, chosen
 

@@ -34,6 +34,8 @@ def load(*folders: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) ->
         Where a folder is not there, or none holds a result.
     """
     given = [one for several in folders for _, one in arguments.named("folders", several)]
+    if folders and not given:
+        raise arguments.wrong("folders", folders[0], "paths of results folders")
     paths = [arguments.path("folders", one) for one in given or ["results"]]
     for path in paths:
         if not path.is_dir():
@@ -65,7 +67,7 @@ class Results:
 
     @classmethod
     def load(cls, folders: Sequence[Path], only: Collection[str] | None = None) -> Results:
-        """The runs in folders whose files begin with one of the stems, or all of them."""
+        """The runs in ``folders`` whose files begin with one of the stems ``only``, or all of them."""
         try:
             return cls(frame.load(folders, only), folders)
         except ValueError as error:
@@ -106,7 +108,7 @@ class Results:
     def duels(self, subject: str | None = None, weights: Mapping[str, float] | None = None) -> pd.DataFrame:
         """A row for each rival of a solver: ratio of what both paid, with its interval, and how surely.
 
-        The columns are those of ``bilevelbench.stats.compare.duels``. ``subject``: as in ``verdict``.
+        The columns are those of ``stats.compare.duels``; ``subject`` and ``weights`` are as in ``verdict``.
         """
         from bilevelbench.report.verdict import subject_of
         from bilevelbench.stats.compare import duels
@@ -221,11 +223,11 @@ class Results:
             raise exports.unwritten(folder, error) from None
 
     def to_csv(self, out: str | os.PathLike[str]) -> list[Path]:
-        """Write ``runs.csv``, ``looks.csv``, ``targets.csv`` and ``leaders.csv`` into a folder; their paths."""
+        """Write ``runs.csv``, ``looks.csv``, ``targets.csv`` and ``leaders.csv`` into the folder ``out``."""
         return exports.csv(exports.tables(self, self._data.stored), arguments.path("out", out))
 
     def to_parquet(self, out: str | os.PathLike[str]) -> list[Path]:
-        """Write the same four tables as Parquet. It needs pyarrow: ``pip install 'bilevelbench[parquet]'``."""
+        """The same four tables into ``out`` as Parquet. It needs pyarrow: ``pip install 'bilevelbench[parquet]'``."""
         return exports.parquet(exports.tables(self, self._data.stored), arguments.path("out", out))
 
     def to_latex(self) -> str:

@@ -38,6 +38,8 @@ class Solution:
         callback.
     problem, solver
         What was solved, and by what.
+    rows : list of dict
+        What ``history`` is made of.
     """
 
     problem: Problem
@@ -82,7 +84,10 @@ class Solution:
         return both[level]
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write x and y as safetensors; ``solve(..., start=path)`` goes on from there."""
+        """Write x and y to ``path`` as safetensors; ``solve(..., start=path)`` goes on from there.
+
+        RequestError where it cannot be written.
+        """
         from bilevelbench.store import points
 
         file, arrays = arguments.path("path", path), {"x": self.x, "y": self.y}

@@ -13,7 +13,7 @@ from . import arguments
 
 
 def status(folder: str | os.PathLike[str] = "results") -> Status:
-    """What there is in a results folder, whoever is writing to it: ``str`` of it says it in a few lines.
+    """What there is in a results ``folder``, whoever is writing to it: ``str`` of it says it in a few lines.
 
     RequestError where there is no such folder, or where a plan or a record in it cannot be read.
     """

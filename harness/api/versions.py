@@ -108,6 +108,8 @@ def compare(
         Measure revisions with the packages that are here, whatever their lock files name.
     bisect
         Name the first commit between two revisions after which the worst of it is there.
+    progress
+        Show on a terminal what is being done.
 
     Raises
     ------

@@ -25,6 +25,9 @@ class At:
     the last question; other rows begin another. Where ``order`` is 2 it keeps what a second derivative needs, and
     of a gradient no more than that: its numbers are the asker's. Ask plainly what is asked once; a point is of no use
     after its step.
+
+    Shapes are those of ``Oracle``: x (n_x,), y and v (n_y,), u (n_x,), rows of indices. RuntimeError where it is asked
+    after its step, ValueError for a product with second derivatives where ``order`` is 1.
     """
 
     def __init__(self, oracle: Oracle, x: Tensor, y: Tensor, order: int = 2) -> None:
@@ -53,53 +56,53 @@ class At:
         return kept, kept.passes(kind)
 
     def f(self, rows: Tensor | None = None) -> Tensor:
-        """f."""
+        """f(x, y), a scalar."""
         return self._oracle.f(self._x, self._y, rows, at=self)
 
     def df(self, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """(df/dx, df/dy)."""
+        """(df/dx, df/dy), shapes (n_x,) and (n_y,)."""
         return self._oracle.df(self._x, self._y, rows, at=self)
 
     def df_x(self, rows: Tensor | None = None) -> Tensor:
-        """df/dx."""
+        """df/dx, shape (n_x,)."""
         return self._oracle.df_x(self._x, self._y, rows, at=self)
 
     def df_y(self, rows: Tensor | None = None) -> Tensor:
-        """df/dy."""
+        """df/dy, shape (n_y,)."""
         return self._oracle.df_y(self._x, self._y, rows, at=self)
 
     def d2f(self, v: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """(d2f/dxdy v, d2f/dydy v)."""
+        """(d2f/dxdy v, d2f/dydy v), shapes (n_x,) and (n_y,)."""
         return self._oracle.d2f(self._x, self._y, v, rows, at=self)
 
     def g(self, rows: Tensor | None = None) -> Tensor:
-        """g."""
+        """g(x, y), a scalar."""
         return self._oracle.g(self._x, self._y, rows, at=self)
 
     def dg(self, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """(dg/dx, dg/dy)."""
+        """(dg/dx, dg/dy), shapes (n_x,) and (n_y,)."""
         return self._oracle.dg(self._x, self._y, rows, at=self)
 
     def dg_x(self, rows: Tensor | None = None) -> Tensor:
-        """dg/dx."""
+        """dg/dx, shape (n_x,)."""
         return self._oracle.dg_x(self._x, self._y, rows, at=self)
 
     def dg_y(self, rows: Tensor | None = None) -> Tensor:
-        """dg/dy."""
+        """dg/dy, shape (n_y,)."""
         return self._oracle.dg_y(self._x, self._y, rows, at=self)
 
     def d2g(self, v: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """(d2g/dxdy v, d2g/dydy v)."""
+        """(d2g/dxdy v, d2g/dydy v), shapes (n_x,) and (n_y,)."""
         return self._oracle.d2g(self._x, self._y, v, rows, at=self)
 
     def d2g_xy(self, v: Tensor, rows: Tensor | None = None) -> Tensor:
-        """d2g/dxdy v."""
+        """d2g/dxdy v, shape (n_x,)."""
         return self._oracle.d2g_xy(self._x, self._y, v, rows, at=self)
 
     def d2g_yy(self, v: Tensor, rows: Tensor | None = None) -> Tensor:
-        """d2g/dydy v."""
+        """d2g/dydy v, shape (n_y,)."""
         return self._oracle.d2g_yy(self._x, self._y, v, rows, at=self)
 
     def d2g_yx(self, u: Tensor, rows: Tensor | None = None) -> Tensor:
-        """d2g/dydx u."""
+        """d2g/dydx u, shape (n_y,), u of shape (n_x,)."""
         return self._oracle.d2g_yx(self._x, self._y, u, rows, at=self)

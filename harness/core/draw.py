@@ -65,6 +65,15 @@ class Draw:
 
     Draws are float64 tensors on the CPU whatever the run's device and dtype, so that a seed means the same problem
     everywhere. ``put`` hands finished data over: call it last, on everything that f and g read.
+
+    Parameters
+    ----------
+    seed
+        A whole number from 0 on.
+    device, dtype
+        Where, and in which floating-point type, ``put`` places data.
+    data, running
+        The harness's: what was put so far, and the running digest of what was drawn.
     """
 
     seed: int
@@ -84,21 +93,21 @@ class Draw:
         return str(self.running.hexdigest())
 
     def child(self, name: str) -> Draw:
-        """An independent draw that depends on (seed, name) only: a new one does not disturb the others."""
+        """An independent draw that depends on (seed, ``name``) only: a new one does not disturb the others."""
         child = Draw(self.seed, self.device, self.dtype, self.data, self.running)
         child.numpy = Witnessed([self.seed, zlib.crc32(name.encode())], self.running)
         return child
 
     def normal(self, *shape: int) -> Tensor:
-        """Standard normal numbers."""
+        """Standard normal numbers, of the ``shape`` given."""
         return torch.from_numpy(self.numpy.standard_normal(shape))
 
     def uniform(self, low: float, high: float, *shape: int) -> Tensor:
-        """Uniform numbers in [low, high)."""
+        """Uniform numbers in [``low``, ``high``), of the ``shape`` given."""
         return torch.from_numpy(self.numpy.uniform(low, high, shape))
 
     def permutation(self, n: int) -> Tensor:
-        """A permutation of 0..n-1 (int64)."""
+        """A permutation of 0..n-1, int64 of shape (n,)."""
         return torch.from_numpy(self.numpy.permutation(n))
 
     @overload
@@ -106,7 +115,8 @@ class Draw:
     @overload
     def put(self, one: Any, two: Any, /, *more: Any) -> tuple[Tensor, ...]: ...
     def put(self, *arrays: Any) -> Tensor | tuple[Tensor, ...]:
-        """Data on the run's device; floating-point numbers in the run's dtype, whole numbers and booleans kept."""
+        """The ``arrays``, each in its shape, on the run's device; floating-point numbers in the run's dtype, whole
+        numbers and booleans kept. One tensor for one array, a tuple for several."""
         placed = []
         for array in arrays:
             tensor = torch.as_tensor(array)

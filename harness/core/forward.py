@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
-from .batches import generator
+from .batches import generator, minibatch
+from .draw import Draw
 
 
 @dataclass(frozen=True)
@@ -72,3 +73,36 @@ def seeded(function: Callable[..., Tensor], seed: int) -> Callable[..., Tensor]:
             return function(x, y, rows[:-1])
 
     return at_step
+
+
+def go_together(dropout: str, rows_per_step: int, in_memory: bool, chunk: int, batch_norm: str, metrics: Any) -> None:
+    """ValueError for settings that are none or do not go together."""
+    if dropout not in ("off", "seeded"):
+        raise ValueError(f"dropout={dropout!r} is not valid; it is 'off' or 'seeded'")
+    if batch_norm not in ("checked", "as is", "batch"):
+        raise ValueError(f"batch_norm={batch_norm!r} is not valid; it is 'checked', 'as is' or 'batch'")
+    for name, value in (("rows_per_step", rows_per_step), ("chunk", chunk)):
+        if type(value) is not int or value < 0:
+            raise ValueError(f"{name}={value!r} is not valid; it is a number of rows, or 0")
+    needs = {"dropout='seeded'": dropout == "seeded", "in_memory=False": not in_memory}
+    for said in (said for said, asked in needs.items() if asked and not rows_per_step):
+        raise ValueError(f"{said} needs rows_per_step, the rows of either loader that make a step's f and g")
+    if rows_per_step and metrics is None:
+        raise ValueError("rows_per_step needs metrics: f and g change with the step, so there is no one Phi to judge")
+    if chunk and batch_norm == "batch":
+        raise ValueError("chunk and batch_norm='batch' do not go together: each part would be normalised by itself")
+
+
+def drawn_rows(rng: Draw, size: int, n_f: int, n_g: int) -> Callable[[int], tuple[Tensor, Tensor]]:
+    """The rows of f and of g at a step, each with the step itself behind them."""
+    if size > min(n_f, n_g):
+        name, n = min((n_f, "upper_loader"), (n_g, "lower_loader"))[::-1]
+        raise ValueError(f"rows_per_step={size} is more than {name} has, {n}")
+    seed, device = rng.seed, rng.device
+
+    def rows(step: int) -> tuple[Tensor, Tensor]:
+        some = (minibatch(seed, level, step, 0, n, size) for level, n in (("upper", n_f), ("lower", n_g)))
+        above, below = (torch.cat([part, torch.tensor([step])]).to(device) for part in some)
+        return above, below
+
+    return rows

@@ -11,11 +11,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.parameter import is_lazy
 
-from .batches import minibatch
 from .draw import Draw
 from .evaluation import BatchNorm, Dropout, batch_statistics, notes, ready
 from .flat import Flat
-from .forward import Settings, mean_in_chunks, seeded
+from .forward import Settings, drawn_rows, go_together, mean_in_chunks, seeded
 from .loading import Rows, Streamed, rows_of
 from .problem import Problem
 from .stream import Stream
@@ -59,34 +58,64 @@ def from_modules(
     """The problem whose x and y are the parameters of two modules.
 
     f = mean of ``upper_loss(upper, lower, *batch)`` over the rows of ``upper_loader``, g likewise of the lower ones,
-    plus ``decay`` |y|^2. ``upper`` and ``lower`` are the modules, called as usual (``Bound``). ``batch`` is what the
-    loader yields: the columns of a tuple, one by one, or else the dictionary or the tensor. A loss answers one number
-    per row or their mean. ``metrics(upper, lower)`` are figures of your own; ``fields`` are other fields of
-    ``Problem``.
+    plus ``decay`` |y|^2.
 
-    A loader is a ``DataLoader``, a ``Dataset`` or any iterable of batches. It is read once, here, to its end, and one
-    that shuffles in its data set's order: the harness draws minibatches itself. Modules start as they are: make them
-    under ``torch.manual_seed(rng.seed)``. They are copied; parameters that need no gradient stay constants, and what
-    one module ties stays tied. A parameter belongs to one level: what both losses need is handed to them by one module.
-
-    batch_norm: "checked", the running mean and variance that it came with, and ValueError where it has none yet and so
-        would normalise nothing ("as is" lets that pass); "batch", those of the rows at hand, and then f and g are no
-        finite sums and have no minibatches of a solver's own (n_f = n_g = 1).
-    dropout: "off", or "seeded": one mask for each step, a function of seed and step. It needs ``rows_per_step``.
-    rows_per_step: so many rows of either loader make f and g of a step, new ones at each step and the same for every
-        solver (``Problem.stream``). There is then no one Phi: runs are judged by ``metrics`` alone.
-    in_memory: False reads rows by their number when they are asked for; it needs ``Dataset``s and ``rows_per_step``.
-    chunk: rows of one forward pass at most. More are added up, and each part is worked out anew for its derivatives
+    Parameters
+    ----------
+    rng
+        What the problem is built with: it says which device and dtype the data go to.
+    upper_module, lower_module
+        Modules whose trained parameters are x, flattened to shape (n_x,), and y, to (n_y,).
+    upper_loader, lower_loader
+        A ``DataLoader``, a ``Dataset`` or any iterable of batches; a batch is a tuple of columns, a dictionary or one
+        tensor, with the same number of rows in all of its tensors.
+    upper_loss, lower_loss
+        ``(upper, lower, *batch) -> numbers``, one for each row, shape (rows,), or their mean: the columns of a tuple
+        one by one, or else the dictionary or the tensor. ``upper`` and ``lower`` are the modules with the parameters of
+        a point, called as usual (``Bound``).
+    decay
+        Weight of |y|^2 in g.
+    metrics
+        ``(upper, lower) -> {name: value}``, figures of your own.
+    batch_norm
+        "checked": the running mean and variance that it came with, and ValueError where it has none yet and so would
+        normalise nothing ("as is" lets that pass). "batch": those of the rows at hand, and then f and g are no finite
+        sums and have no minibatches of a solver's own (n_f = n_g = 1).
+    dropout
+        "off", or "seeded": one mask for each step, a function of seed and step. It needs ``rows_per_step``.
+    attention
+        "math" has torch's scaled dot products take the kernel that can be differentiated twice.
+    autocast
+        "bfloat16" has the modules run in it (``torch.autocast``), x and y in float32.
+    rows_per_step
+        So many rows of either loader make f and g of a step, new ones at each step and the same for every solver
+        (``Problem.stream``). There is then no one Phi: runs are judged by ``metrics`` alone.
+    in_memory
+        False reads rows by their number when they are asked for; it needs ``Dataset``s and ``rows_per_step``.
+    chunk
+        Rows of one forward pass at most. More are added up, and each part is worked out anew for its derivatives
         (``torch.utils.checkpoint``): the memory of ``chunk`` rows for the time of two forward passes. Losses have to be
         means over rows, which batch norm "batch" is not.
-    attention: "math" has torch's scaled dot products take the kernel that can be differentiated twice.
-    autocast: "bfloat16" has the modules run in it (``torch.autocast``), x and y in float32.
+    fields
+        Other fields of ``Problem``.
 
-    Raises ValueError where a module has nothing to train or a loader nothing to give or no end, for a parameter in
-    both modules, a lazy one that has not met data, fresh batch norm, and settings that do not go together.
+    Raises
+    ------
+    ValueError
+        Where a module has nothing to train or a loader nothing to give or no end, for a parameter in both modules, a
+        lazy one that has not met data, fresh batch norm, and settings that do not go together.
+
+    Notes
+    -----
+    Loaders are read once, here, to their end, and one that shuffles in its data set's order: the harness draws
+    minibatches itself. Modules start as they are: make them under ``torch.manual_seed(rng.seed)``. They are copied;
+    parameters that need no gradient stay constants, and what one module ties stays tied. A parameter belongs to one
+    level: what both losses need is handed to them by one module.
+
+    Modules are used as in ``eval()`` but for what is asked for, and ``Problem.notes`` says what that means for them.
     """
     how = Settings(attention, autocast)
-    _go_together(dropout, rows_per_step, in_memory, chunk, batch_norm, metrics)
+    go_together(dropout, rows_per_step, in_memory, chunk, batch_norm, metrics)
     said = (
         *notes("upper_module", upper_module, batch_norm, dropout),
         *notes("lower_module", lower_module, batch_norm, dropout),
@@ -116,48 +145,13 @@ def from_modules(
     sums = not (batch_statistics(upper.module) or batch_statistics(lower.module))
     n_f, n_g = (len(above), len(below)) if sums and not rows_per_step else (1, 1)
     if rows_per_step:
-        fields["stream"] = Stream(_drawn(rng, rows_per_step, len(above), len(below)))
+        fields["stream"] = Stream(drawn_rows(rng, rows_per_step, len(above), len(below)))
         f, g = seeded(f, rng.seed), seeded(g, rng.seed)
     figures = None if metrics is None else lambda x, y: metrics(upper.bind(x, True), lower.bind(y, True))
     return Problem(
         f=f, g=g, x0=upper.start, y0=lower.start, metrics=figures, notes=said,
         modules=lambda x, y: (upper.state_dict(x), lower.state_dict(y)), n_f=n_f, n_g=n_g, **fields,
     )  # fmt: skip
-
-
-def _go_together(
-    dropout: Dropout, rows_per_step: int, in_memory: bool, chunk: int, batch_norm: BatchNorm, metrics: Any
-) -> None:
-    """ValueError for settings that are none or do not go together."""
-    if dropout not in ("off", "seeded"):
-        raise ValueError(f"dropout={dropout!r} is not valid; it is 'off' or 'seeded'")
-    if batch_norm not in ("checked", "as is", "batch"):
-        raise ValueError(f"batch_norm={batch_norm!r} is not valid; it is 'checked', 'as is' or 'batch'")
-    for name, value in (("rows_per_step", rows_per_step), ("chunk", chunk)):
-        if type(value) is not int or value < 0:
-            raise ValueError(f"{name}={value!r} is not valid; it is a number of rows, or 0")
-    needs = {"dropout='seeded'": dropout == "seeded", "in_memory=False": not in_memory}
-    for said in (said for said, asked in needs.items() if asked and not rows_per_step):
-        raise ValueError(f"{said} needs rows_per_step, the rows of either loader that make a step's f and g")
-    if rows_per_step and metrics is None:
-        raise ValueError("rows_per_step needs metrics: f and g change with the step, so there is no one Phi to judge")
-    if chunk and batch_norm == "batch":
-        raise ValueError("chunk and batch_norm='batch' do not go together: each part would be normalised by itself")
-
-
-def _drawn(rng: Draw, size: int, n_f: int, n_g: int) -> Callable[[int], tuple[Tensor, Tensor]]:
-    """The rows of f and of g at a step, each with the step itself behind them."""
-    if size > min(n_f, n_g):
-        name, n = min((n_f, "upper_loader"), (n_g, "lower_loader"))[::-1]
-        raise ValueError(f"rows_per_step={size} is more than {name} has, {n}")
-    seed, device = rng.seed, rng.device
-
-    def rows(step: int) -> tuple[Tensor, Tensor]:
-        some = (minibatch(seed, level, step, 0, n, size) for level, n in (("upper", n_f), ("lower", n_g)))
-        above, below = (torch.cat([part, torch.tensor([step])]).to(device) for part in some)
-        return above, below
-
-    return rows
 
 
 def _told_apart(upper: nn.Module, lower: nn.Module) -> None:

@@ -12,7 +12,10 @@ Update = Literal["plain", "heavy_ball", "adam", "sparse_adam"]
 
 
 class Moments(NamedTuple):
-    """What an update remembers, part of a solver's state."""
+    """What an update remembers, part of a solver's state: ``k``, ``first`` and ``second``.
+
+    The tensors have the shapes of the variables that are moved.
+    """
 
     k: int  # steps so far; an ``Inner`` that moves plainly does not count them
     first: tuple[Tensor, ...] = ()  # heavy ball's and Adam's buffer, one per variable
@@ -29,24 +32,38 @@ class Outer:
     all, which is what a variable for each example wants when a step is about a few of them.
 
     A solver keeps ``self.moments(x)`` (with y, too, where it moves y by the same rule) in its state and writes
-    ``m, dx = self.move(s.m, direction)`` and then ``o.project_x(x - self.lr * dx)``.
+    ``m, dx = self.move(s.m, direction)`` and then ``o.project_x(x - self.lr * dx)``. Directions and displacements have
+    the shapes of their variables, x (n_x,) and y (n_y,).
+
+    Parameters
+    ----------
+    lr
+        The step on x.
+    update
+        One of the four rules above.
+    momentum
+        Heavy ball's factor, or Adam's first beta.
+    decay
+        Power with which steps become shorter; 0: they stay.
     """
 
-    lr: float = 1e-2
-    update: Update = "plain"
-    momentum: float = 0.9
-    decay: float = 0.0
+    lr: float = 1e-2  # step on x
+    update: Update = "plain"  # rule by which x moves
+    momentum: float = 0.9  # heavy ball's factor, or Adam's first beta
+    decay: float = 0.0  # steps go as (k + 1)^-decay
 
     def moments(self, *variables: Tensor) -> Moments:
-        """Moments at rest, for as many variables as ``move`` will be given directions."""
+        """Moments at rest, for as many ``variables`` as ``move`` will be given directions."""
         return _at_rest(self.update, variables)
 
     def pace(self, m: Moments) -> float:
-        """(k + 1)^-decay, the factor of this step's length; it is within the displacement that ``move`` gives."""
+        """(k + 1)^-decay, the factor of this step's length, ``m`` being the moments so far; it is within the
+        displacement that ``move`` gives."""
         return (m.k + 1.0) ** -self.decay if self.decay else 1.0
 
     def move(self, m: Moments, *directions: Tensor) -> Any:
-        """(new moments, one displacement per direction): the variable goes by -lr times its displacement."""
+        """(new moments, one displacement per direction), from the moments ``m`` and the ``directions``: the variable
+        goes by -lr times its displacement."""
         after, moved = Moments(m.k + 1), directions
         if self.update != "plain":
             after, moved = _displaced(self.update, self.momentum, m, directions)
@@ -62,18 +79,25 @@ class Inner:
 
     What is remembered outlives an outer step, as an optimiser object does in the codes of the field (Mehra, Hamm 2021;
     Liu et al. 2022). A solver keeps ``self.moments_y(y)`` in its state and writes
-    ``m_y, y = self.move_y(m_y, y, self.lr_inner, direction)`` and then ``y = o.project_y(y)``.
+    ``m_y, y = self.move_y(m_y, y, self.lr_inner, direction)`` and then ``y = o.project_y(y)``; y and the direction have
+    the shape (n_y,).
+
+    Parameters
+    ----------
+    update_y, momentum_y
+        As ``update`` and ``momentum`` of ``Outer``.
     """
 
-    update_y: Update = "plain"
-    momentum_y: float = 0.9
+    update_y: Update = "plain"  # rule by which y moves
+    momentum_y: float = 0.9  # heavy ball's factor, or Adam's first beta
 
     def moments_y(self, y: Tensor) -> Moments:
         """Moments at rest."""
         return _at_rest(self.update_y, (y,))
 
     def move_y(self, m: Moments, y: Tensor, lr: float | Tensor, direction: Tensor) -> tuple[Moments, Tensor]:
-        """(new moments, y - lr times the displacement), not yet projected. Beside y two vectors are held."""
+        """(new moments, y - lr times the displacement of ``direction``), not yet projected, from the moments ``m``.
+        Beside y two vectors are held."""
         if self.update_y != "plain":
             m, (direction,) = _displaced(self.update_y, self.momentum_y, m, (direction,))
         direction = lr * direction

@@ -38,9 +38,18 @@ LOCAL = (
 class Picture:
     """How a low-dimensional problem is drawn: the path of two coordinates over the level sets of a function.
 
-    ``axes`` names the two coordinates, each ``("x" | "y", index)``. ``level(u, v)`` maps two tensors of one shape
-    (the grid's coordinates) to the value drawn. ``box`` is (left, right, bottom, top). ``outline`` is a closed
-    polygon and ``solution`` a point, in the same coordinates; ``label`` says what the level sets are.
+    Parameters
+    ----------
+    axes
+        The two coordinates, each ``("x" | "y", index)``.
+    level
+        ``(u, v) -> values``: of two tensors of one shape, the grid's coordinates, the values drawn, in that shape.
+    box
+        (left, right, bottom, top).
+    label
+        What the level sets are.
+    outline, solution
+        A closed polygon and a point, in the same coordinates.
     """
 
     axes: tuple[tuple[str, int], tuple[str, int]]
@@ -54,7 +63,12 @@ class Picture:
 class Bar(NamedTuple):
     """What must be beaten: the best of these reference lines, by this figure. None of them needs a bilevel method.
 
-    ``figure`` is "phi", which is better lower, or a key of ``Problem.better``; ``lines`` are keys of the references.
+    Parameters
+    ----------
+    figure
+        "phi", which is better lower, or a key of ``Problem.better``.
+    lines
+        Keys of what ``Problem.references`` answers.
     """
 
     figure: str
@@ -65,36 +79,66 @@ class Bar(NamedTuple):
 class Problem:
     """Two functions, a start, and how to judge an answer.
 
-    f, g: ``(x, y, rows=None) -> scalar``. ``x`` of shape (n_x,) and ``y`` of shape (n_y,) are flat; ``rows`` is a
-        tensor of indices into the function's data (a minibatch), None for all rows. Both are differentiable by torch.
-    x0, y0: the start; every solver begins there.
-    n_f, n_g: rows of data behind f and g; 1 means that the function is no finite sum and takes no minibatch.
-    y_star: ``x -> y*(x)``, in closed form or by a solver of its own, differentiable by torch wherever y* is. With
-        several minimisers, the optimistic one (least f). None where the judge has to solve the lower level.
-    selection: where argmin g(x, .) has several points, which of them y* and every metric mean and how it is found,
-        such as "optimistic: the shortest minimiser, in closed form".
-    phi_star: the least value of Phi(x) = f(x, y*(x)), with ``phi_star_source`` saying how it is known.
-    metrics: ``(x, y) -> {name: value}``, the problem's own figures (accuracy, ...).
-    better: of those figures that tell how well the upper level does, whether "higher" or "lower" is better for it.
-    target: of the figures in ``better`` those that a run is to reach, and the value: {"accuracy": 0.9}.
-    references: ``() -> {line: {name: value}}``, what a solver must be compared with, each solved to convergence.
-    bar: the reference lines that a solver must beat to have shown anything.
-    project_x, project_y: Euclidean projections on X and Y. None means the whole space. They act coordinate by
-        coordinate (boxes); every solver applies them after every update of a point in X or Y.
-    h_f, h_g: constraints that couple x and y, ``(x, y) -> (m,)``, satisfied where <= 0. h_g is the lower level's:
-        y*(x) in argmin {g(x, y): h_g(x, y) <= 0}; it needs ``y_star``. h_f is the upper level's, on (x, y*(x)).
-    project_xy: Euclidean projection of (x, y) on {X times Y: h_g(x, y) <= 0}, where it is cheap.
-    flags: what is known of the structure; the keys of ``FLAGS``.
-    phi_at: at which looks Phi is judged where y* is solved for: "every look", or "doublings", the start, each time the
+    Parameters
+    ----------
+    f, g
+        ``(x, y, rows=None) -> scalar``. ``x`` of shape (n_x,) and ``y`` of shape (n_y,) are flat; ``rows`` is a tensor
+        of indices into the function's data (a minibatch), None for all rows. Both are differentiable by torch.
+    x0, y0
+        The start, shapes (n_x,) and (n_y,); every solver begins there.
+    n_f, n_g
+        Rows of data behind f and g; 1 means that the function is no finite sum and takes no minibatch.
+    y_star
+        ``x -> y*(x)``, in closed form or by a solver of its own, differentiable by torch wherever y* is. With several
+        minimisers, the optimistic one (least f). None where the judge has to solve the lower level.
+    selection
+        Where argmin g(x, .) has several points, which of them y* and every metric mean and how it is found, such as
+        "optimistic: the shortest minimiser, in closed form".
+    phi_star, phi_star_source
+        The least value of Phi(x) = f(x, y*(x)), and how it is known.
+    metrics
+        ``(x, y) -> {name: value}``, the problem's own figures (accuracy, ...).
+    better
+        Of those figures that tell how well the upper level does, whether "higher" or "lower" is better for it.
+    target
+        Of the figures in ``better`` those that a run is to reach, and the value: {"accuracy": 0.9}.
+    references
+        ``() -> {line: {name: value}}``, what a solver must be compared with, each solved to convergence.
+    bar
+        The reference lines that a solver must beat to have shown anything.
+    project_x, project_y
+        Euclidean projections on X and Y. None means the whole space. They act coordinate by coordinate (boxes); every
+        solver applies them after every update of a point in X or Y.
+    h_f, h_g
+        Constraints that couple x and y, ``(x, y) -> (m,)``, satisfied where <= 0. h_g is the lower level's: y*(x) in
+        argmin {g(x, y): h_g(x, y) <= 0}; it needs ``y_star``. h_f is the upper level's, on (x, y*(x)).
+    project_xy
+        Euclidean projection of (x, y) on {X times Y: h_g(x, y) <= 0}, where it is cheap.
+    flags
+        What is known of the structure; the keys of ``core.problem.FLAGS``.
+    picture
+        How it is drawn, where it has two coordinates that say all.
+    phi_at
+        At which looks Phi is judged where y* is solved for: "every look", or "doublings", the start, each time the
         steps have doubled, and the end. Left out: every look where g is flagged strongly convex, doublings elsewhere,
         but within fewer gradients of g: Phi is then not available where a re-solve takes more.
-    stream: what a step is about, where the problem changes with the step (see ``core.stream``). There is no one Phi
-        then, so a run is judged by the problem's own figures, and n_f and n_g are 1: a step's rows are its own.
-    final: ``(x, y) -> {name: value}``, figures that are dear (a network trained anew): judged at the last look alone.
-    seeded: whether the seed changes anything (data, noise, split or start).
-    modules: ``(x, y) -> (upper, lower)``, the state dicts of two modules whose parameters x and y are.
-    notes: what a reader of its results has to know, a sentence each ("dropout is off: ..."). Header, ``check`` and
-        report show them.
+    stream
+        What a step is about, where the problem changes with the step. There is no one Phi then, so a run is judged by
+        the problem's own figures, and n_f and n_g are 1: a step's rows are its own.
+    final
+        ``(x, y) -> {name: value}``, figures that are dear (a network trained anew): judged at the last look alone.
+    seeded
+        Whether the seed changes anything (data, noise, split or start).
+    modules
+        ``(x, y) -> (upper, lower)``, the state dicts of two modules whose parameters x and y are.
+    notes
+        What a reader of its results has to know, a sentence each ("dropout is off: ..."). Header, ``check`` and report
+        show them.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where fields do not fit, such as a start that is no vector, an unknown flag, or a Phi* without its source.
     """
 
     f: Callable[..., Tensor]
@@ -183,5 +227,11 @@ def _bounds(project: Callable[[Tensor], Tensor] | None, like: Tensor) -> tuple[T
 
 
 def box(low: float, high: float) -> Callable[[Tensor], Tensor]:
-    """The projection on [low, high]^n."""
+    """The projection on [low, high]^n: a function of a point, shape (n,), that answers one of the same shape.
+
+    Parameters
+    ----------
+    low, high
+        The ends, the same for each coordinate; infinite where there is none.
+    """
     return lambda point: torch.clamp(point, low, high)

@@ -170,6 +170,12 @@ def solver(name: str) -> Callable[[type[T]], type[T]]:
     The class has ``step(self, o, s) -> state`` and, where its state is more than a ``Point``, ``init(self, o, x, y)``.
     Fields are typed hyper-parameters with defaults; ``Outer`` brings those of the step on x. Class attributes, without
     annotation, are described in ``core.solver.Solver``; ``at_least`` gives lower bounds of fields.
+
+    Raises
+    ------
+    RequestError
+        For a name that is taken or no identifier, a knob without type or default, or a ``step`` that cannot be called
+        as step(self, o, s), with its file and line.
     """
 
     def register(cls: type[T]) -> type[T]:
@@ -193,10 +199,25 @@ def solver(name: str) -> Callable[[type[T]], type[T]]:
 def problem(
     name: str, version: int = 1, shows: str = "", family: str = ""
 ) -> Callable[[Callable[..., Problem]], Callable[..., Problem]]:
-    """Register a function ``(rng: Draw, **knobs) -> Problem``. Raise the version whenever its numbers change.
+    """Register a function ``(rng: Draw, **knobs) -> Problem``.
 
-    ``shows``: the failure of solvers that the problem exposes, one short clause. ``family``: the kind of problem that
-    it is one of; families weigh alike in a comparison, and one that names none is a family by itself.
+    Parameters
+    ----------
+    name
+        Letters, digits and ``_``.
+    version
+        To be raised whenever its numbers change: old results are then not compared with new ones.
+    shows
+        The failure of solvers that the problem exposes, one short clause.
+    family
+        The kind of problem that it is one of; families weigh alike in a comparison, and one that names none is a family
+        by itself.
+
+    Raises
+    ------
+    RequestError
+        For a name that is taken or no identifier, a function without a first argument for the ``Draw``, or a knob
+        without type or default, with its file and line.
     """
 
     def register(build: Callable[..., Problem]) -> Callable[..., Problem]:

@@ -46,14 +46,21 @@ def resolve(registry: Registry, text: str) -> tuple[Entry, Spec]:
 
 
 def make_solver(text: str) -> Solver:
-    """The solver that a text such as ``bome(lr=0.05)`` names."""
+    """The solver that a text such as ``"bome(lr=0.05)"`` names: a name, or a file with a solver in it, and its knobs.
+
+    RequestError where ``text`` cannot be read, or names no solver, no knob, or a value that the knob does not take.
+    """
     entry, spec = resolve(SOLVERS, text)
     made: Solver = entry.make(**spec.arguments)
     return made
 
 
 def build_problem(text: str, rng: Draw) -> Problem:
-    """The problem that a text such as ``quadratic(kappa=10)`` names, on the device and in the dtype of ``rng``."""
+    """The problem that a text such as ``"quadratic(kappa=10)"`` names, on the device and in the dtype of ``rng``.
+
+    The seed of ``rng`` makes data, split, noise and start. RequestError where ``text`` cannot be read, or names no
+    problem, no knob, or a value that the knob does not take; Unsupported where its data cannot be had.
+    """
     entry, spec = resolve(PROBLEMS, text)
     return built(entry.make, spec.arguments, rng, str(spec))
 

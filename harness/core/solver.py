@@ -23,7 +23,7 @@ from .spec import suggest
 
 
 class Point(NamedTuple):
-    """The plainest state: the upper and the lower variable."""
+    """The plainest state: the upper variable x, shape (n_x,), and the lower one y, shape (n_y,)."""
 
     x: Tensor  # (n_x,)
     y: Tensor  # (n_y,)

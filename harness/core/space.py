@@ -9,9 +9,17 @@ from typing import NamedTuple
 class Axis(NamedTuple):
     """The grid of a knob: start * ratio^k for whole k, below and above; rounded, from 1 on, where it is a whole number.
 
-    A ratio of 1 leaves the one value: so steps of lower loops are 1/L for all, unless a class says else.
-    start: divided by L to the power ``curvature``, L being the largest curvature of g(x, .) at the problem's start.
-    unset: leaving the knob as it is by default is tried, too.
+    Parameters
+    ----------
+    start
+        Above 0; divided by L to the power ``curvature``, L being the largest curvature of g(x, .) at the problem's
+        start.
+    ratio
+        From 1 on. A ratio of 1 leaves the one value: so steps of lower loops are 1/L for all, unless a class says else.
+    curvature
+        See ``start``.
+    unset
+        Leaving the knob as it is by default is tried, too.
     """
 
     start: float

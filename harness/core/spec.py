@@ -31,6 +31,8 @@ class Spec(NamedTuple):
 
 def parse(text: str) -> Spec:
     """Read ``name``, ``name(knob=value, ...)``, ``file.py`` or ``file.py:name(...)``. Values are Python literals."""
+    if not isinstance(text, str):
+        raise RequestError(f"{text!r:.60} is no text; write a name with its knobs, such as 'bome(lr=0.05, T=10)'")
     target, bracket, rest = text.strip().partition("(")
     try:
         call = ast.parse(f"f({rest}" if bracket else "f()", mode="eval").body

@@ -23,14 +23,25 @@ METHODS: dict[str, Callable[[Level, Tensor], Answer]] = {"program": program, "li
 class LowerSolution:
     """x -> y*(x) = argmin {g(x, y): h_g(x, y) <= 0, low <= y <= high}, for ``Problem.y_star``.
 
-    f: the upper objective, by which the optimistic one of several solutions is chosen. low, high: bounds of y, of shape
-        (n_y,); infinite where there is none.
-    method: "program", g(x, .) convex quadratic or linear and h_g(x, .) affine (HiGHS, Clarabel); "line", one y, any g;
+    ``answer(x)`` gives the multipliers, too, and says whether y*(x) is unique and whether x is at a kink.
+
+    Parameters
+    ----------
+    f
+        The upper objective, by which the optimistic one of several solutions is chosen.
+    g, h_g
+        The lower objective and its constraints, as a ``Problem`` has them; None where there are none.
+    low, high
+        Bounds of y, of shape (n_y,); infinite where there is none.
+    method
+        "program", g(x, .) convex quadratic or linear and h_g(x, .) affine (HiGHS, Clarabel); "line", one y, any g;
         "several", SLSQP from 20 starts, global as far as those lead.
 
-    ``answer(x)`` gives the multipliers, too, and says whether y*(x) is unique and whether x is at a kink. Raises
-    RequestError where g is not what the method needs, ``level.NoAnswer`` where the lower level is infeasible or
-    unbounded at x.
+    Raises
+    ------
+    RequestError
+        Where g is not what the method needs. Called, it raises ``lower.level.NoAnswer`` where the lower level is
+        infeasible or unbounded at x.
     """
 
     def __init__(
@@ -44,7 +55,7 @@ class LowerSolution:
         self.level, self.method = Level(f, g, h_g, low, high), method
 
     def answer(self, x: Tensor) -> Answer:
-        """The solution at x with its multipliers."""
+        """The solution at x, shape (n_x,), with its multipliers."""
         with torch.no_grad():
             return METHODS[self.method](self.level, x.detach().double().cpu())
 

@@ -66,7 +66,7 @@ class Budget:
 
 
 def looks(ratio: float = 1.3) -> Iterator[int]:
-    """The steps at which a run is looked at: 1, 2, 3, 4, 6, 8, 11, ..., a geometric schedule."""
+    """The steps at which a run is looked at: 1, 2, 3, 4, 5, 6, 8, 10, 13, ..., a geometric schedule."""
     step = 0
     while True:
         step = max(step + 1, round(step * ratio))
