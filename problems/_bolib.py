@@ -42,8 +42,8 @@ class Row:
     bound y above, or that no box can say; (m, ...), None where there are none. x, y: bounds of x, of both levels, and
     of y in the lower level. structure: the key of ``STRUCTURES``. stated: the collection's own F* and f*, None where
     it has none. best_known: whether it says no more of them than that. value: F* as certified, nan where it is not;
-    solution: x and y there; how: by which method. pessimistic: the least F where of several lower solutions the worst is
-    taken, where that is another value, else nan. answer: y*(x) where it is one number at every x.
+    solution: x and y there; how: by which method. pessimistic: the least F where of several lower solutions the worst
+    is taken, where that is another value, else nan. answer: y*(x) where it is one number at every x.
     """
 
     name: str

@@ -154,8 +154,8 @@ def steps(frozen=0, lost=(), count=8, lr=0.5):
         (right, "evaluated at y", True),
         (lambda f, g, x, y: right(f, g, x, solved(g, x, y)), "evaluated at y*", True),
         (steps(), "evaluated after 8 steps of 0.5 from y; 8 steps of 0.5 differentiated", True),
-        (steps(frozen=3), "after steps that add up to 1.5, all taken with the gradient at the first y, and 5 true ones; "
-                          "5 steps of 0.5 differentiated", False),
+        (steps(frozen=3), "after steps that add up to 1.5, all taken with the gradient at the first y, and 5 true "
+                          "ones; 5 steps of 0.5 differentiated", False),
     ],
 )  # fmt: skip
 def test_the_point_is_told(hypergradient, words, fine):

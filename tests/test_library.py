@@ -68,7 +68,7 @@ def oracle():
 
 
 def test_it_goes_as_the_same_method_of_ours(folder):
-    """Two steps end where aid_cg's end, with the same products; of values and gradients it asks what the library does."""
+    """Two steps end where aid_cg's end, with the same products; else it asks what the library asks."""
     theirs = bb.make_solver(f"{folder / 'theirs.py'}:theirs(lr=0.1,lr_inner=0.5,T=3)")
     ours = bb.make_solver("aid_cg(lr=0.1,lr_inner=0.5,T=3,K=10)")
     ends, calls = [], []
@@ -112,8 +112,9 @@ def test_it_ends_with_whoever_began_it(folder):
 @pytest.mark.process(sibling="test_it_goes_as_the_same_method_of_ours")
 def test_it_is_a_row_of_a_comparison_with_its_counts(folder):
     """A whole run, audited, beside aid_cg: done, with counts, the same end, and made again when the library changes."""
-    command = [sys.executable, "-m", "bilevelbench", "run", "-p", "quadratic", "-s", "aid_cg(lr=0.1,lr_inner=0.5,K=10)",
-               "-s", f"{folder / 'theirs.py'}:theirs(lr=0.1,lr_inner=0.5)", "--steps", "20", "-o", "results"]  # fmt: skip
+    solvers = ["-s", "aid_cg(lr=0.1,lr_inner=0.5,K=10)", "-s", f"{folder / 'theirs.py'}:theirs(lr=0.1,lr_inner=0.5)"]
+    command = [sys.executable, "-m", "bilevelbench", "run", "-p", "quadratic", *solvers, "--steps", "20"]
+    command += ["--out", "results"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     runs = bb.load(folder / "results").runs

@@ -85,10 +85,10 @@ ANSWERS: dict[str, Callable[..., Tensor | tuple[Tensor, ...]]] = {
 class Library:
     """A solver that takes T gradient steps on y and then one on x, along the hypergradient of another library.
 
-    Inherit it under ``@solver("name")`` and say ``file: ClassVar[str] = "name.py"``, next to the solver's own file: a file with
-    ``hypergradient(f, g, x, y)``, as ``bilevelbench examine`` takes, of tensors of torch. Packages that its PEP 723
-    header names are installed by uv, in an environment of its own. Raises RequestError where there is no such file;
-    where the packages cannot be had the run is ``unsupported``.
+    Inherit it under ``@solver("name")`` and say ``file: ClassVar[str] = "name.py"``, next to the solver's own file: a
+    file with ``hypergradient(f, g, x, y)``, as ``bilevelbench examine`` takes, of tensors of torch. Packages that its
+    PEP 723 header names are installed by uv, in an environment of its own. Raises RequestError where there is no such
+    file; where the packages cannot be had the run is ``unsupported``.
     """
 
     lr: float = 1e-2  # step on x

@@ -2,7 +2,8 @@
 
     uv run --with pyscipopt==6.3.0 python -m tests.campaigns.bolib_global [NAME...] [--seconds=60] [--write]
 
-The method of Mitsos, Lemonidis and Barton (J. Global Optim. 42, 2008), SCIP for each programme. It knows no stated value:
+The method of Mitsos, Lemonidis and Barton (J. Global Optim. 42, 2008), SCIP for each programme. It knows no stated
+value:
 
 * from below: F over (x, y) feasible for both levels, under the Fritz John conditions of the lower level, which hold at
   every lower solution whatever the constraints are like, and f(x, y) <= f(x, z) or z infeasible at x, for each z met;
@@ -54,7 +55,10 @@ class Formulas(NamedTuple):
 def formulas(row: Row) -> Formulas:
     """The texts of a row, bounds of x and y left out."""
     said = tomllib.loads((ROWS / f"{row.structure}.toml").read_text("utf-8"))[row.name]
-    x, y = ([sympy.Symbol(f"{letter}{k + 1}", real=True) for k in range(n)] for letter, n in zip("xy", said["n"]))
+    x, y = (
+        [sympy.Symbol(f"{letter}{k + 1}", real=True) for k in range(n)]
+        for letter, n in zip("xy", said["n"], strict=True)
+    )
     words = {each.name: each for each in (*x, *y)} | {
         "x": np.array(x), "y": np.array(y), "i": np.arange(1, len(y) + 1), "pi": math.pi, "sum": np.sum,
         "prod": np.prod, "abs": sympy.Abs, "exp": sympy.exp, "cos": np.vectorize(sympy.cos, otypes=[object]),
@@ -155,7 +159,7 @@ class Task:
 
     def cut(self, made: pyscipopt.Model, values: dict[sympy.Symbol, Any], z: list[float]) -> None:
         """f(x, y) <= f(x, z), or one of the rows that x enters is violated at z."""
-        x, y, _, f, _, g = self.said
+        _, y, _, f, _, g = self.said
         at = dict(zip(y, z, strict=True))
         rows_ = [each.subs(at) for each in g]
         if any(each.is_number and float(each) > 1e-9 for each in rows_):
@@ -212,7 +216,7 @@ class Task:
 def certify(row: Row, seconds: float) -> Found:
     """Bounds from both sides until they meet, or the seconds are spent."""
     task, best, bound = Task(row, seconds), Found(math.inf, np.zeros(0), np.zeros(0), ""), -math.inf
-    for k in range(ROUNDS):
+    for made in range(1, ROUNDS + 1):
         found, x = task.from_below()
         bound = max(bound, found)
         if x is not None and (lower := task.answer(x)) is not None:
@@ -222,7 +226,7 @@ def certify(row: Row, seconds: float) -> Found:
         met = abs(best.value - bound) <= CLOSE * (1 + abs(bound)) or best.value == bound
         if met or bound == math.inf or time.process_time() > task.end:
             break
-    how = f"global, SCIP from both sides, {k + 1} round{'s' * (k > 0)}"
+    how = f"global, SCIP from both sides, {made} round{'s' * (made > 1)}"
     return best._replace(how=how if met else f"{how}: only above {bound:.10g}")
 
 

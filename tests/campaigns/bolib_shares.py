@@ -25,7 +25,7 @@ COLUMNS = ["structure", "problem", "solver", "seed", "status", "steps", "calls",
 
 
 def made(results: bb.Results) -> pd.DataFrame:
-    """A row for each run: problem, structure, how it ended, its last judged distance from Phi*, and whether that solves."""
+    """A row for each run: problem, structure, how it ended, its last judged gap, and whether that solves."""
     looks = results.looks.dropna(subset=["phi_gap"]).sort_values("step")
     last = looks.groupby("run")["phi_gap"].last()
     table = results.runs.copy()

@@ -1,4 +1,4 @@
-"""The door through which a hypergradient reaches f and g: it counts evaluations, passes back, and passes through those."""
+"""The door through which a hypergradient reaches f and g: it counts passes back, and passes through those."""
 
 from __future__ import annotations
 
