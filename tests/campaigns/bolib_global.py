@@ -216,16 +216,17 @@ class Task:
 def certify(row: Row, seconds: float) -> Found:
     """Bounds from both sides until they meet, or the seconds are spent."""
     task, best, bound = Task(row, seconds), Found(math.inf, np.zeros(0), np.zeros(0), ""), -math.inf
-    for made in range(1, ROUNDS + 1):
+    made, met, none = 0, False, False
+    while not (met or none) and made < ROUNDS and time.process_time() < task.end:
+        made += 1
         found, x = task.from_below()
         bound = max(bound, found)
         if x is not None and (lower := task.answer(x)) is not None:
             task.met.append(lower[1])
             above = task.from_above(x, lower[0])
             best = above if above is not None and above.value < best.value else best
-        met = abs(best.value - bound) <= CLOSE * (1 + abs(bound)) or best.value == bound
-        if met or bound == math.inf or time.process_time() > task.end:
-            break
+        none = bound == math.inf  # nothing is feasible
+        met = abs(best.value - bound) <= CLOSE * (1 + abs(bound))
     how = f"global, SCIP from both sides, {made} round{'s' * (made > 1)}"
     return best._replace(how=how if met else f"{how}: only above {bound:.10g}")
 
