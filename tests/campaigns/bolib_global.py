@@ -111,6 +111,7 @@ class Task:
         made.setParam("numerics/feastol", 1e-8)
         made.setParam("limits/gap", CLOSE / 10)
         made.setParam("limits/absgap", CLOSE / 100)
+        made.setParam("timing/clocktype", 1)  # CPU
         made.setParam("limits/time", max(1.0, self.end - time.process_time()))
         values: dict[sympy.Symbol, Any] = {}
         for k, (symbol, (a, b)) in enumerate(zip(self.said.x, self.x_box, strict=True)):
