@@ -200,8 +200,8 @@ def fresh(f, g, x, y, terms=60):
 def test_minibatches_are_counted_and_their_mean_is_told():
     """One for all products is biased by E 1/(1 + s) - 1 = s^2/(1 - s^2), 9.9 % at s = 0.3; a new one each is not."""
     (one,), (many,) = (probe.minibatches(hypergradient) for hypergradient in (right, fresh))
-    assert one["text"].startswith("one minibatch of g for the whole answer; the mean of 64 answers is off by ")
-    assert many["text"].startswith("61 minibatches of g in one answer; the mean of 64 answers is off by ")
+    assert one["text"].startswith("one minibatch of g for the whole answer; the mean of 64 answers is off by 0.")
+    assert many["text"].startswith("61 minibatches of g in one answer; the mean of 17 answers is off by 0.")
     bias, little = (float(found["text"].rpartition(" ")[2]) for found in (one, many))
     assert bias > 0.05 > little
 
@@ -261,7 +261,11 @@ def moves_y(f, g, x, y):
         (moves_y, "side effects", "y is changed"),
         (with_graph, "graph of the answer", "kept"),
         (leaky([]), "tensors left behind", "1 a call"),
-        (implicit(lambda product, b: conjugate(product, b, tolerance=1e-5)), "f times 1e-08", "tolerance is absolute"),
+        (
+            implicit(lambda product, b: conjugate(product, b, tolerance=1e-5)),
+            "f times 1e-08",
+            "as of an absolute tolerance",
+        ),
         (lambda *given: right(*given).nan_to_num(), "f that is NaN", "NaN is hidden"),
         (lambda *given: right(*given).double(), "float32", "float64"),
         (implicit(lambda product, b: b * (b @ b) / (b @ product(b))), "f that y does not move", "NaN"),

@@ -90,7 +90,7 @@ def scales(hypergradient: Hypergradient) -> list[dict[str, Any]]:
         error = off(ask(hypergradient, task)[0], task.exact(task.y_star()))
         fine = error <= 10 * first + EPS
         found.append(seen(f"f times {scale:g}", f"relative error {error:.2g}" + ("" if fine else
-                          ": a tolerance is absolute"), fine, error=error))  # fmt: skip
+                          ": not in proportion to f, as of an absolute tolerance"), fine, error=error))  # fmt: skip
     task = Quadratic([0.5, 0.8, 1.0])
     task.c = task.y_star()  # f_y is 0
     got, exact = ask(hypergradient, task)[0], task.exact(task.y_star())
