@@ -181,6 +181,14 @@ class Task:
             made.addCons(h == scip(each, values))
             made.addConsIndicator(-h <= 0, binvar=b)
 
+    def at_the_end(self, found: Found) -> bool:
+        """Whether a solution is where a variable without a bound was not looked for any further."""
+        for values, looked, owns in ((found.x, self.x_box, self.row.x), (found.y, self.y_box, self.row.y)):
+            for value, ends, own in zip(values, looked, zip(*owns, strict=True), strict=True):
+                if any(math.isinf(b) and abs(value - a) <= 1e-3 for a, b in zip(ends, own, strict=True)):
+                    return True
+        return False
+
     def from_below(self) -> tuple[float, list[float] | None]:
         """A bound of F from below, and the x of the point found."""
         made, values = self.model()
@@ -228,6 +236,8 @@ def certify(row: Row, seconds: float) -> Found:
             best = above if above is not None and above.value < best.value else best
         none = bound == math.inf  # nothing is feasible
         met = abs(best.value - bound) <= CLOSE * (1 + abs(bound))
+    if met and task.at_the_end(best):
+        return best._replace(how=f"global: only where the search for it ends, {best.x}, {best.y}")
     how = f"global, SCIP from both sides, {made} round{'s' * (made > 1)}"
     return best._replace(how=how if met else f"{how}: only above {bound:.10g}")
 
