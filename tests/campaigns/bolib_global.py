@@ -86,7 +86,7 @@ def scip(expression: sympy.Expr, values: dict[sympy.Symbol, Any]) -> Any:
     if expression.is_Pow:
         base, power = parts
         return base ** (int(power) if float(power).is_integer() else power)
-    named = {sympy.exp: pyscipopt.exp, sympy.cos: pyscipopt.cos, sympy.Abs: abs}
+    named = {sympy.exp: pyscipopt.exp, sympy.cos: pyscipopt.cos, sympy.sin: pyscipopt.sin, sympy.Abs: abs}
     return named[expression.func](*parts)
 
 
@@ -181,6 +181,22 @@ class Task:
             made.addCons(h == scip(each, values))
             made.addConsIndicator(-h <= 0, binvar=b)
 
+    def rounded(self, found: Found) -> Found:
+        """The point with fewer digits, if it is near, feasible without any margin and a lower solution: it is exact."""
+        for digits in (0, 1, 2, 3):
+            x, y = (np.round(point, digits) + 0.0 for point in (found.x, found.y))
+            values = dict(zip([*self.said.x, *self.said.y], map(float, [*x, *y]), strict=True))
+            ends = zip([*x, *y], [*self.x_box, *self.y_box], strict=True)
+            inside = all(a - 1e-12 <= v <= b + 1e-12 for v, (a, b) in ends)
+            F = float(self.said.F.subs(values))
+            if abs(F - found.value) > 100 * CLOSE * (1 + abs(F)) or not inside:
+                continue
+            if all(float(each.subs(values)) <= 1e-12 for each in [*self.said.G, *self.said.g]):
+                lower = self.answer(list(x))
+                if lower is not None and float(self.said.f.subs(values)) <= lower[0] + SAME / 10 * (1 + abs(lower[0])):
+                    return found._replace(value=F, x=x, y=y)
+        return found
+
     def at_the_end(self, found: Found) -> bool:
         """Whether a solution is where a variable without a bound was not looked for any further."""
         for values, looked, owns in ((found.x, self.x_box, self.row.x), (found.y, self.y_box, self.row.y)):
@@ -236,6 +252,7 @@ def certify(row: Row, seconds: float) -> Found:
             best = above if above is not None and above.value < best.value else best
         none = bound == math.inf  # nothing is feasible
         met = abs(best.value - bound) <= CLOSE * (1 + abs(bound))
+    best = task.rounded(best) if met else best
     if met and task.at_the_end(best):
         return best._replace(how=f"global: only where the search for it ends, {best.x}, {best.y}")
     how = f"global, SCIP from both sides, {made} round{'s' * (made > 1)}"
