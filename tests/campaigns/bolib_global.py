@@ -189,7 +189,7 @@ class Task:
             ends = zip([*x, *y], [*self.x_box, *self.y_box], strict=True)
             inside = all(a - 1e-12 <= v <= b + 1e-12 for v, (a, b) in ends)
             F = float(self.said.F.subs(values))
-            if abs(F - found.value) > 100 * CLOSE * (1 + abs(F)) or not inside:
+            if abs(F - found.value) > CLOSE * (1 + abs(F)) or not inside:
                 continue
             if all(float(each.subs(values)) <= 1e-12 for each in [*self.said.G, *self.said.g]):
                 lower = self.answer(list(x))
