@@ -138,16 +138,25 @@ class Task:
         return (made.getObjVal() if made.getNSols() else math.inf), made.getDualbound()
 
     def fritz_john(self, made: pyscipopt.Model, values: dict[sympy.Symbol, Any]) -> None:
-        """w grad f + sum z_i grad g_i = 0, z_i g_i = 0, w + sum z_i = 1; bounds of y among the rows."""
+        """w grad f + sum z_i grad g_i = 0, z_i g_i = 0, w + sum z_i = 1; bounds of y among the rows.
+
+        For a linear program w is 1, and strong duality, f = what its dual has, is added: it tightens the relaxation.
+        """
         _, y, _, f, _, g = self.said
         affine = all(sympy.diff(each, a, b) == 0 for each in g for a in y for b in y)
+        linear = affine and all(sympy.diff(f, a, b) == 0 for a in y for b in y)
         held = [each for each in g if each.free_symbols & set(y)]
         bounds = [(sign * (a - end), sign) for a, ends in zip(y, zip(*self.row.y, strict=True), strict=True)
                   for sign, end in zip((-1, 1), ends, strict=True) if math.isfinite(end)]  # fmt: skip
         held = list(dict.fromkeys([*held, *(each for each, _ in bounds)]))
-        w = made.addVar("w", lb=1 / STEEP if affine else 0.0, ub=1.0)
-        z = [made.addVar(f"z{k}", lb=0.0, ub=1.0) for k in range(len(held))]
-        made.addCons(w + pyscipopt.quicksum(z) == 1)
+        w = made.addVar("w", lb=1.0 if linear else 1 / STEEP if affine else 0.0, ub=1.0)
+        z = [made.addVar(f"z{k}", lb=0.0, ub=STEEP if linear else 1.0) for k in range(len(held))]
+        if linear:
+            origin = dict.fromkeys(y, 0)
+            dual = [z_k * scip(sympy.sympify(each.subs(origin)), values) for z_k, each in zip(z, held, strict=True)]
+            made.addCons(scip(sympy.expand(f - f.subs(origin)), values) - pyscipopt.quicksum(dual) == 0)
+        else:
+            made.addCons(w + pyscipopt.quicksum(z) == 1)
         for a in y:
             terms = [
                 z_k * scip(d, values) for z_k, each in zip(z, held, strict=True) if (d := sympy.diff(each, a)) != 0
@@ -189,7 +198,7 @@ class Task:
             ends = zip([*x, *y], [*self.x_box, *self.y_box], strict=True)
             inside = all(a - 1e-12 <= v <= b + 1e-12 for v, (a, b) in ends)
             F = float(self.said.F.subs(values))
-            if abs(F - found.value) > CLOSE * (1 + abs(F)) or not inside:
+            if abs(F - found.value) > CLOSE / 100 * (1 + abs(F)) or not inside:
                 continue
             if all(float(each.subs(values)) <= 1e-12 for each in [*self.said.G, *self.said.g]):
                 lower = self.answer(list(x))
