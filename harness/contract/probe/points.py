@@ -90,7 +90,7 @@ def minibatches(hypergradient: Hypergradient) -> list[dict[str, Any]]:
     """How many minibatches of g one answer is made of, where each evaluation is about another, and what the mean is."""
     total, asked, calls, exact = torch.zeros(len(SIX), dtype=torch.float64), 0, 0, Quadratic(SIX)
     most = CALLS // 8 if getattr(hypergradient, "arrays", "") else CALLS  # jax compiles each of them anew
-    while calls < most and (calls < CALLS // 8 or asked * calls < EVALUATIONS):
+    while calls < most and (calls < CALLS // 8 or calls % 2 or asked * calls < EVALUATIONS):
         task, calls = Rows(SIX, calls), calls + 1
         total += ask(hypergradient, task)[0].detach()
         asked = max(asked, task.counts["g"])
