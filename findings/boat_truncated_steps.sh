@@ -82,4 +82,18 @@ for start in (0.0, 1.0):
 PYTHON
 "$work/env/bin/python" -W ignore "$work/run.py" "$work/log.json" | tee "$work/out"
 diff "$work/out" - <<'OUT'
+from 0.0
+boat, nothing truncated: 3.9747 3.1248 3.0000
+by hand: 3.9747 3.1248 3.0000
+boat, 10 truncated: 4.0936 3.1624 3.0088
+by hand: 3.7628 3.1060 2.9971
+by hand, 10 steps at y0: 4.0936 3.1624 3.0088
+and 10 lower gradients: 4.0936 3.1624 3.0088
+from 1.0
+boat, nothing truncated: 3.9810 3.1248 3.0000
+by hand: 3.9810 3.1248 3.0000
+boat, 10 truncated: -6.0658 -6.8601 -6.9951
+by hand: 3.7688 3.1060 2.9971
+by hand, 10 steps at y0: 3.9342 3.1399 3.0049
+and 10 lower gradients: -6.0658 -6.8601 -6.9951
 OUT

@@ -31,4 +31,8 @@ for c in (jnp.array([3.0]), jnp.array([1.0, 2.0, 3.0])):
 PYTHON
 "$work/env/bin/python" -W ignore "$work/run.py" 2> /dev/null | tee "$work/out"
 diff "$work/out" - <<'OUT'
+OneStepOptimizer [1.5]
+T1T2Optimizer [1.5]
+OneStepOptimizer [0.5, 1.0, 1.5]
+T1T2Optimizer [3.0, 3.0, 3.0]
 OUT
