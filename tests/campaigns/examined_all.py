@@ -42,9 +42,9 @@ def main(arguments: Sequence[str]) -> int:
             print(f"{what}: {text}", flush=True)
         if "--write" in arguments:
             kept[name] = found
-        elif set(found) != set(kept.get(name, {})):
+        elif set(found) != set(kept.get(name, found)):  # what is not kept is shown alone
             other += 1
-            print(f"-- not as kept: {', '.join(sorted(set(found) ^ set(kept.get(name, {}))))}", flush=True)
+            print(f"-- not as kept: {', '.join(sorted(set(found) ^ set(kept[name])))}", flush=True)
     if "--write" in arguments:
         KEPT.write_text(json.dumps(kept, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
     return other
