@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .core.errors import RequestError as RequestError
     from .core.errors import Unsupported as Unsupported
     from .core.flat import Flat as Flat
+    from .core.library import Library as Library
     from .core.modules import from_modules as from_modules
     from .core.oracle import Oracle as Oracle
     from .core.outer import Inner as Inner
@@ -58,6 +59,7 @@ _HOME = {
     "Draw": "core.draw",
     "Flat": "core.flat",
     "Inner": "core.outer",
+    "Library": "core.library",
     "LowerSolution": "lower.star",
     "Moments": "core.outer",
     "Oracle": "core.oracle",

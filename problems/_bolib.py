@@ -42,7 +42,8 @@ class Row:
     bound y above, or that no box can say; (m, ...), None where there are none. x, y: bounds of x, of both levels, and
     of y in the lower level. structure: the key of ``STRUCTURES``. stated: the collection's own F* and f*, None where
     it has none. best_known: whether it says no more of them than that. value: F* as certified, nan where it is not;
-    solution: x and y there; how: by which method. answer: y*(x) where it is one number at every x.
+    solution: x and y there; how: by which method. pessimistic: the least F where of several lower solutions the worst
+    is taken, where that is another value, else nan. answer: y*(x) where it is one number at every x.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Row:
     value: float
     solution: tuple[tuple[float, ...], tuple[float, ...]] | None
     how: str
+    pessimistic: float
 
 
 def formula(text: str, n_x: int, n_y: int) -> Function:
@@ -117,6 +119,7 @@ def row(name: str, structure: str, said: Mapping[str, Any], certified: Mapping[s
         _pair(said["stated"]) if "stated" in said else None, said.get("best_known", False),
         tuple(said.get("flags", ())), _pair(said.get("draw", (-2.0, 2.0))), said.get("answer"),
         certified.get("value", math.nan), solution, certified.get("how", ""),
+        certified.get("pessimistic", math.nan),
     )  # fmt: skip
 
 

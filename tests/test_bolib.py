@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -12,6 +13,8 @@ from bilevelbench.core.errors import RequestError
 from bilevelbench.lower.level import NoAnswer
 from bilevelbench.problems._bolib import STRUCTURES, difference, formula, rows
 from bilevelbench.problems.bolib import ABSENT
+from tests.campaigns.bolib_pessimistic import at_the_optimum
+from tests.campaigns.bolib_shares import shares
 
 # x*, y*, F*, f* of computations by hand or by others than us; several points where there are several solutions. Not
 # BOLIB's own values in Mirrlees1999, MitsosBarton2006Ex318 and FalkLiu1995, which are not optimal.
@@ -202,3 +205,22 @@ def test_what_bolib_lists_and_is_not_optimal():
         assert torch.allclose(build(name).y_star(point), answer, atol=1e-9)
         assert float(row.F(point, answer)) == pytest.approx(value)
         assert row.stated[0] > value + 0.05
+
+
+@pytest.mark.parametrize("name", [name for name, row in rows().items() if not math.isnan(row.pessimistic)])
+def test_pessimistic_values_are_where_lower_solutions_differ(name):
+    """At x* another lower solution has a larger F or breaks an upper constraint, and the value is above Phi*."""
+    row = rows()[name]
+    assert row.pessimistic > row.value
+    assert at_the_optimum(row) > row.value + 1e-5 * (1 + abs(row.value))
+
+
+def test_shares_are_of_what_a_solver_takes():
+    table = pd.DataFrame(
+        {"structure": ["linear", "linear", "one_below"], "solver": ["a", "a", "b"], "seed": 0,
+         "status": ["done", "unsupported", "diverged"], "solved": [True, False, False]}
+    )  # fmt: skip
+    found = shares(table)
+    assert found.loc["linear", "a"] == found.loc["all", "a"] == "1 of 1"
+    assert found.loc["one_below", "b"] == "0 of 1"
+    assert found.loc["linear", "b"] == "-"

@@ -1,10 +1,12 @@
 """`bilevelbench examine`: right hypergradients pass, planted faults are named."""
 
-import math
+import re
 from pathlib import Path
 
+import hypothesis.strategies as st
 import pytest
 import torch
+from hypothesis import given, settings
 
 from bilevelbench.contract import probe
 from bilevelbench.contract.examine import examine
@@ -64,7 +66,7 @@ def unrolled(f, g, x, y, steps=7, lr=0.3):
 
 def observations(hypergradient):
     found = []
-    for part in (probe.accuracy, probe.scales, probe.honesty, probe.effects, probe.cost):
+    for part in probe.PARTS:
         found += part(hypergradient)
     return {one["what"]: (one["text"], one["fine"]) for one in found}
 
@@ -73,6 +75,8 @@ def test_a_right_one_passes():
     found = observations(right)
     assert all(fine for _, fine in found.values()), found
     assert found["y away from y*"][0] == "evaluated at y"
+    assert found["truncation"][0] == "none: of 1 gradients of g 1 is differentiated"
+    assert found["minibatches"][0].startswith("one minibatch of g for the whole answer")
 
 
 def test_the_cost_is_what_was_asked():
@@ -96,6 +100,15 @@ def doubled(f, g, x, y):
     return 2 * right(f, g, x, y)
 
 
+def implicit_summed(f, g, x, y):
+    (direct,) = grad(f(x, y), x)
+    return direct + (right(f, g, x, y) - direct).sum()
+
+
+def with_g(f, g, x, y):
+    return right(f, g, x, y) + 3 * grad(g(x, y), x)[0]
+
+
 def direct_only(f, g, x, y):
     return grad(f(x, y), x)[0]
 
@@ -107,6 +120,8 @@ def direct_only(f, g, x, y):
         (wrong_sign, "the implicit part has the wrong sign"),
         (lambda *given: -right(*given), "the sign is reversed"),
         (summed, "the same number in each entry"),
+        (implicit_summed, "the implicit part is the same number in each entry, as of a sum"),
+        (with_g, "3 times the gradient of g in x is added; without it right"),
         (doubled, "the direction is right, the length 2 times"),
         (implicit(neumann), "cut off after 20 terms, as of unrolled descent with the step 0.5"),
         (unrolled, "cut off after 7 terms, as of unrolled descent with the step 0.3"),
@@ -117,6 +132,102 @@ def test_a_wrong_answer_is_named(hypergradient, words):
     last = probe.accuracy(hypergradient)[-1]
     assert not last["fine"]
     assert words in last["text"]
+
+
+def steps(frozen=0, lost=(), count=8, lr=0.5):
+    """Unrolled descent; ``frozen``: first steps that are all taken at y; ``lost``: steps that carry no gradient."""
+
+    def hypergradient(f, g, x, y):
+        below = y
+        for k in range(count):
+            (slope,) = grad(g(x, y if k < frozen else below), y if k < frozen else below, create_graph=True)
+            below = below - lr * (slope.detach() if k in lost else slope)
+            below = below.detach().requires_grad_() if k < frozen else below
+        return grad(f(x, below), x)[0].detach()
+
+    return hypergradient
+
+
+@pytest.mark.parametrize(
+    ("hypergradient", "words", "fine"),
+    [
+        (right, "evaluated at y", True),
+        (lambda f, g, x, y: right(f, g, x, solved(g, x, y)), "evaluated at y*", True),
+        (steps(), "evaluated after 8 steps of 0.5 from y; 8 steps of 0.5 differentiated", True),
+        (steps(frozen=3), "after steps that add up to 1.5, all taken with the gradient at the first y, and 5 true "
+                          "ones; 5 steps of 0.5 differentiated", False),
+    ],
+)  # fmt: skip
+def test_the_point_is_told(hypergradient, words, fine):
+    (found,) = probe.place(hypergradient)
+    assert words in found["text"]
+    assert found["fine"] == fine
+
+
+def solved(g, x, y):
+    """y*: g(x, .) is quadratic."""
+    H = torch.autograd.functional.hessian(lambda point: g(x.detach(), point), y)
+    (slope,) = grad(g(x, y), y)
+    return (y - torch.linalg.solve(H, slope)).detach().requires_grad_()
+
+
+@pytest.mark.parametrize(
+    ("hypergradient", "words", "fine"),
+    [
+        (steps(), "none: all 8 steps are differentiated", True),
+        (steps(lost=(0,)), "of 8 steps 1 carries no gradient: 1", False),
+        (steps(lost=range(5)), "of 8 steps 5 carry no gradient: 1 to 5", False),
+        (steps(lost=(2, 6)), "of 8 steps 2 carry no gradient: 3, 7", False),
+    ],
+)
+def test_steps_without_gradients_are_told(hypergradient, words, fine):
+    (found,) = probe.truncation(hypergradient)
+    assert (found["text"], found["fine"]) == (words, fine)
+
+
+def fresh(f, g, x, y, terms=60):
+    """A Neumann series of which each product is of another minibatch."""
+    fx, fy = grad(f(x, y), (x, y))
+    v = p = 0.7 * fy
+    for _ in range(terms):
+        (gy,) = grad(g(x, y), y, create_graph=True)
+        p = p - 0.7 * grad(gy, y, grad_outputs=p)[0]
+        v = v + p
+    (gy,) = grad(g(x, y), y, create_graph=True)
+    return (fx - grad(gy, x, grad_outputs=v)[0]).detach()
+
+
+def test_minibatches_are_counted_and_their_mean_is_told():
+    """One for all products is biased by E 1/(1 + s) - 1 = s^2/(1 - s^2), 9.9 % at s = 0.3; a new one each is not."""
+    (one,), (many,) = (probe.minibatches(hypergradient) for hypergradient in (right, fresh))
+    assert one["text"].startswith("one minibatch of g for the whole answer; the mean of 64 answers is off by 0.")
+    assert many["text"].startswith("61 minibatches of g in one answer; the mean of 18 answers is off by 0.")
+    bias, little = (float(found["text"].rpartition(" ")[2]) for found in (one, many))
+    assert bias > 0.05 > little
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.sampled_from("fgsp"), max_size=12))
+def test_counts_are_exact_through_double_backward(asked):
+    """Any mix of values, gradients and products with second derivatives: evaluations and passes are those asked."""
+    task = probe.Quadratic([0.5, 1.0])
+    x, y = task.x.clone().requires_grad_(), task.y_star().requires_grad_()
+    slope, back, through = None, 0, 0
+    for what in asked:
+        if what == "f":
+            task.f(x, y)
+        elif what == "g" or slope is None:
+            (slope,) = grad(task.g(x, y), y, create_graph=True)
+            back += 1
+        elif what == "s":
+            grad(slope, x, grad_outputs=y.detach(), retain_graph=True)
+            back, through = back + 1, through + 1
+        else:
+            grad(slope, y, grad_outputs=y.detach(), retain_graph=True)
+            back, through = back + 1, through + 1
+    assert task.counts["f"] == asked.count("f")
+    assert task.counts["g back"] == back
+    assert task.counts["g back back"] == through
 
 
 def leaky(kept):
@@ -150,7 +261,11 @@ def moves_y(f, g, x, y):
         (moves_y, "side effects", "y is changed"),
         (with_graph, "graph of the answer", "kept"),
         (leaky([]), "tensors left behind", "1 a call"),
-        (implicit(lambda product, b: conjugate(product, b, tolerance=1e-5)), "f times 1e-08", "tolerance is absolute"),
+        (
+            implicit(lambda product, b: conjugate(product, b, tolerance=1e-5)),
+            "f times 1e-08",
+            "as of an absolute tolerance",
+        ),
         (lambda *given: right(*given).nan_to_num(), "f that is NaN", "NaN is hidden"),
         (lambda *given: right(*given).double(), "float32", "float64"),
         (implicit(lambda product, b: b * (b @ b) / (b @ product(b))), "f that y does not move", "NaN"),
@@ -191,5 +306,7 @@ def test_what_cannot_be_run_is_one_sentence(tmp_path, monkeypatch):
 
 
 def test_the_probe_imports_nothing_of_ours():
-    assert "bilevelbench import" not in Path(probe.__file__).read_text("utf-8")
-    assert math.isfinite(probe.EPS)
+    files = list(Path(probe.__file__).parent.glob("*.py"))
+    assert len(files) > 5
+    for file in files:
+        assert not re.search(r"^\s*(from|import) bilevelbench", file.read_text("utf-8"), re.MULTILINE), file

@@ -17,8 +17,7 @@ import yaml
 
 from bilevelbench.asv import install, suite
 from bilevelbench.contract import gate
-from tests import tree
-from tests.test_plugins import built
+from tests import test_plugins, tree
 from tests.test_workflow import quoted
 
 pytestmark = pytest.mark.xdist_group("packaging")  # one process makes what the module's tests share
@@ -277,7 +276,7 @@ ADOPTED = ("asv.conf.json", "benchmarks/steps.py"), ("tests/test_costs.py",), ("
 def theirs(wheel, tmp_path):
     """The library in a repository of its own, and an environment with our wheel and with it, as `pip install -e`."""
     folder, env = tmp_path / "theirs", tmp_path / "env"
-    made = built(folder, THEIRS)
+    made = test_plugins.built(folder, THEIRS)
     shutil.rmtree(folder / "build", ignore_errors=True)
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(env)], check=True)
     install.linked(env, Path(sys.prefix))

@@ -1,11 +1,12 @@
 """The shipped suites are the ones that were promised, and hold what they say."""
 
+import math
 import re
 
 import pytest
 
 from bilevelbench.core.errors import RequestError
-from bilevelbench.core.registry import PROBLEMS
+from bilevelbench.core.registry import PROBLEMS, SOLVERS
 from bilevelbench.core.spec import parse
 from bilevelbench.problems._bolib import rows
 from bilevelbench.run import suite
@@ -37,6 +38,21 @@ def test_the_bolib_group_is_there():
     named = [parse(spec).arguments["name"] for spec in specs("traps") if spec.startswith("bolib")]
     assert len(named) == len(set(named)) == 25
     assert set(named) <= set(rows())
+
+
+def test_the_suite_bolib_has_all_that_is_certified_and_can_be_taken():
+    """Each row with a Phi* and an exact lower solver is asked of each solver that has a way with its constraints."""
+    blocks = load_suite("bolib").blocks
+    handles = {parse(s).name: set(SOLVERS.entry(parse(s)).make.handles) for block in blocks for s in block.solvers}
+    asked = {
+        parse(p).arguments["name"]: {parse(s).name for s in block.solvers} for block in blocks for p in block.problems
+    }
+    for name, row in rows().items():
+        there = {kind for kind, level in (("h_f", row.G), ("h_g", row.g)) if level is not None}
+        exact = row.structure != "nonlinear_below" or row.answer is not None
+        known = exact and not math.isnan(row.value)
+        taken = {solver for solver, way in handles.items() if there <= way} if known else set()
+        assert asked.get(name, set()) == taken, name
 
 
 def test_no_problem_is_in_no_suite():

@@ -78,9 +78,9 @@ def box(row: Row) -> tuple[np.ndarray, np.ndarray]:
     return np.where(np.isfinite(low), low, -FAR), np.where(np.isfinite(high), high, FAR)
 
 
-def grid(row: Row) -> Found:
+def grid(row: Row, solution: LowerSolution | None = None) -> Found:
     """The least value on a grid of x, then by golden section, or Nelder-Mead, about its best points."""
-    n, solution = row.n_x, below(row)
+    n, solution = row.n_x, solution or below(row)
     low, high = box(row)
     axes = [np.unique(np.r_[np.linspace(a, b, GRID[n]), ROUND[n][(ROUND[n] >= a) & (b >= ROUND[n])]])
             for a, b in zip(low, high, strict=True)]  # fmt: skip
