@@ -25,7 +25,7 @@ def install(environment: Path, checkout: Path) -> str:
     env = os.environ | {"VIRTUAL_ENV": str(environment)}
     uv = [sys.executable, "-m", "uv"]
     sync = [*uv, "sync", "--quiet", "--active", "--inexact", "--frozen", "--no-dev", "--no-install-project"]
-    sync += ["--project", str(checkout)]
+    sync += ["--project", str(checkout), *(["--extra", "jax"] if "jax" in versions else [])]
     index = os.environ.get("BILEVELBENCH_TORCH_INDEX", INDEX)
     if not shutil.which("nvidia-smi"):
         small = [*uv, "pip", "install", "--quiet", "--no-deps", "--index-url", index, f"torch=={versions['torch']}"]
