@@ -64,6 +64,8 @@ def _sorted(a: Array, dim: int = -1, descending: bool = False, stable: bool = Tr
 
 
 def _product(a: Array, b: Array, turned: Sequence[bool] = (False, False)) -> Array:
+    if turned[0] and b.ndim == 1:  # a row times the matrix as it lies
+        a, b, turned = b, a, (False, False)
     axes = 0 if turned[0] else a.ndim - 1, b.ndim - 1 if turned[1] else 0
     return lax.dot_general(a, b, (((axes[0],), (axes[1],)), ((), ())))
 

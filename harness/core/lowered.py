@@ -133,11 +133,16 @@ def lowered(graph: GraphModule) -> Callable[..., list[Any]]:
 
 
 def _straight(args: Sequence[Any]) -> tuple[Sequence[Any], list[bool]]:
-    """The two factors last in ``args`` as they are before they are transposed, and which of them are."""
+    """The two factors last in ``args`` as they are before they are transposed, once or more, and which of them are."""
 
-    def turned(part: Any) -> bool:
-        name = name_of(part.target) if part.op == "call_function" else ""
-        return name == "t" or (name, *part.args[1:]) in (("transpose", 0, 1), ("permute", [1, 0]))
+    def peeled(part: Any) -> tuple[Any, bool]:
+        turned = False
+        while part.op == "call_function" and (
+            name_of(part.target) == "t"
+            or (name_of(part.target), *part.args[1:]) in (("transpose", 0, 1), ("permute", [1, 0]))
+        ):
+            part, turned = part.args[0], not turned
+        return part, turned
 
-    turns = [turned(part) for part in args[-2:]]
-    return [*args[:-2], *(part.args[0] if turn else part for part, turn in zip(args[-2:], turns, strict=True))], turns
+    factors, turns = zip(*map(peeled, args[-2:]), strict=True)
+    return [*args[:-2], *factors], list(turns)
