@@ -151,7 +151,8 @@ def test_a_step_that_takes_minutes_is_not_available():
 def values():
     """How many values each benchmark of the suite has, by its name in asv."""
     found = {}
-    for module in (exact, speed, overhead, package, with_compiler, importlib.import_module("bilevelbench.asv.hand")):
+    hand = [importlib.import_module(f"bilevelbench.asv.{name}") for name in ("hand", "hand_jax")]
+    for module in (exact, speed, overhead, package, with_compiler, *hand):
         for name, cls in vars(module).items():
             if inspect.isclass(cls) and cls.__module__ == module.__name__:
                 count = math.prod(len(list_) for list_ in getattr(cls, "params", ()))

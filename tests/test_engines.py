@@ -28,6 +28,7 @@ from bilevelbench.measure.judge import Judge
 from bilevelbench.measure.marks import Marks
 from bilevelbench.measure.trace import trace
 from bilevelbench.measure.windows import windows
+from bilevelbench.run import batched, strided
 from bilevelbench.run.batched import execute_together, trace_together
 from bilevelbench.run.passes import together as together_jobs
 from bilevelbench.run.plan import expand
@@ -261,7 +262,10 @@ def alone(problem, solver, seed, **limits):
         ("quadratic(d=3)", "penalty(T=2,update='adam',update_y='adam')"),  # and numbers that grow
     ],
 )
-def test_batched_seeds_are_the_sequential_runs(problem, solver):
+@pytest.mark.parametrize("by", ["torch", "side by side", "in turn"])
+def test_batched_seeds_are_the_sequential_runs(monkeypatch, by, problem, solver):
+    monkeypatch.setattr(batched, "missing", lambda engine: "it is" if by == "torch" else "")
+    monkeypatch.setattr(strided, "CACHE", 0 if by == "in turn" else 1 << 20)
     seeds = [0, 5, 2]
     for seed, rows in zip(seeds, together(problem, solver, seeds, calls=100), strict=True):
         expected = alone(problem, solver, seed, calls=100)
@@ -411,6 +415,7 @@ def test_batched_runs_are_files_like_those_of_sequential_runs(tmp_path):
         execute(job)
     for mine, other in zip(records(), eager(), strict=True):
         assert mine.header["key"]["seed"] == other.header["key"]["seed"]
+        assert mine.header["solver"]["seeds"] == "all seeds side by side, by JAX"
         if mine.header["solver"]["name"] == "iaptt":
             assert (mine.status, other.status) == ("unsupported", "done")
             continue

@@ -132,8 +132,11 @@ def test_of_solvers_and_problems_the_run_s_own_and_shared_pieces(tmp_path, monke
     assert not counts(str(tmp_path / f"a{provenance.DEFINITION}"), ())
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "triton"))
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "jax"))
     monkeypatch.setenv("BILEVELBENCH_CACHE", str(tmp_path / "cache"))
-    for place, expected in [("inductor/a", False), ("triton/a", False), ("cache/made/a", False), ("cache/raw/a", True)]:
+    for place, expected in [
+        ("inductor/a", False), ("triton/a", False), ("jax/a", False), ("cache/made/a", False), ("cache/raw/a", True),
+    ]:  # fmt: skip
         assert counts(str(tmp_path / place), ()) is expected
     assert provenance.cache_root() == tmp_path / "cache"
     monkeypatch.delenv("BILEVELBENCH_CACHE")

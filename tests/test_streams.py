@@ -107,7 +107,7 @@ def test_what_a_stream_needs_is_said(changes):
 
 
 def test_engines_that_record_a_step_refuse_it():
-    for engine in ("compiled", "compiled_oracle", "cuda_graph", "batched"):
+    for engine in ("compiled", "compiled_oracle", "cuda_graph", "jax", "batched"):
         refuse_stream(False, engine)
         with pytest.raises(Unsupported, match=f"the engine {engine} runs steps that it has recorded"):
             refuse_stream(True, engine)

@@ -92,15 +92,19 @@ def test_an_audit_is_loose_where_the_engine_was_another(
 def test_a_process_is_settled(monkeypatch):
     limited, threads = [], torch.get_num_threads()
     monkeypatch.setattr(worker, "keep_to_memory", lambda: limited.append(1))
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "mine")
+    kept = {"TORCHINDUCTOR_CACHE_DIR": "inductor", "JAX_COMPILATION_CACHE_DIR": "jax"}
+    for name in (*kept, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"):
+        monkeypatch.setenv(name, "mine")
     try:
         worker.settle(threads + 1, limit_memory=False)
         assert (torch.get_num_threads(), limited) == (threads + 1, [])
-        assert worker.os.environ["TORCHINDUCTOR_CACHE_DIR"] == "mine"
-        monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+        assert all(worker.os.environ[name] == "mine" for name in kept)
+        for name in kept:
+            monkeypatch.delenv(name)
         worker.settle(threads, limit_memory=True)
         assert limited == [1]
-        assert worker.os.environ["TORCHINDUCTOR_CACHE_DIR"].endswith(str(Path("bilevelbench", "inductor")))
+        for name, folder in kept.items():
+            assert worker.os.environ[name].endswith(str(Path("bilevelbench", folder)))
     finally:
         torch.set_num_threads(threads)
 

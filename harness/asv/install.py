@@ -58,7 +58,7 @@ def installed(environment: Path, checkout: Path) -> str:
     versions = {package["name"]: package.get("version", "") for package in lock}
     env = os.environ | {"VIRTUAL_ENV": str(environment)}
     uv = [sys.executable, "-m", "uv"]
-    sync = [*uv, *SYNC, "--active", "--project", str(checkout)]
+    sync = [*uv, *SYNC, "--active", "--project", str(checkout), *(["--extra", "jax"] if "jax" in versions else [])]
     index = os.environ.get("BILEVELBENCH_TORCH_INDEX", INDEX)
     if not shutil.which("nvidia-smi"):
         small = [*uv, "pip", "install", "--quiet", "--no-deps", "--index-url", index, f"torch=={versions['torch']}"]

@@ -56,7 +56,7 @@ WHOLE, POSITIVE = Number(int, 1), Number(float, 0, above=True)
 @click.option("--dtype", metavar="float32|float64")
 @click.option(
     "--engine", metavar="NAME",
-    help="eager (default), functional, compiled, compiled_oracle, cuda_graph, batched, in_process.",
+    help="eager (default), functional, compiled, compiled_oracle, cuda_graph, jax, batched, in_process.",
 )  # fmt: skip
 @click.option("--batch-seeds", is_flag=True, help="All seeds of a solver in one pass (--engine batched); no seconds.")
 @click.option("--threads", type=WHOLE, metavar="N", help="Threads of each run (1 unless a suite says else).")

@@ -3,7 +3,8 @@
 eager: ``torch.autograd.grad``, the default. functional: ``torch.func``, which may stand inside ``torch.func.vmap``.
 compiled: a step is recorded as a graph and compiled by torch's inductor. compiled_oracle: the oracle's answers are
 compiled and the solver's own arithmetic is not, for steps that are too long for the other. cuda_graph: a recorded step
-is captured as a CUDA graph. batched: a recorded step, for all seeds at once (``run.batched``). in_process: eager, in
+is captured as a CUDA graph. jax: a recorded step is lowered to JAX and all steps from look to look are made in few
+calls, on the CPU (``jaxed``). batched: a recorded step, for all seeds at once (``run.batched``). in_process: eager, in
 the process that asks, whose other work would spoil the seconds, so there are none.
 """
 
@@ -18,6 +19,7 @@ from . import derive, functional
 from .errors import Unsupported
 from .problem import Problem
 from .solver import Solver
+from .spec import missing
 
 LONGEST = 1500  # operations in a graph: BOME has 20 for an inner step, and more than this takes minutes to compile
 
@@ -35,6 +37,14 @@ def driven(engine: str, solver: Solver, problem: Problem, watch: Any = None) -> 
     """The solver as it is run under an engine: itself, or one whose steps are graphs (see ``traced.Traced``)."""
     if engine in ("eager", "functional", "compiled_oracle", "in_process"):
         return solver
+    if engine == "jax":
+        if lacks := missing(engine):
+            raise Unsupported(lacks)
+        if (device := problem.x0.device).type != "cpu":
+            raise Unsupported(f"the engine jax runs on the CPU, and this run is on {device}")
+        from .jaxed import Jaxed
+
+        return Jaxed(solver, problem, watch)
     from .traced import Traced  # recording needs parts of torch that take seconds to import
 
     if engine == "cuda_graph" and problem.x0.device.type != "cuda":

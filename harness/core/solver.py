@@ -75,6 +75,14 @@ class Solver(Protocol):
     def step(self, o: Oracle, s: Any) -> State: ...
 
 
+class Stretching:
+    """What an engine makes of a solver where it takes all steps of a stretch together; never a solver by itself."""
+
+    def stretch(self, o: Oracle, s: Any, first: int, last: int) -> State:
+        """The state after the steps from ``first`` up to ``last``."""
+        raise NotImplementedError
+
+
 # A solver may have ``figures(self, s) -> Mapping[str, float]``: what of its state a reader wants to see (a penalty, a
 # multiplier), read at looks and recorded as ``state.NAME``.
 NEEDS: dict[str, tuple[str, Callable[[Problem], bool]]] = {
@@ -93,6 +101,10 @@ CONSTRAINTS = {"h_f": "constraints on the upper level", "h_g": "constraints that
 
 def check_attributes(solver: Any) -> None:
     """What a class says of itself, in its type and in words that are known; else a ``RequestError``."""
+    if issubclass(type(solver), Stretching):
+        raise RequestError(
+            f"the solver {solver.name!r} is made of Stretching, which is for engines; a solver has a step"
+        )
     for name, default in ATTRIBUTES.items():
         vocabulary: dict[str, dict[str, Any]] = {"needs": NEEDS, "handles": CONSTRAINTS}
         value, known = getattr(solver, name), vocabulary.get(name, {})
@@ -136,6 +148,8 @@ def start(solver: Solver, problem: Problem, oracle: Oracle) -> State:
 
 def stretch(solver: Solver, oracle: Oracle, state: State, first: int, last: int) -> State:
     """The state after the steps from ``first`` up to ``last``. Whoever times steps times this, and nothing else."""
+    if isinstance(solver, Stretching):
+        return solver.stretch(oracle, state, first, last)
     for k in range(first, last):
         oracle.begin(k)
         state = solver.step(oracle, oracle._renewed(state))

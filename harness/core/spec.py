@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import importlib.util
 import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -12,8 +13,15 @@ from .errors import RequestError
 
 DEFINITION = ".definition"  # ends the name of a file that ``core.definition`` reads
 # ``core.engines`` says what they are; the names stand here for whoever has no torch.
-ENGINES = ("eager", "functional", "compiled", "compiled_oracle", "cuda_graph", "batched", "in_process")
+ENGINES = ("eager", "functional", "compiled", "compiled_oracle", "cuda_graph", "jax", "batched", "in_process")
 UNTIMED = ("batched", "in_process")
+
+
+def missing(engine: str) -> str:
+    """What an engine lacks here, in a sentence with the command that installs it; or ''."""
+    if engine != "jax" or importlib.util.find_spec("jax"):
+        return ""
+    return "the engine jax needs another package: pip install 'bilevelbench[jax]'"
 
 
 class Spec(NamedTuple):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -22,6 +23,27 @@ from .problem import Problem
 
 Host = tuple[Sequence[Any], Sequence[int]]  # a step's numbers: those of the state, and the whole numbers drawn
 Recipe = Callable[[Host], Any]
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """The recipe of a number that is the same at every step."""
+
+    value: Any
+
+    def __call__(self, host: Host) -> Any:
+        return self.value
+
+
+@dataclass(frozen=True)
+class Shifted:
+    """The recipe of a number of the state, or of a whole one to which a whole number was added: a count of steps."""
+
+    place: int
+    by: int = 0
+
+    def __call__(self, host: Host) -> Any:
+        return host[0][self.place] + self.by if self.by else host[0][self.place]
 
 
 class Drawn(NamedTuple):
@@ -100,10 +122,18 @@ def _value(host: Host, operand: Any) -> Any:
     return operand(host) if callable(operand) else operand
 
 
+SIGN = {operator.add: 1, operator.sub: -1}
+
+
 def _follow(operation: Callable[[Any, Any], Any], decides: bool, swapped: bool) -> Callable[[Number, Any], Any]:
+    sign = 0 if swapped and operation is operator.sub else SIGN.get(operation, 0)
+
     def method(self: Number, other: Any) -> Any:
         if isinstance(other, Tensor):
             return NotImplemented  # the tensor's own method asks __torch_function__
+        if sign and isinstance(self.recipe, Shifted) and type(other) is type(self.value) is int:
+            count = self.recipe
+            return Number(self.tape, self.value + sign * other, Shifted(count.place, count.by + sign * other))
         one, two = self.recipe, other.recipe if isinstance(other, Number) else other
         plain = other.value if isinstance(other, Number) else other
 

@@ -23,10 +23,11 @@ from .meter import Counts
 from .oracle import Oracle
 from .problem import Problem
 from .solver import Solver, State
-from .tape import Drawn, Host, Number, Recipe, Tape, TapedOracle, integers
+from .tape import Drawn, Fixed, Host, Number, Recipe, Shifted, Tape, TapedOracle, integers
 
 MOST = 12  # recordings of one solver; each is compiled by itself
 DRAWS = ("draw_f", "draw_g", "normal")  # counted when they are drawn, not when they were recorded
+CLOSE = {torch.float64: 1e-6, torch.float32: 1e-3}  # of one step: rounding is far below, a wrong one far above
 STRIPPED = (torch.ops.aten.detach.default, torch.ops.aten.lift_fresh_copy.default, torch.ops.aten.alias.default)
 
 Run = Callable[..., Sequence[Tensor]]
@@ -157,16 +158,12 @@ def _unrecorded(solver: Solver, error: Exception) -> Unsupported:
 
 
 def _numbered(flat: Flat, tape: Tape, tensors: Sequence[Tensor]) -> Any:
-    numbers = [Number(tape, value, _nth(i)) for i, value in enumerate(flat.numbers)]
+    numbers = [Number(tape, value, Shifted(i)) for i, value in enumerate(flat.numbers)]
     return unflatten(flat.form, iter(tensors), iter(numbers))
 
 
-def _nth(i: int) -> Recipe:
-    return lambda host: host[0][i]
-
-
 def _recipe(number: Any) -> Recipe:
-    return number.recipe if isinstance(number, Number) else lambda _: number
+    return number.recipe if isinstance(number, Number) else Fixed(number)
 
 
 def lift(graph: GraphModule) -> list[Tensor]:
@@ -199,10 +196,10 @@ class Traced:
     """
 
     def __init__(
-        self, solver: Solver, problem: Problem, build: Callable[[Recording], Run], watch: Accounts | None = None
+        self, solver: Solver, problem: Problem, build: Callable[[Recording], Any], watch: Accounts | None = None
     ) -> None:
         self._solver, self._problem, self._build, self._watch = solver, problem, build, watch
-        self._made: list[tuple[Recording, Run]] = []
+        self._made: list[tuple[Recording, Any]] = []
         self._last: tuple[Any, Flat] = (None, Flat([], [], None))
 
     def __getattr__(self, name: str) -> Any:
@@ -210,20 +207,27 @@ class Traced:
 
     def step(self, o: Oracle, s: Any) -> Any:
         """One step, by the recording that fits."""
-        flat = self._last[1] if s is self._last[0] else flatten(s)
-        recording, host, run = self._find(o, flat, s)
+        flat = self._flat(s)
+        recording, host, run = self._find(o, flat)
         with torch.no_grad():
             tensors = list(run(*flat.tensors, *recording.fed(o, host, flat.tensors[0]), *recording.data))
         o._tally.add(recording.counts)
-        numbers = [recipe(host) for recipe in recording.new_numbers]
-        new = unflatten(recording.new_form, iter(tensors), iter(numbers))
-        self._last = new, Flat(tensors, numbers, recording.new_form)
-        return new
+        return self._whole(Flat(tensors, [recipe(host) for recipe in recording.new_numbers], recording.new_form))
 
-    def _record(self, o: Oracle, s: Any) -> Recording:
-        return record(self._solver, self._problem, o.seed, o.step, s)
+    def _flat(self, s: Any) -> Flat:
+        """A state taken apart, as the last step left it where it is that one's."""
+        return self._last[1] if s is self._last[0] else flatten(s)
 
-    def _find(self, o: Oracle, flat: Flat, s: Any) -> tuple[Recording, Host, Run]:
+    def _whole(self, flat: Flat) -> Any:
+        """The state that a step ends with."""
+        self._last = unflatten(flat.form, iter(flat.tensors), iter(flat.numbers)), flat
+        return self._last[0]
+
+    def _record(self, o: Oracle, flat: Flat) -> Recording:
+        state = unflatten(flat.form, iter(flat.tensors), iter(flat.numbers))
+        return record(self._solver, self._problem, o.seed, o.step, state)
+
+    def _find(self, o: Oracle, flat: Flat) -> tuple[Recording, Host, Any]:
         for recording, run in self._made:
             host = recording.host(o, flat.numbers)
             if recording.fits(flat.form, host):
@@ -231,7 +235,7 @@ class Traced:
         if len(self._made) == MOST:
             raise Unsupported(f"the steps of {self._solver.name} take more than {MOST} ways through Python")
         with self._watch.account("compile") if self._watch else contextlib.nullcontext():
-            recording = self._record(o, s)
+            recording = self._record(o, flat)
             run = self._build(recording)
         self._made.append((recording, run))
         return recording, recording.host(o, flat.numbers), run

@@ -110,8 +110,9 @@ def counts(path: str, own: Collection[Path]) -> bool:
     """Whether a foreign file, or one of the run's own packages, is held against a run.
 
     Of ours the rooms that a run executes, of the solvers and problems in our folders the run's own and the shared
-    pieces. What torch compiled for itself does not count, nor what was made from data and is kept under a digest of
-    them, nor the lock file that the header is made from, nor a definition, a digest of which is in the run's key.
+    pieces. What torch and JAX compiled for themselves does not count, nor what was made from data and is kept under a
+    digest of them, nor the lock file that the header is made from, nor a definition, a digest of which is in the run's
+    key.
     """
     place = Path(os.path.realpath(path))
     if place.suffix == DEFINITION:
@@ -122,7 +123,8 @@ def counts(path: str, own: Collection[Path]) -> bool:
         return place.name.startswith("_") and not place.name.startswith("__")
     if place.is_relative_to(HOME):
         return place.relative_to(HOME).parts[0] in ROOMS
-    kept = [os.environ.get("TORCHINDUCTOR_CACHE_DIR"), os.environ.get("TRITON_CACHE_DIR"), cache_root() / "made"]
+    compiled = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "JAX_COMPILATION_CACHE_DIR")
+    kept = [*map(os.environ.get, compiled), cache_root() / "made"]
     if any(folder and place.is_relative_to(os.path.realpath(folder)) for folder in kept):
         return False
     temporary = os.path.join(os.path.realpath(tempfile.gettempdir()), "torchinductor_")

@@ -15,6 +15,7 @@ from bilevelbench.core.draw import Draw
 from bilevelbench.core.problem import Problem
 from bilevelbench.core.resolve import build_problem, make_solver
 from bilevelbench.core.solver import Point, Solver, require, stretch
+from bilevelbench.core.spec import missing
 from bilevelbench.core.stream import refuse_stream
 from bilevelbench.measure.budget import Budget, Used, looks
 from bilevelbench.measure.clock import INIT, STEPS, Stopwatch
@@ -44,7 +45,7 @@ def trace_together(
     ``marks``: where states of the seed in place ``audited`` are kept for the audit.
     """
     o, watch = Oracles(problems, seeds), Stopwatch(lambda: None, tell=tell)
-    together: Any = Together(solver, problems, data, (budget.steps or 0) >= LONG)
+    together: Any = _stepper(solver, problems, data, (budget.steps or 0) >= LONG)
     last = [Row(0) for _ in seeds]
 
     used: Callable[[], Used] = lambda: Used(0.0, total(o.calls), total(o.rows))  # noqa: E731
@@ -94,6 +95,26 @@ def trace_together(
         yield [None if row.status in FINAL else timeless(failed(row, error)) for row in last]
 
 
+TORCH = "all seeds side by side, by torch"
+
+
+def _way(data: Sequence[Tensor], seeds: int, device: str) -> str:
+    """How seeds are stepped, in words: by JAX where it is installed, and then by what takes less time."""
+    if missing("jax") or device != "cpu":
+        return TORCH
+    from .strided import way
+
+    return way(data, seeds)
+
+
+def _stepper(solver: Solver, problems: Sequence[Problem], data: Sequence[Sequence[Tensor]], long: bool) -> Any:
+    if _way(data[0], len(data), problems[0].x0.device.type) == TORCH:
+        return Together(solver, problems, data, long)
+    from .strided import Strided
+
+    return Strided(solver, problems, data)
+
+
 def execute_together(jobs: Sequence[Job], order: Order | None = None, tell: Tell = silent) -> None:
     """Make the runs of several seeds of one experiment and write their files, one for each."""
     order, key, stage = order or Order([*jobs]), jobs[0].key, Stage(tell)
@@ -120,6 +141,7 @@ def execute_together(jobs: Sequence[Job], order: Order | None = None, tell: Tell
             refuse_stream(problem.stream is not None, key.engine)
             build = partial(build_problem, job.problem)
             header.problem |= guard(build, problem, rngs[0], exact, rngs[1], solver)
+            header.solver["seeds"] = _way(rngs[0].data, len(jobs), key.device)
             made.append((problem, exact, rngs[0].data))
             journal.begin(header)
         except BaseException as error:  # what one seed cannot, none can

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bilevelbench.core.errors import RequestError
-from bilevelbench.core.spec import ENGINES, UNTIMED, parse_seeds, suggest
+from bilevelbench.core.spec import ENGINES, UNTIMED, missing, parse_seeds, suggest
 
 JUDGES = ("", "figures")
 DTYPES = ("float32", "float64")
@@ -58,6 +58,8 @@ class Block:
             raise RequestError(f"judge={self.judge!r} is not valid; it is 'figures', or left out to judge by phi, too")
         if self.engine not in ENGINES:
             raise RequestError(f"there is no engine {self.engine!r}; {suggest(self.engine, ENGINES)}")
+        if lacks := missing(self.engine):
+            raise RequestError(lacks)
         if self.engine in UNTIMED and self.seconds is not None:
             raise RequestError(f"runs of the engine {self.engine} have no seconds of their own; give steps or calls")
         if not self.problems or not self.solvers or not self.seeds:

@@ -23,10 +23,9 @@ from bilevelbench.core.oracle import Oracle
 from bilevelbench.core.problem import Problem
 from bilevelbench.core.solver import Solver, start
 from bilevelbench.core.tape import Drawn
-from bilevelbench.core.traced import Recording, Run, Traced, flatten, record, unflatten
+from bilevelbench.core.traced import CLOSE, Flat, Recording, Run, Traced, flatten, unflatten
 
 LONG = 5000  # steps from which on a graph is compiled
-CLOSE = {torch.float64: 1e-6, torch.float32: 1e-3}  # of one step: rounding is far below, wrong data are far above
 
 
 class Oracles(Oracle):
@@ -54,23 +53,56 @@ class Oracles(Oracle):
         return self._stacked("normal", n)
 
 
-class Together(Traced):
+class Seeds:
+    """What all seeds of an experiment have in common, and what they have not."""
+
+    def __init__(self, solver: Solver, problems: Sequence[Problem], data: Sequence[Sequence[Tensor]]) -> None:
+        self._all, self._data, self._of = problems, data, solver
+
+    def start(self, o: Oracles) -> Any:
+        """The first states, stacked."""
+        flat = [flatten(start(self._of, *each)) for each in zip(self._all, o.each, strict=True)]
+        if any((other.form, other.numbers) != (flat[0].form, flat[0].numbers) for other in flat):
+            raise Unsupported(f"the states of {self._of.name} differ between seeds in more than their tensors")
+        o._tally.add(o.each[0]._tally.read())
+        tensors = [_stack(parts) for parts in zip(*(each.tensors for each in flat), strict=True)]
+        return unflatten(flat[0].form, iter(tensors), iter(flat[0].numbers))
+
+    def _own(self, recording: Recording) -> list[tuple[Tensor, bool]]:
+        """What a step reads, stacked where it differs from seed to seed, and whether it does."""
+        if recording.integers:
+            raise Unsupported(f"the whole numbers that {self._of.name} draws differ between seeds")
+        found = []
+        for held in recording.data:
+            places = [i for i, own in enumerate(self._data[0]) if own is held]
+            parts = [own[places[0]] for own in self._data] if places else [held]
+            shared = all(part.shape == held.shape and torch.equal(part, held) for part in parts)
+            found.append((held, False) if shared else (_stack(parts), True))
+        return found
+
+    def _check(self, o: Oracles, s: Any, new: Any) -> None:
+        """Hold a step of all seeds to the sequential ones."""
+        for i, each in enumerate(o.each):
+            oracle = Oracle(self._all[i], each.seed)
+            oracle.begin(o.step)
+            alone = flatten(self._of.step(oracle, one_of(s, i)))
+            for a, b in zip(flatten(one_of(new, i)).tensors, alone.tensors, strict=True):
+                if not torch.allclose(a, b, CLOSE[b.dtype] if b.is_floating_point() else 0.0, 1e-12, equal_nan=True):
+                    raise Unsupported(
+                        f"seeds cannot be run together: seed {each.seed} gets another step of {self._of.name} than "
+                        "alone; f or g may read what the problem did not put"
+                    )
+
+
+class Together(Seeds, Traced):
     """A solver that steps all seeds at once. The tensors of its states have a first dimension more: the seed."""
 
     def __init__(
         self, solver: Solver, problems: Sequence[Problem], data: Sequence[Sequence[Tensor]], long: bool = False
     ) -> None:
-        super().__init__(solver, problems[0], self._map)
-        self._problems, self._data, self._long = problems, data, long
-
-    def start(self, o: Oracles) -> Any:
-        """The first states, stacked."""
-        flat = [flatten(start(self._solver, *each)) for each in zip(self._problems, o.each, strict=True)]
-        if any((other.form, other.numbers) != (flat[0].form, flat[0].numbers) for other in flat):
-            raise Unsupported(f"the states of {self._solver.name} differ between seeds in more than their tensors")
-        o._tally.add(o.each[0]._tally.read())
-        tensors = [_stack(parts) for parts in zip(*(each.tensors for each in flat), strict=True)]
-        return unflatten(flat[0].form, iter(tensors), iter(flat[0].numbers))
+        Seeds.__init__(self, solver, problems, data)
+        Traced.__init__(self, solver, problems[0], self._map)
+        self._long = long
 
     def step(self, o: Any, s: Any) -> Any:
         """One step of every seed."""
@@ -80,44 +112,24 @@ class Together(Traced):
             self._check(o, s, new)
         return new
 
-    def _record(self, o: Oracle, s: Any) -> Recording:
-        return record(self._solver, self._problem, o.seed, o.step, one_of(s, 0))
+    def _record(self, o: Oracle, flat: Flat) -> Recording:
+        return super()._record(o, Flat([tensor[0] for tensor in flat.tensors], flat.numbers, flat.form))
 
     def _map(self, recording: Recording) -> Run:
         """The graph of one seed's step, mapped over the seeds and recorded again."""
-        if recording.integers:
-            raise Unsupported(f"the whole numbers that {self._solver.name} draws differ between seeds")
-        data, dims = [], []
-        for held in recording.data:
-            places = [i for i, own in enumerate(self._data[0]) if own is held]
-            parts = [own[places[0]] for own in self._data] if places else [held]
-            shared = all(part.shape == held.shape and torch.equal(part, held) for part in parts)
-            data.append(held if shared else _stack(parts))
-            dims.append(None if shared else 0)
+        data, differ = zip(*found, strict=True) if (found := self._own(recording)) else ((), ())
         n = len(recording.inputs) - len(recording.data) - len(recording.feeds)
-        dims = [0] * n + [0 if isinstance(feed, Drawn) else None for feed in recording.feeds] + dims
-        count = len(self._problems)
-        made = recording.inputs[: len(recording.inputs) - len(data)] + data
-        inputs = [
-            t.expand(count, *t.shape).clone() if dim == 0 and i < len(made) - len(data) else t
-            for i, (t, dim) in enumerate(zip(made, dims, strict=True))
+        each = [*[True] * n, *[isinstance(feed, Drawn) for feed in recording.feeds]]
+        dims = tuple(0 if many else None for many in (*each, *differ))
+        count = len(self._all)
+        before = [
+            tensor.expand(count, *tensor.shape).clone() if many else tensor
+            for tensor, many in zip(recording.inputs[: len(each)], each, strict=True)
         ]
-        mapped = make_fx(torch.func.vmap(recording.graph, tuple(dims)))(*inputs)
+        inputs = [*before, *data]
+        mapped = make_fx(torch.func.vmap(recording.graph, dims))(*inputs)
         step = _compiled(mapped, inputs) if self._long else mapped
         return lambda *given: step(*given[: len(given) - len(data)], *data)
-
-    def _check(self, o: Oracles, s: Any, new: Any) -> None:
-        """Hold a step of all seeds to the sequential ones."""
-        for i, each in enumerate(o.each):
-            oracle = Oracle(self._problems[i], each.seed)
-            oracle.begin(o.step)
-            alone = flatten(self._solver.step(oracle, one_of(s, i)))
-            for a, b in zip(flatten(one_of(new, i)).tensors, alone.tensors, strict=True):
-                if not torch.allclose(a, b, CLOSE[b.dtype] if b.is_floating_point() else 0.0, 1e-12, equal_nan=True):
-                    raise Unsupported(
-                        f"seeds cannot be run together: seed {each.seed} gets another step of {self._solver.name} than "
-                        "alone; f or g may read what the problem did not put"
-                    )
 
 
 def _compiled(graph: GraphModule, inputs: list[Tensor]) -> Any:

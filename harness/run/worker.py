@@ -103,10 +103,10 @@ def audit_pass(order: Order, tell: Tell) -> None:
 def settle(threads: int, limit_memory: bool) -> None:
     """Set up a process that makes one run."""
     torch.set_num_threads(threads)
-    # what was compiled once, for any seed, is loaded the next time
-    os.environ.setdefault(
-        "TORCHINDUCTOR_CACHE_DIR", str(Path(platformdirs.user_cache_dir("bilevelbench")) / "inductor")
-    )
+    cache = Path(platformdirs.user_cache_dir("bilevelbench"))  # what was compiled once, for any seed, is loaded again
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache / "inductor"))
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache / "jax"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
     if limit_memory:
         keep_to_memory()
 
