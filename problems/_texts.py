@@ -12,7 +12,7 @@ from bilevelbench.data.find import newsgroups_words
 LETTERS, SPREAD = 12, 0.2  # of a Markov chain: its states, and the parameter of the Dirichlet rows of its matrix
 DOMAINS = 6
 TARGET = (0.7, 0.3)  # shares of two domains, which the seed draws, in the target
-LEAST = 2 / 15  # windows of the smallest domain over those of the largest; between them they grow geometrically
+LEAST = 0.4  # windows of the smallest domain over those of the largest; between them they grow geometrically
 
 
 class Corpus(NamedTuple):

@@ -17,9 +17,9 @@ from ._converge import converge
 from ._networks import Network
 from ._warp import paired, warped
 
-SIZES = {"digits": (100, 200, 900), "mnist": (2000, 2000, 10000)}  # training, validation, test images
+SIZES = {"digits": (100, 100, 900), "mnist": (2000, 2000, 10000)}  # training, validation, test images
 DECAY = 1e-3
-HIGH = (math.pi, 0.5, math.log(2.0))  # turn (radians), shift (share of the side), log of scale: the range of everything
+HIGH = (math.pi, 0.25, math.log(1.5))  # turn (radians), shift (share of the side), log of scale: the range of everything
 PARTS = 4  # of a move: angle, shift down, shift right (both of one range), log of scale
 FIRST = 0.1  # of HIGH: at 0 Phi is flat, for the draws have either sign
 GTOL, ITERATIONS = 1e-4, 300  # of the reference lines
@@ -45,7 +45,7 @@ def augment(
     by x_1 u_m1, shifts it by x_2 (u_m2, u_m3) of its side and scales it by exp(x_3 u_m4), with bicubic interpolation
     as in ``torch.nn.functional.grid_sample``, whose second derivatives torch does not have. u_m: fixed draws,
     stratified in each coordinate, of U[-1, 1]^4. So x are half the widths of uniform distributions, 0 <= x_1 <= pi,
-    x_2 <= 1/2, x_3 <= log 2; x0 is a tenth of that. y: tanh network pixels-hidden-10. ``digits``: 100 training
+    x_2 <= 1/4, x_3 <= log 1.5; x0 is a tenth of that. y: tanh network pixels-hidden-10. ``digits``: 100 training
     images.
 
     Augmentation learnt by hypergradients is of Lorraine, Vicol, Duvenaud (AISTATS 2020); ranges of transformations of

@@ -15,8 +15,8 @@ from bilevelbench.data import cache
 from ._converge import converge
 from ._texts import DOMAINS, LETTERS, corpus, windows
 
-DECAY = 1e-3
-SIZES = {"markov": (750, 200, 4000), "newsgroups": (20000, 2000, 10000)}  # windows: largest domain, validation, test
+DECAY = 4e-3
+SIZES = {"markov": (350, 100, 4000), "newsgroups": (20000, 2000, 10000)}  # windows: largest domain, validation, test
 GTOL, ITERATIONS = 1e-4, 300  # of the reference lines
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -55,14 +55,14 @@ def data_mixture(
 ) -> Problem:
     """One logit for each domain of the text that a small language model is trained on; the target is a mixture of few.
 
-    g = sum_k p_k mean_{i in domain k} CE(y; token i after its ``context`` predecessors) + 1e-3 |y|^2 with p =
+    g = sum_k p_k mean_{i in domain k} CE(y; token i after its ``context`` predecessors) + 4e-3 |y|^2 with p =
     softmax(x), x0 = 0; f = mean CE on held-out text of the target. y: the neural language model of Bengio, Ducharme,
     Vincent, Jauvin (JMLR 2003): embeddings of ``width``, one layer of ``hidden`` tanh units, logits of all tokens.
     Weights of domains for a language model: DoReMi (Xie et al., NeurIPS 2023), there by a worst case over domains; as
     a bilevel problem on a target: ScaleBiO (Pan et al. 2024), by a first-order method for its size.
 
-    ``markov``: six domains, each a Markov chain of its own over 12 letters, of 100 to ``tokens`` = 750 windows; the
-    target is .7 of one and .3 of another, the rest is noise; 200 windows validate, 4000 test. ``newsgroups``: six
+    ``markov``: six domains, each a Markov chain of its own over 12 letters, of 140 to ``tokens`` = 350 windows; the
+    target is .7 of one and .3 of another, the rest is noise; 100 windows validate, 4000 test. ``newsgroups``: six
     topics of 20 Newsgroups (religion, comp, misc.forsale, rec, sci, talk), words by number, the ``words`` - 1 most
     frequent ones and one mark for all others; up to 20000 windows a topic; the target is of the later, official test
     messages. Shows: weights by ratios only, most of which should vanish, where their gradients vanish, too.

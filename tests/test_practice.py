@@ -76,7 +76,7 @@ def test_what_helps_rare_classes_helps_all_and_bilevel_descent_does_it_too():
         assert lines[name]["accuracy"] > plain["accuracy"]
         assert lines[name]["tail_accuracy"] > plain["tail_accuracy"]
     assert lines["validation alone"]["accuracy"] < plain["accuracy"]
-    before, now = measured("imbalance", "bome(lr=1.0,lr_inner=0.3,T=10)", 60)
+    before, now = measured("imbalance", "aid_cg(lr=1.0,lr_inner=0.5,T=10,K=10)", 60)
     assert now["f"] < before["f"]
     assert now["accuracy"] > plain["accuracy"]
 
@@ -147,7 +147,7 @@ def test_the_range_that_is_known_is_best_and_the_learnt_one_comes_near():
     for name in problem.bar.lines:
         assert lines[name]["accuracy"] < best["accuracy"]
         assert name == "validation alone" or lines[name]["phi"] > best["phi"]
-    before, now = measured("augment", "aid_cg(lr=1.0,lr_inner=0.3,T=10,K=5)", 40)
+    before, now = measured("augment", "aid_cg(lr=0.1,lr_inner=0.5,T=10,K=5)", 40)
     assert before["turned"] == pytest.approx(18)
     assert 40 < now["turned"] < 80
     assert now["f"] < before["f"]
@@ -180,7 +180,7 @@ def test_magnitude_keeps_more_than_chance_and_a_learnt_mask_more_still():
     lines = problem.references()
     order = ("random mask", "magnitude pruning", "dense (start)")
     assert [lines[n]["retrained_accuracy"] for n in order] == sorted(lines[n]["retrained_accuracy"] for n in order)
-    _, now = measured("prune", "bome(lr=1.0,lr_inner=0.3,T=10)", 60)
+    _, now = measured("prune", "aid_cg(lr=10.0,lr_inner=0.5,T=10,K=5)", 60)
     assert now["kept"] < 0.5
 
 
@@ -193,16 +193,16 @@ def test_the_loss_of_a_mixture_is_the_weighted_mean_over_domains():
     _, losses = data_mixture._model(12, 2, 6, 16)
     each = losses(y, torch.from_numpy(made.train.before), torch.from_numpy(made.train.token))
     means = torch.stack([each[torch.from_numpy(made.train.domain == k)].mean() for k in range(6)])
-    torch.testing.assert_close(problem.g(x, y), softmax(x, 0) @ means + 1e-3 * y @ y)
+    torch.testing.assert_close(problem.g(x, y), softmax(x, 0) @ means + 4e-3 * y @ y)
     known = torch.log(torch.from_numpy(made.target))
     figures = problem.metrics(known, y)
     assert (figures["target_share"], figures["distance"]) == pytest.approx((1, 0))
 
 
 def test_domains_are_chains_and_the_target_a_mixture_of_two():
-    found = _texts.corpus(Draw(0), "markov", 12, 2, 750, 200, 4000)
+    found = _texts.corpus(Draw(0), "markov", 12, 2, 350, 100, 4000)
     assert sorted(found.target)[-2:] == [0.3, 0.7]
-    assert sorted(map(len, found.train)) == [n + 2 for n in (100, 150, 224, 335, 501, 750)]
+    assert sorted(map(len, found.train)) == [n + 2 for n in (140, 168, 202, 243, 291, 350)]
     assert sum(map(len, found.test)) == 4000 + 2 * 2
     (k,) = np.flatnonzero(found.target == 0.7)
     steps = Draw(0).child(f"domain {k}").numpy.dirichlet(np.full(12, 0.2), 12)
@@ -216,7 +216,7 @@ def test_known_weights_are_best_and_bilevel_descent_turns_to_the_target():
     problem = build("data_mixture")
     lines = problem.references()
     assert all(lines["weights known"]["test_loss"] < lines[name]["test_loss"] for name in problem.bar.lines)
-    before, now = measured("data_mixture", "bome(lr=1.0,lr_inner=0.3,T=10)", 60)
+    before, now = measured("data_mixture", "aid_cg(lr=1.0,lr_inner=0.5,T=10,K=5)", 60)
     assert before["target_share"] == pytest.approx(1 / 3)
     assert now["target_share"] > 0.6
     assert now["f"] < before["f"]
