@@ -19,7 +19,7 @@ from ._warp import paired, warped
 
 SIZES = {"digits": (100, 100, 900), "mnist": (2000, 2000, 10000)}  # training, validation, test images
 DECAY = 1e-3
-HIGH = (math.pi, 0.25, math.log(1.5))  # turn (radians), shift (share of the side), log of scale: the range of everything
+HIGH = (math.pi, 0.25, math.log(1.5))  # the range of everything: turn (radians), shift (of the side), log of scale
 PARTS = 4  # of a move: angle, shift down, shift right (both of one range), log of scale
 FIRST = 0.1  # of HIGH: at 0 Phi is flat, for the draws have either sign
 GTOL, ITERATIONS = 1e-4, 300  # of the reference lines

@@ -100,6 +100,7 @@ def data_mixture(
         bar=Bar("test_loss", ("uniform weights (start)", "weights by size", "target text alone")),
         references=functools.partial(_references, rng.seed, data, tokens, context, width, hidden, words),
         flags=frozenset({"nonconvex"}),
+        phi_at="doublings",
     )
 
 

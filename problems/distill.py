@@ -89,6 +89,7 @@ def distill(
         bar=Bar("accuracy", ("random real images (start)", "class means")),
         references=functools.partial(_references, rng.seed, data, model, per_class, hidden),
         flags=frozenset({"strongly_convex"} if model == "linear" else {"nonconvex"}),
+        phi_at="" if model == "linear" else "doublings",
     )
 
 

@@ -88,6 +88,7 @@ def imbalance(
         ),
         references=functools.partial(_references, rng.seed, data, model, hidden, ratio),
         flags=frozenset({"strongly_convex"} if model == "linear" else {"nonconvex"}),
+        phi_at="" if model == "linear" else "doublings",
     )
 
 

@@ -77,6 +77,7 @@ def prune(
         references=functools.partial(_references, rng.seed, data, hidden, price, share),
         project_x=box(0.0, 1.0),
         flags=frozenset({"nonconvex", "boundary"}),
+        phi_at="doublings",
     )
 
 
