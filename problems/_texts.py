@@ -46,7 +46,8 @@ def corpus(rng: Draw, data: str, words: int, context: int, most: int, held: int,
     else:
         made = [_chain(rng.child(f"domain {k}"), sum(n[k] for n in lengths)) for k in range(DOMAINS)]
     parts = [np.split(tokens, np.cumsum([n[k] for n in lengths])[:-1]) for k, tokens in enumerate(made)]
-    return Corpus(words, *(list(part) for part in zip(*parts, strict=True)), target)
+    train, validation, held_back = (list(part) for part in zip(*parts, strict=True))
+    return Corpus(words, train, validation, held_back, target)
 
 
 def windows(tokens: np.ndarray, context: int) -> tuple[np.ndarray, np.ndarray]:

@@ -62,7 +62,7 @@ def augment(
     network = Network("mlp", A.shape[1], hidden)
 
     def g(x: Tensor, y: Tensor, rows=...) -> Tensor:
-        return _loss(network, x, y, A[rows], labels[rows], u)
+        return _loss(network, x, A[rows], labels[rows], u, y)
 
     def metrics(x: Tensor, y: Tensor) -> dict[str, float]:
         named = zip(("turned", "shifted", "scaled"), (math.degrees(x[0]), float(x[1]), math.exp(x[2])), strict=True)
@@ -84,7 +84,7 @@ def augment(
     )
 
 
-def _loss(network: Network, x: Tensor, y: Tensor, inputs: Tensor, labels: Tensor, u: Tensor) -> Tensor:
+def _loss(network: Network, x: Tensor, inputs: Tensor, labels: Tensor, u: Tensor, y: Tensor) -> Tensor:
     images = warped(inputs, torch.cat([x[:2], x[1:]]) * u)
     return cross_entropy(network(y, images.flatten(0, 1)), labels.repeat(len(u))) + DECAY * y @ y
 
@@ -135,8 +135,8 @@ def _solve(seed: int, data: str, turn: float, draws: int, hidden: int) -> cache.
     }
     rows = {}
     for name, (inputs, marked, x, drawn) in lines.items():
-        loss = functools.partial(_loss, network, x, inputs=inputs, labels=marked, u=drawn)
-        y = converge(lambda y, loss=loss: loss(y=y), start, gtol=GTOL, iterations=ITERATIONS)
+        loss = functools.partial(_loss, network, x, inputs, marked, drawn)
+        y = converge(loss, start, gtol=GTOL, iterations=ITERATIONS)
         phi = float(cross_entropy(network(y, B), targets))
         rows[name] = {"phi": phi, "accuracy": _accuracy(network, y, C, marks)}
     return rows

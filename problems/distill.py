@@ -106,7 +106,7 @@ def _accuracy(network: Network, y: Tensor, inputs: Tensor, labels: Tensor) -> fl
     return float((network(y, inputs).argmax(1) == labels).double().mean())
 
 
-def _references(seed: int, data: str, model: str, per_class: int, hidden: int) -> cache.Lines:
+def _references(seed: int, data: str, model: Literal["linear", "mlp"], per_class: int, hidden: int) -> cache.Lines:
     key = {
         "problem": "distill", "version": 1, "seed": seed, "data": data, "model": model, "per_class": per_class,
         "hidden": hidden,

@@ -124,7 +124,7 @@ def _judged(network: Network, y: Tensor, inputs: Tensor, labels: Tensor, rare: T
     return {"accuracy": float(hits.mean()), "tail_accuracy": float(hits[torch.isin(labels, rare)].mean())}
 
 
-def _references(seed: int, data: str, model: str, hidden: int, ratio: float) -> cache.Lines:
+def _references(seed: int, data: str, model: Literal["linear", "mlp"], hidden: int, ratio: float) -> cache.Lines:
     key = {
         "problem": "imbalance", "version": 1, "seed": seed, "data": data, "model": model, "hidden": hidden,
         "ratio": ratio,
