@@ -134,8 +134,8 @@ def _draw(rng: Draw, data: str, tokens: int | None, context: int, words: int) ->
         made = [(*windows(text, context), k) for k, text in enumerate(texts)]
         rows = [(before, token, np.full(len(token), k)) for before, token, k in made]
         parts.append(Windows(*(np.concatenate(column) for column in zip(*rows, strict=True))))
-    train, validation, test = parts
-    return Mixture(found.words, train, validation, test, found.target)
+    train, validation, later = parts
+    return Mixture(found.words, train, validation, later, found.target)
 
 
 def _references(
