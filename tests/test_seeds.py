@@ -77,7 +77,8 @@ def test_numbers_agree_where_only_rounding_differs():
 
 # What two seeds share, of x0, y0 and the tensors in the order in which they are put: a start at zero, an identity, ...
 SHARED = {
-    "once": ["x0"],
+    "augment": ["x0", 7], "data_mixture": ["x0"], "distill": ["y0", 4], "imbalance": ["x0"], "once": ["x0"],
+    "prune": ["x0", 6],  # where the weights lie
     "architecture": ["x0"], "box_quadratic": ["y0"], "continual": [2, 3, 6, 7],  # the tasks and weights of rows
     "coreset_kernel": ["x0", "y0"], "dictionary": ["y0"], "elastic_net": ["x0", "y0"], "fair": ["x0", "y0"],
     "few_shot": ["y0"], "finite_sum_quadratic": ["x0", "y0"], "flat_lower": ["x0", "y0"],

@@ -14,15 +14,14 @@ import pooch
 from rich.console import Console
 from rich.progress import Progress
 from scipy.sparse import csr_matrix
-from sklearn.feature_extraction.text import CountVectorizer
-from sklearn.preprocessing import normalize
 
 from bilevelbench import RequestError, Unsupported
 from bilevelbench.core.spec import suggest
 
 from . import cache
 from .facts import FACTS
-from .formats import Messages, Resized, read_idx
+from .formats import Resized, read_idx
+from .messages import TOPICS, counted, numbered
 from .sources import SOURCES, File
 
 TIMEOUT = 30  # seconds without an answer, after which a host is given up
@@ -222,13 +221,14 @@ def newsgroups() -> tuple[csr_matrix, np.ndarray, csr_matrix, np.ndarray]:
     return rows, made["groups"], test, made["test_groups"]
 
 
-def counted(messages: Messages) -> dict[str, np.ndarray]:
-    """Bags of words over the training messages' vocabulary, in alphabetical order, every row of length one."""
-    words = CountVectorizer(dtype=np.int16)
-    rows = normalize(words.fit_transform(messages.train).astype(np.float64))
-    test = normalize(words.transform(messages.test).astype(np.float64))
-    return {
-        "words": np.array(rows.shape[1]), "groups": messages.train_groups, "test_groups": messages.test_groups,
-        **{k: getattr(rows, k) for k in ("data", "indices", "indptr")},
-        **{f"test_{k}": getattr(test, k) for k in ("data", "indices", "indptr")},
-    }  # fmt: skip
+@functools.lru_cache(maxsize=2)
+def newsgroups_words(words: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """The training and the test messages of six topics, each as one row of numbers below ``words``.
+
+    Numbers 1, 2, ... are the most frequent words of the training messages, in that order, 0 is any other word. A word
+    is a run of the letters a to z in lower case; headers, to the first empty line, are left out.
+    """
+    (file,) = SOURCES["newsgroups"].files
+    path = find(file)
+    made = cache.arrays("newsgroups_words", [digest(path), words], lambda: numbered(file.read(path), words))  # type: ignore[arg-type]
+    return tuple([made[f"{part}{k}"] for k in range(len(TOPICS))] for part in ("train", "test"))  # type: ignore[return-value]
