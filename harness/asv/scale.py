@@ -91,7 +91,7 @@ class Attending(nn.Module):
             weights = (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1)
             h = h + parts["out"]((weights @ v).transpose(1, 2).reshape(n, length, width))
             h = h + parts["down"](torch.tanh(parts["up"](parts["second"](h))))
-        return self.last(h.mean(1))  # type: ignore[no-any-return]
+        return self.last(h.mean(1))
 
 
 def network(kind: str, size: int) -> tuple[nn.Module, Tensor]:

@@ -115,7 +115,7 @@ def split(hypergradient: Hypergradient, eigenvalues: list[float], away: float = 
 
 def through_jax(hypergradient: Hypergradient) -> Hypergradient:
     """A hypergradient of arrays of jax as one of tensors. What it does to x and y is not seen: they are copies."""
-    import jax  # type: ignore[import-not-found]
+    import jax
     import numpy as np
 
     jax.config.update("jax_enable_x64", True)
