@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
+pytest.importorskip("jax", reason="the extra jax is not installed: .ci/nightly has it")
+
 from bilevelbench.core.aten import TABLE
 from bilevelbench.core.lowered import array_of, here, known, lowered, name_of, tensor_of
 

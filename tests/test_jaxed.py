@@ -8,10 +8,11 @@ import time
 from types import SimpleNamespace
 from typing import NamedTuple
 
-import jax
 import pytest
 import torch
 from torch.utils._pytree import tree_leaves
+
+jax = pytest.importorskip("jax", reason="the extra jax is not installed: .ci/nightly has it")
 
 from bilevelbench import Problem, solver
 from bilevelbench.asv import hand_jax

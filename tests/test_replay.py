@@ -4,13 +4,11 @@ import math
 
 import torch
 
-from bilevelbench import Draw, build_problem
-from bilevelbench.core.resolve import make_solver
+from bilevelbench.core.solver import Point
 from bilevelbench.measure import audit
-from bilevelbench.measure.audit import _answers, _asks, _differ, _odd
+from bilevelbench.measure.audit import _answers, _asks, _odd
 from bilevelbench.measure.counts import Operations
-
-QUADRATIC = build_problem("quadratic(d=3)", Draw(0))
+from bilevelbench.measure.same import EASE, nudged, unequal
 
 
 def vector(*numbers):
@@ -20,16 +18,16 @@ def vector(*numbers):
 def test_how_far_two_tensors_differ():
     close = {torch.float64: 1e-9}
     one = vector(2.0, 4.0)
-    assert _differ(one, one.clone(), close, "y") == ""
-    assert _differ(one + 3.9e-9, one, close, "y") == ""  # of the largest entry
-    assert _differ(one + 4.1e-9, one, close, "y") == "y differs by 1.0e-09 of its size"
-    assert _differ(one + 1.0, one, close, "y") == "y differs by 2.5e-01 of its size"
-    assert _differ(one[:1], one, close, "y") == "y has another shape"
-    assert _differ(one.float(), one, close, "y") == "y has another shape"
-    assert _differ(torch.tensor([1]), torch.tensor([2]), close, "y") == "y differs by 5.0e-01 of its size"
-    assert _differ(vector(1.0), vector(0.0), close, "y") == "y differs by 1.0e+00 of its size"
-    assert _differ(vector(math.nan), vector(math.nan), close, "y") == ""
-    assert _differ(torch.empty(0), torch.empty(0), close, "y") == ""
+    assert unequal(one, one.clone(), close, {}, name="y") == ""
+    assert unequal(one + 3.9e-9, one, close, {}, name="y") == ""  # of the largest entry
+    assert unequal(one + 4.1e-9, one, close, {}, name="y") == "y differs by 1.0e-09 of its size"
+    assert unequal(one + 1.0, one, close, {}, name="y") == "y differs by 2.5e-01 of its size"
+    assert unequal(one[:1], one, close, {}, name="y") == "y has another shape"
+    assert unequal(one.float(), one, close, {}, name="y") == "y has another shape"
+    assert unequal(torch.tensor([1]), torch.tensor([2]), close, {}, name="y") == "y differs by 5.0e-01 of its size"
+    assert unequal(vector(1.0), vector(0.0), close, {}, name="y") == "y differs by 1.0e+00 of its size"
+    assert unequal(vector(math.nan), vector(math.nan), close, {}, name="y") == ""
+    assert unequal(torch.empty(0), torch.empty(0), close, {}, name="y") == ""
     assert set(audit.CLOSE) == set(audit.LOOSE) == {torch.float64, torch.float32}
     assert all(0 < audit.CLOSE[dtype] < audit.LOOSE[dtype] < 0.01 for dtype in audit.CLOSE)
 
@@ -52,11 +50,13 @@ def test_what_is_odd_about_a_question():
         assert "within a mode" in _odd(())
 
 
-def test_which_packed_states_are_equal(tmp_path):
-    held = audit._Audit(QUADRATIC, make_solver("first_order"), 0, tmp_path, (), audit.CLOSE)
+def test_which_packed_states_are_equal():
+    def said(a, b):
+        return unequal(a, b, audit.CLOSE, {"Point": Point}, name="s")
+
     named = ["named", "Point", vector(1.0), 2.0]
     same = [(named, named), (3, 3), (2.0, 2.0 + 1e-12), ("a", "a"), (["list", "", 1], ["list", "", 1])]
-    assert [held._unequal(a, b, "s") for a, b in same] == [""] * len(same)
+    assert [said(a, b) for a, b in same] == [""] * len(same)
     other = [
         (["named", "Point", vector(1.0), 2.5], "y differs"), (["named", "Point", vector(2.0), 2.0], "x differs"),
         (["list", "", vector(1.0), 2.0], "another thing"), (["named", "Other", vector(1.0), 2.0], "another thing"),
@@ -64,6 +64,24 @@ def test_which_packed_states_are_equal(tmp_path):
         (["named", "Point", 3, 2.0], "x is another thing"),
     ]  # fmt: skip
     for value, words in other:
-        assert words in held._unequal(value, named, "s")
-    assert "s[1] is another thing" in held._unequal(["list", "", 1, 2], ["list", "", 1, 3], "s")
-    assert held._unequal(3, 4, "s") == "s is another thing"
+        assert words in said(value, named)
+    assert "s[1] is another thing" in said(["list", "", 1, 2], ["list", "", 1, 3])
+    assert said(3, 4) == "s is another thing"
+
+
+def test_what_rounding_does_to_the_steps_is_allowed_times_so_much():
+    now, moved = vector(1.0, 1e-9), vector(1.0, 1e-9 + 1e-12)
+    for by, words in ((0.9 * EASE * 1e-12, ""), (1.1 * EASE * 1e-12, "s differs")):
+        then = now + vector(0.0, by)
+        assert unequal(now, then, {torch.float64: 1e-15}, {}, moved, "s").startswith(words)
+        assert (unequal(now, then, {torch.float64: 1e-15}, {}, moved, "s") == "") == (not words)
+        assert "s differs" in unequal(now, then, {torch.float64: 1e-15}, {}, None, "s")
+    assert unequal(1.0, 1.0 + 1e-6, {torch.float64: 1e-9}, {}, 1.0 + 1e-6) == ""
+    assert "differs" in unequal(1.0, 1.0 + 1e-6, {torch.float64: 1e-9}, {}, 1.0)
+
+
+def test_a_state_is_moved_by_a_few_units_in_the_last_place():
+    first, number, whole = nudged(["tuple", "", vector(3.0, -3.0), 2, torch.tensor([7])])[2:]
+    assert number == 2
+    assert whole.item() == 7
+    assert 0 < float((first / vector(3.0, -3.0) - 1).abs().max()) < 1e-14

@@ -16,6 +16,7 @@ PROBLEM_NAMES = [
     "poisoning", "policy", "reweighting", "simplex_projection", "svm",
     "coreset_kernel", "smd",
     "once", "continual_stream", "few_shot_stream",
+    "augment", "data_mixture", "distill", "imbalance", "prune",
 ]  # fmt: skip
 SOLVER_NAMES = [
     "bome", "penalty", "itd", "aid_cg", "aid_neumann", "vpbgd", "f2sa", "soba", "first_order", "bda", "darts", "es",
