@@ -193,12 +193,17 @@ def documents():
     return sorted(name for name in tracked() if name.endswith(".md"))
 
 
+MADE = ("solvers/", "problems/", "gallery/", "generated/", "columns.md")  # what the documentation makes of the code
+
+
 @pytest.mark.parametrize("name", documents())
 def test_links(name):
     text = re.sub(r"```.*?```", "", (ROOT / name).read_text(), flags=re.DOTALL)
     targets = re.findall(r"\]\(([^)\s]+)\)", text)
     local = [target.partition("#")[0] for target in targets if not re.match(r"[a-z]+:", target)]
     missing = [target for target in local if target and not (ROOT / name).parent.joinpath(target).exists()]
+    if name.startswith("docs/"):  # a page whose build finds no target is an error there
+        missing = [target for target in missing if not target.startswith(MADE)]
     assert not missing
 
 

@@ -55,9 +55,12 @@ def test_the_suite_bolib_has_all_that_is_certified_and_can_be_taken():
         assert asked.get(name, set()) == taken, name
 
 
+WAITING = {"augment", "data_mixture", "distill", "imbalance", "prune"}  # for references of Phi and tuned settings
+
+
 def test_no_problem_is_in_no_suite():
     ours = {name for name in PROBLEMS.names() if PROBLEMS.entries[name].make.__module__.startswith("bilevelbench.")}
-    assert ours == {parse(spec).name for spec in specs("everything")}
+    assert ours - WAITING == {parse(spec).name for spec in specs("everything")}
 
 
 BLOCK = '[[block]]\nproblems = ["minimax"]\nsolvers = ["bome"]\nsteps = 3\n'

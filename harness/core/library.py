@@ -83,7 +83,8 @@ ANSWERS: dict[str, Callable[..., Tensor | tuple[Tensor, ...]]] = {
 
 @dataclass(frozen=True)
 class Library:
-    """A solver that takes T gradient steps on y and then one on x, along the hypergradient of another library.
+    """A solver that takes T gradient steps of size ``lr_inner`` on y and then one of size ``lr`` on x, along the
+    hypergradient of another library.
 
     Inherit it under ``@solver("name")`` and say ``file: ClassVar[str] = "name.py"``, next to the solver's own file: a
     file with ``hypergradient(f, g, x, y)``, as ``bilevelbench examine`` takes, of tensors of torch. Packages that its
@@ -106,7 +107,7 @@ class Library:
             cls._served = Served(here.with_name(cls.file))
 
     def step(self, o: Oracle, s: Point) -> Point:
-        """T steps on y, the library's hypergradient there, a step on x."""
+        """T steps on y, the library's hypergradient there, a step on x, all asked of the oracle ``o``."""
         x, y = s.x, s.y
         for _ in range(self.T):
             y = o.project_y(y - self.lr_inner * o.dg_y(x, y))
