@@ -64,6 +64,16 @@ def wheel(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    """The wheel unpacked into a folder of its own, as `pip install --no-deps --target` does; the rest is this
+    environment's."""
+    folder = tmp_path_factory.mktemp("site")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
 def sdist(tmp_path_factory):
     """A source distribution, likewise, unpacked."""
     folder = tmp_path_factory.mktemp("sdist")
