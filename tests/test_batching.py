@@ -1,6 +1,8 @@
 """Seeds in one pass: what cannot go together is refused in a sentence, in the file of each seed."""
 
 import math
+import sys
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import pytest
@@ -220,3 +222,25 @@ def test_a_compiled_graph_steps_as_the_graph_does():
         states.append(state)
     assert torch.allclose(states[0].x, states[1].x, 1e-12, 1e-12)
     assert torch.allclose(states[0].y, states[1].y, 1e-12, 1e-12)
+
+
+@pytest.mark.parametrize(
+    ("raised", "words"), [(Unsupported("no such operation"), batched.TORCH), (ZeroDivisionError("its own"), "by JAX")]
+)
+def test_what_jax_does_not_take_goes_by_torch_and_the_record_says_so(raised, words, tmp_path, monkeypatch):
+    class Strided(Together):
+        def __init__(self, solver, problems, data):
+            super().__init__(solver, problems, data, False)
+
+        def step(self, o, s):
+            raise raised
+
+    there = SimpleNamespace(Strided=Strided, way=lambda data, seeds: "by JAX")
+    monkeypatch.setitem(sys.modules, "bilevelbench.run.strided", there)
+    monkeypatch.setattr(batched, "missing", lambda package: "")
+    made = jobs(tmp_path)
+    execute_together(made, Order(made, {"cpu": "c"}))
+    for record in map(read, (job.path for job in made)):
+        assert record.header["solver"]["seeds"] == words
+        assert record.rows[-1]["status"] == ("done" if words == batched.TORCH else "error")
+        assert len(record.rows) == (3 if words == batched.TORCH else 2)

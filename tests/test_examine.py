@@ -281,9 +281,11 @@ def test_a_planted_fault_is_found(hypergradient, what, words):
 def test_a_file_runs_out_of_process(tmp_path):
     file = tmp_path / "mine.py"
     file.write_text(
-        "import torch\nprint('chatter')\n\ndef hypergradient(f, g, x, y):\n"
-        "    return torch.autograd.grad(f(x, y), x)[0]\n"
+        "import torch\nfrom door import at_x\nprint('chatter')\n\ndef hypergradient(f, g, x, y):\n"
+        "    return at_x(f(x, y), x)\n"
     )
+    beside = "import torch\n\ndef at_x(value, x):\n    return torch.autograd.grad(value, x)[0]\n"
+    (tmp_path / "door.py").write_text(beside)  # a name that the probe has, too
     found = examine(file)
     assert found[1].what == "accuracy, 3 variables"
     assert found[1].text.endswith("the implicit part is missing")

@@ -1,5 +1,6 @@
 """Another library's hypergradient as a solver: a process of its own asks, the oracle answers, and counts what it is."""
 
+import inspect
 import json
 import subprocess
 import sys
@@ -14,27 +15,18 @@ from bilevelbench.core.errors import RequestError, Unsupported
 from bilevelbench.core.library import Served
 from bilevelbench.core.oracle import Oracle
 from bilevelbench.core.solver import start, stretch
+from tests.campaigns.price_of_the_door import implicit
 
-LIBRARY = """
+LIBRARY = f"""
+from typing import Any
+
 import torch
+from torch import Tensor
 
 print("chatter")
 
 
-def hypergradient(f, g, x, y):
-    '''Implicit, ten steps of conjugate gradients.'''
-    fx, fy = torch.autograd.grad(f(x, y), (x, y))
-    (gy,) = torch.autograd.grad(g(x, y), y, create_graph=True)
-    v, r = torch.zeros_like(fy), fy
-    p = r
-    for _ in range(10):
-        (Hp,) = torch.autograd.grad(gy, y, p, retain_graph=True)
-        step = (r @ r) / (p @ Hp + 1e-300)
-        v, left = v + step * p, r - step * Hp
-        p = left + (left @ left) / (r @ r + 1e-300) * p
-        r = left
-    return fx - torch.autograd.grad(gy, x, v)[0]
-"""
+{inspect.getsource(implicit).replace("implicit", "hypergradient")}"""
 SOLVER = """
 from typing import ClassVar
 

@@ -249,22 +249,7 @@ def shown(text, after, before):
 
 
 THEIRS = {
-    "pyproject.toml": """
-[build-system]
-requires = ["setuptools>=77"]
-build-backend = "setuptools.build_meta"
-
-[project]
-name = "theirs"
-version = "1.0"
-dependencies = ["bilevelbench"]
-
-[project.entry-points."bilevelbench.solvers"]
-theirs = "theirs.solvers"
-
-[tool.setuptools]
-packages = ["theirs"]
-""",
+    "pyproject.toml": test_plugins.pyproject("theirs", "theirs", "solvers"),
     "theirs/__init__.py": "",
     "theirs/solvers.py": MINE.replace('"mine"', '"theirs"'),
     "asv.conf.json": """{

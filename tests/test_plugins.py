@@ -18,26 +18,31 @@ from bilevelbench.run.elsewhere import Elsewhere
 
 pytestmark = pytest.mark.xdist_group("plugins")  # one process makes what the module's tests share
 
-PACKAGE = {
-    "pyproject.toml": """
+
+def pyproject(name, package, *kinds):
+    """The pyproject.toml of a package whose module of each kind ("solvers", "problems") is an entry point."""
+    points = "\n".join(
+        f'[project.entry-points."bilevelbench.{kind}"]\n{package.removeprefix("bilevelbench_")} = "{package}.{kind}"\n'
+        for kind in kinds
+    )
+    return f"""
 [build-system]
 requires = ["setuptools>=77"]
 build-backend = "setuptools.build_meta"
 
 [project]
-name = "bilevelbench-extra"
+name = "{name}"
 version = "1.0"
 dependencies = ["bilevelbench"]
 
-[project.entry-points."bilevelbench.solvers"]
-extra = "bilevelbench_extra.solvers"
-
-[project.entry-points."bilevelbench.problems"]
-extra = "bilevelbench_extra.problems"
-
+{points}
 [tool.setuptools]
-packages = ["bilevelbench_extra"]
-""",
+packages = ["{package}"]
+"""
+
+
+PACKAGE = {
+    "pyproject.toml": pyproject("bilevelbench-extra", "bilevelbench_extra", "solvers", "problems"),
     "bilevelbench_extra/__init__.py": "",
     "bilevelbench_extra/shared.py": "PULL = 2.0\n",
     "bilevelbench_extra/solvers.py": """

@@ -28,6 +28,12 @@ CERTIFIED = {  # whose least Phi is known, to which relative error it is found
 }  # fmt: skip
 
 
+@pytest.mark.parametrize(("flag", "convex"), [("strongly_convex", True), ("convex", True), ("nonconvex", False)])
+def test_a_re_solve_knows_from_either_flag_that_a_minimiser_is_the_one(flag, convex):
+    problem = Problem(lambda x, y: x @ y, lambda x, y: y @ y, torch.ones(2), torch.ones(2), flags=frozenset({flag}))
+    assert Phi(problem, 10, lambda spent, least: None).convex is convex
+
+
 def unknown(text, seed=0):
     """A problem without what is known of its least Phi."""
     return dataclasses.replace(build_problem(text, Draw(seed)), phi_star=None)

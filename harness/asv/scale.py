@@ -30,7 +30,7 @@ from bilevelbench.core.errors import RequestError
 from bilevelbench.core.modules import from_modules
 from bilevelbench.core.oracle import Oracle
 from bilevelbench.core.problem import Problem
-from bilevelbench.core.resolve import make_solver
+from bilevelbench.core.resolve import built, make_solver
 from bilevelbench.core.solver import Solver, start
 from bilevelbench.measure.by_hand import by_hand
 from bilevelbench.measure.clock import drain
@@ -122,12 +122,16 @@ class Weights(nn.Module):
 
 def problem(kind: str, size: int, device: str) -> Problem:
     """Weights above, the network below; a third of the labels are wrong."""
+    return built(_problem, {"kind": kind, "size": size}, Draw(0, device, torch.float32), kind)
+
+
+def _problem(rng: Draw, kind: str, size: int) -> Problem:
     lower, inputs = network(kind, size)
     labels = torch.arange(2 * ROWS) % CLASSES
     wrong = labels[:ROWS].clone()
     wrong[::3] = (wrong[::3] + 1) % CLASSES
     return from_modules(
-        Draw(0, device, torch.float32), Weights(), lower, [(inputs[ROWS:], labels[ROWS:])],
+        rng, Weights(), lower, [(inputs[ROWS:], labels[ROWS:])],
         [(inputs[:ROWS], wrong, torch.arange(ROWS))],
         upper_loss=lambda upper, lower, a, t: cross_entropy(lower(a), t),
         lower_loss=lambda upper, lower, a, t, rows: upper(rows) * cross_entropy(lower(a), t, reduction="none"),
@@ -137,7 +141,6 @@ def problem(kind: str, size: int, device: str) -> Problem:
 def measured(kind: str, size: int, text: str, device: str, rounds: int = ROUNDS, reach: float = REACH) -> Row:
     """One row, in this process."""
     made, solver = problem(kind, size, device), make_solver(text)
-    made = _moved(made, device)
     n_y = made.y0.numel()
     bytes_of = peak(made, solver, steps=2)["peak_bytes"]
     ratio: float | str = ""
@@ -148,13 +151,6 @@ def measured(kind: str, size: int, text: str, device: str, rounds: int = ROUNDS,
     return Row(
         kind, size, n_y, text, device, float(f"{seconds:.4g}"), ratio, bytes_of, copies, float(f"{f:.4g}"), steps
     )
-
-
-def _moved(made: Problem, device: str) -> Problem:
-    """The problem with its start in float32 on the device."""
-    for name in ("x0", "y0"):
-        object.__setattr__(made, name, getattr(made, name).to(device, torch.float32))
-    return made
 
 
 def _reach(made: Problem, solver: Solver, device: str, reach: float) -> tuple[float, int, float]:

@@ -72,7 +72,7 @@ def verdict(name: str, layer: str, baseline: dict[str, Any], solver: Solver | No
     if layer == "floor":
         limit = max(SLACK * known["ratio"][0], WIDEST * known["ratio"][2])
         ratio = measure(solver, layer, p, limit)["ratio"]
-        if ratio.median > limit and named:  # memory lies otherwise in each process: equal code was 1.4 times apart
+        if ratio.median > limit and named:  # a loaded process read 1.60 for equal code, limit 1.37
             ratio = middle([ratio, *baselines.looks_at([name], OTHERS)[name]])
         return Verdict(name, layer, ratio.median <= limit, shown(ratio), f"<= {limit:.2f}", interval=ratio, limit=limit)
     found = measure(solver, layer, p)

@@ -110,6 +110,10 @@ class Draw:
         """A permutation of 0..n-1, int64 of shape (n,)."""
         return torch.from_numpy(self.numpy.permutation(n))
 
+    def place(self, tensor: Tensor) -> Tensor:
+        """The tensor on the run's device; floating-point numbers in the run's dtype. ``put`` remembers it, too."""
+        return tensor.to(self.device, self.dtype if tensor.is_floating_point() else tensor.dtype)
+
     @overload
     def put(self, one: Any, /) -> Tensor: ...
     @overload
@@ -117,9 +121,6 @@ class Draw:
     def put(self, *arrays: Any) -> Tensor | tuple[Tensor, ...]:
         """The ``arrays``, each in its shape, on the run's device; floating-point numbers in the run's dtype, whole
         numbers and booleans kept. One tensor for one array, a tuple for several."""
-        placed = []
-        for array in arrays:
-            tensor = torch.as_tensor(array)
-            placed.append(tensor.to(self.device, self.dtype if tensor.is_floating_point() else tensor.dtype))
+        placed = [self.place(torch.as_tensor(array)) for array in arrays]
         self.data.extend(placed)
         return placed[0] if len(placed) == 1 else tuple(placed)

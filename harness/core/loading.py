@@ -40,8 +40,7 @@ class Streamed:
     """Rows that are read when they are asked for, from a ``Dataset`` that may be larger than memory."""
 
     def __init__(self, rng: Draw, dataset: Any, name: str) -> None:
-        self._dataset, self._name = dataset, name
-        self._device, self._dtype = rng.device, rng.dtype
+        self._dataset, self._name, self._place = dataset, name, rng.place
         self(torch.zeros(1, dtype=torch.long))  # what cannot be read is said now
 
     def __len__(self) -> int:
@@ -51,8 +50,7 @@ class Streamed:
         index = range(len(self)) if rows is ... or rows is None else rows.tolist()
         batch = default_collate([self._dataset[i] for i in index])
         shape, leaves = _leaves(batch, self._name)
-        placed = (t.to(self._device, self._dtype if t.is_floating_point() else t.dtype) for _, t in leaves)
-        return _arguments(_made(shape, placed))
+        return _arguments(_made(shape, (self._place(leaf) for _, leaf in leaves)))
 
 
 def rows_of(rng: Draw, loader: Any, name: str, in_memory: bool = True) -> Rows | Streamed:

@@ -191,9 +191,9 @@ class _Shape:
         trained = {k: p for k, p in module.named_parameters() if p.requires_grad}
         if not trained:
             raise ValueError(f"{name} has no parameters that need a gradient")
-        self._given = _copied(module)
         self.module = ready(_copied(module), batch_norm, dropout)
-        self._judged = ready(_copied(module), batch_norm, "off")
+        self._judged = ready(_copied(module), batch_norm, "off") if dropout == "seeded" else self.module
+        self._given = _copied(module) if batch_norm == "batch" else self.module  # whose state dict has all buffers
         rest: dict[str, Tensor] = {k: p for k, p in self.module.named_parameters() if not p.requires_grad}
         rest |= dict(self.module.named_buffers())
         self._names = list(trained)

@@ -45,7 +45,7 @@ class Phi:
         self.spent, self.least = 0.0, math.inf
         self._twice = problem.y_star is not None or second_derivatives(problem) == "there"
         self._factor: Factor | None = None
-        self.convex = bool({"stronglyconvex", "convex"} & problem.flags)
+        self.convex = bool({"strongly_convex", "convex"} & problem.flags)
 
     def at(self, x: Tensor, y: Tensor, settled: bool, most: float) -> Answer:
         """The answer at x; ``y``: where the re-solve begins, ``settled`` at a minimiser near. ``Spent``, ``Stuck``."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bilevelbench.core.door import total
 from bilevelbench.core.draw import Draw
+from bilevelbench.core.errors import Unsupported
 from bilevelbench.core.problem import Problem
 from bilevelbench.core.resolve import build_problem, make_solver
 from bilevelbench.core.solver import Point, Solver, require, stretch
@@ -38,14 +39,15 @@ from .together import LONG, Oracles, Together, one_of
 def trace_together(
     problems: Sequence[Problem], data: Sequence[Sequence[Tensor]], solver: Solver, seeds: Sequence[int],
     budget: Budget, judges: Sequence[Judgement], iterates: bool, tell: Callable[[str], None] = lambda phase: None,
-    marks: Marks | None = None, audited: int = 0,
+    marks: Marks | None = None, audited: int = 0, together: Any = None,
 ) -> Iterator[list[Row | None]]:  # fmt: skip
     """The rows of all seeds, look by look, as ``trace`` gives them for each, without seconds; None after the last.
 
-    ``marks``: where states of the seed in place ``audited`` are kept for the audit.
+    ``marks``: where states of the seed in place ``audited`` are kept for the audit. ``together``: what steps the seeds,
+    where that is known.
     """
     o, watch = Oracles(problems, seeds), Stopwatch(lambda: None, tell=tell)
-    together: Any = _stepper(solver, problems, data, (budget.steps or 0) >= LONG)
+    together = together or stepper(solver, problems, data, seeds, (budget.steps or 0) >= LONG)[0]
     last = [Row(0) for _ in seeds]
 
     used: Callable[[], Used] = lambda: Used(0.0, total(o.calls), total(o.rows))  # noqa: E731
@@ -98,21 +100,23 @@ def trace_together(
 TORCH = "all seeds side by side, by torch"
 
 
-def _way(data: Sequence[Tensor], seeds: int, device: str) -> str:
-    """How seeds are stepped, in words: by JAX where it is installed, and then by what takes less time."""
-    if missing("jax") or device != "cpu":
-        return TORCH
-    from .strided import way
+def stepper(
+    solver: Solver, problems: Sequence[Problem], data: Sequence[Sequence[Tensor]], seeds: Sequence[int], long: bool
+) -> tuple[Any, str]:
+    """What steps all seeds, and how, in words: by JAX where it is installed and takes such a step, else by torch."""
+    if problems[0].x0.device.type == "cpu" and not missing("jax"):
+        from .strided import Strided, way
 
-    return way(data, seeds)
-
-
-def _stepper(solver: Solver, problems: Sequence[Problem], data: Sequence[Sequence[Tensor]], long: bool) -> Any:
-    if _way(data[0], len(data), problems[0].x0.device.type) == TORCH:
-        return Together(solver, problems, data, long)
-    from .strided import Strided
-
-    return Strided(solver, problems, data)
+        strided: Any = Strided(solver, problems, data)
+        trial = Oracles(problems, seeds)
+        try:
+            stretch(strided, trial, strided.start(trial), 0, 1)  # what it compiles is used again
+        except Unsupported:
+            return Together(solver, problems, data, long), TORCH
+        except Exception:
+            return strided, way(data[0], len(data))  # the run meets it, too, and says so
+        return strided, way(data[0], len(data))
+    return Together(solver, problems, data, long), TORCH
 
 
 def execute_together(jobs: Sequence[Job], order: Order | None = None, tell: Tell = silent) -> None:
@@ -122,8 +126,9 @@ def execute_together(jobs: Sequence[Job], order: Order | None = None, tell: Tell
     budget = Budget(key.steps, key.seconds, key.calls, key.rows)
     journals = [Journal(job.path) for job in jobs]
     made: list[tuple[Problem, Problem, list[Tensor]]] = []
+    headers: list[Header] = []
     solver = None
-    for job, journal in zip(jobs, journals, strict=True):
+    for job in jobs:
         given = {"given": job.problem}, {"given": job.solver}
         header = Header(job.key, *given, machine(order, key.device), job.suite, job.command, now(), job.timeout)
         try:
@@ -141,22 +146,26 @@ def execute_together(jobs: Sequence[Job], order: Order | None = None, tell: Tell
             refuse_stream(problem.stream is not None, key.engine)
             build = partial(build_problem, job.problem)
             header.problem |= guard(build, problem, rngs[0], exact, rngs[1], solver)
-            header.solver["seeds"] = _way(rngs[0].data, len(jobs), key.device)
             made.append((problem, exact, rngs[0].data))
-            journal.begin(header)
+            headers.append(header)
         except BaseException as error:  # what one seed cannot, none can
-            journal.begin(header)
+            known = {one.key: one for one in headers}
             for other, each in zip(jobs, journals, strict=True):
-                if not other.path.exists():
-                    each.begin(replace(header, key=other.key))
+                each.begin(known.get(other.key, replace(header, key=other.key)))
                 each.append(refused(error, stage.name))
             return
     assert solver is not None
     problems, exacts, data = zip(*made, strict=True)
     judges = [Judge(exact, planned(exact, budget, key.judge)) for exact in exacts]
     seeds = [job.key.seed for job in jobs]
+    together, words = stepper(solver, problems, data, seeds, (budget.steps or 0) >= LONG)
+    for header, journal in zip(headers, journals, strict=True):
+        header.solver["seeds"] = words
+        journal.begin(header)
     marks = Marks(order.states) if order.states else None
-    every = trace_together(problems, data, solver, seeds, budget, judges, iterates, stage, marks, order.audited)
+    every = trace_together(
+        problems, data, solver, seeds, budget, judges, iterates, stage, marks, order.audited, together
+    )
     for rows in every:
         for journal, row in zip(journals, rows, strict=True):
             if row is not None:

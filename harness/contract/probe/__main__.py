@@ -14,7 +14,8 @@ def main(file: str, out: str) -> None:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     from probe import PARTS, through_jax  # type: ignore[import-not-found]  # as itself: bilevelbench may not be there
 
-    del sys.path[:2]  # this folder and the one above, whose modules have names that others may have, too
+    # Not this folder and the one above, whose modules have names that others may have, too: the file's own.
+    sys.path[:2] = [str(Path(file).resolve().parent)]
     spec = importlib.util.spec_from_file_location("examined", file)
     assert spec is not None
     assert spec.loader is not None
