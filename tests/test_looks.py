@@ -80,6 +80,11 @@ def test_a_seal_is_broken_by_each_thing_that_is_not_as_it_was():
     oracle.dg_y(QUADRATIC.x0, QUADRATIC.y0)
     with pytest.raises(Foul, match="asked for dg_y after a step was over"):
         seal.between()
+    stopped = tally.shot()
+    seal.look(True, stopped)
+    oracle.dg_y(QUADRATIC.x0, QUADRATIC.y0)  # by a timer, say, before anybody has looked
+    with pytest.raises(Foul, match="asked for dg_y after a step was over"):
+        seal.look(True, stopped)
     tally.ticks.clear()
     with pytest.raises(Foul, match="counters were put back"):
         seal.look(True)

@@ -99,7 +99,7 @@ def test_bounds_are_kept_and_what_they_hold_is_no_gradient(low, width):
     assert best.phi <= least + 1e-9
 
 
-@pytest.mark.parametrize("budget", [40, 200, 1000])
+@pytest.mark.parametrize("budget", [70, 200, 1000])
 def test_a_budget_is_kept_and_said(budget):
     told = []
     best = search(unknown("once"), 3, 2 * budget, tell=lambda spent, least: told.append((spent, least)))

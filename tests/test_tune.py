@@ -30,6 +30,7 @@ from bilevelbench.run.search import MORE, search
 from bilevelbench.run.suite import SUITES, Block, Suite, load_suite
 from bilevelbench.run.worth import aims, cost
 
+from .results_factory import write_run
 from .test_cli import here
 
 STEP, T = Grid("lr", 1.0, 2.0), Grid("T", 5, 4.0, whole=True, low=1)
@@ -412,5 +413,6 @@ def test_a_run_ends_by_its_rows_and_its_key_says_so(tmp_path):
      ("lost", "machine", False), ("diverged", "problem", False)],
 )  # fmt: skip
 def test_a_solver_that_diverges_is_a_finding_and_no_failure_of_the_command(tmp_path, status, fault, good):
-    job = SimpleNamespace(record=lambda there: SimpleNamespace(status=status, fault=fault))
+    path = write_run(tmp_path, status=status, fault=fault)
+    job = SimpleNamespace(published=lambda there: path)
     assert Comparison.good(SimpleNamespace(jobs=[job], out=tmp_path)) is good

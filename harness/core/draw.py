@@ -111,7 +111,8 @@ class Draw:
         return torch.from_numpy(self.numpy.permutation(n))
 
     def place(self, tensor: Tensor) -> Tensor:
-        """The tensor on the run's device; floating-point numbers in the run's dtype. ``put`` remembers it, too."""
+        """The ``tensor``, in its shape, on the run's device; floating-point numbers in the run's dtype. ``put``
+        remembers it, too."""
         return tensor.to(self.device, self.dtype if tensor.is_floating_point() else tensor.dtype)
 
     @overload

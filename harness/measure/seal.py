@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from bilevelbench.core.meter import Meter, Tally, difference, less
+from collections.abc import Mapping
+
+from bilevelbench.core.meter import Counts, Key, Meter, Tally, difference, less, parsed
 from bilevelbench.core.oracle import Oracle
 
 from . import hook
@@ -22,8 +24,9 @@ class Seal:
         self._counts = tally.read()
         hook.noted()  # what was refused to somebody else
 
-    def look(self, untouched: bool) -> None:
-        """Right after steps. ``untouched``: what ``Intact`` says of the code, asked before anything else."""
+    def look(self, untouched: bool, stopped: Mapping[Key, str] | None = None) -> None:
+        """Right after steps. ``untouched``: what ``Intact`` says of the code, asked before anything else. ``stopped``:
+        a shot of the counts where the clock stopped; what was asked since is on no clock."""
         if not untouched:
             raise Foul(f"the solver {self._intact.changed() or CHANGED}")
         if said := hook.noted():
@@ -36,14 +39,21 @@ class Seal:
         counts = self._tally.read()
         if any(n > counts.get(answer, 0) for answer, n in self._counts.items()):
             raise Foul("the oracle's counters were put back")
+        if stopped is not None:
+            _nothing(counts, parsed(stopped))
         if self._meter and (said := difference(self._tally, self._meter)):
             raise Foul(said)
         self._counts = counts
 
     def between(self) -> None:
         """Right before steps: nothing was asked since the last look."""
-        if asked := less(self._tally.read(), self._counts):
-            kinds = ", ".join(sorted({kind for kind, *_ in asked}))
-            raise Foul(f"the oracle was asked for {kinds} after a step was over")
+        _nothing(self._tally.read(), self._counts)
         if self._meter and (said := difference(self._tally, self._meter)):
             raise Foul(f"after a step was over, {said}")
+
+
+def _nothing(now: Counts, stopped: Counts) -> None:
+    """Refuses what was asked for since a step was over."""
+    if asked := less(now, stopped):
+        kinds = ", ".join(sorted({kind for kind, *_ in asked}))
+        raise Foul(f"the oracle was asked for {kinds} after a step was over")

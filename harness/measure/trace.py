@@ -97,7 +97,8 @@ class _Run:
                 state = begin(self._solver, self._problem, self._oracle)
             finally:
                 turn(OVERHEAD)
-            look(untouched())
+            stopped = self._tally.shot()
+            look(untouched(), stopped)
             if self._marks:
                 self._marks.write(0, 0, (), state, ({}, self._tally.shot()))
             self.state = state
@@ -139,7 +140,8 @@ class _Run:
             self.state = stretch(solver, oracle, after, end, look)
         finally:
             turn(OVERHEAD)
-        hold(untouched())
+        stopped = shot()
+        hold(untouched(), stopped)
         self.step = look
         if self._marks:
             self._marks.write(begin, end, before, after, (at_begin, at_end))
