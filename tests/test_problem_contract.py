@@ -161,9 +161,11 @@ def test_the_optimistic_answer_of_jump_at_zero():
     assert float(problem.f(zero, problem.y_star(zero))) == problem.phi_star
 
 
-WITH_LINES = ("architecture", "augment", "continual", "continual_stream", "coreset_kernel", "data_mixture", "dictionary",
-              "distill", "fair", "few_shot", "few_shot_stream", "hyper_cleaning", "imbalance", "l2_newsgroups",
-              "poisoning", "policy", "prune", "reweighting")  # fmt: skip
+WITH_LINES = (
+    "architecture", "augment", "continual", "continual_stream", "coreset_kernel", "data_mixture", "dictionary",
+    "distill", "fair", "few_shot", "few_shot_stream", "hyper_cleaning", "imbalance", "l2_newsgroups", "poisoning",
+    "policy", "prune", "reweighting",
+)  # fmt: skip
 
 
 def test_every_learning_problem_has_reference_lines_and_no_other():
