@@ -107,3 +107,10 @@ def test_the_tiers_are_what_the_commands_run():
     assert f"-m 'not ({listed})'" in options["addopts"]
     assert {text.partition("(")[0] for text in options["markers"] if "sibling" in text} == set(SLOW)
     assert f'-m "{listed}"' in (ROOT / ".ci" / "nightly").read_text()
+
+
+@pytest.mark.xdist_group("together")
+def test_what_is_marked_as_one_group_goes_to_one_process(request):
+    """pytest-xdist tells a group by a test's name; where it can't, what tests share is made in every process."""
+    if getattr(request.config.option, "loadgroup", False):
+        assert request.node.nodeid.endswith("@together")
