@@ -48,6 +48,12 @@ class Starts:
         return Odd(s.x, s.y - 0.1 * o.dg_y(s.x, s.y), s.n)
 
 
+@pytest.fixture(autouse=True)
+def by_torch(monkeypatch):
+    """As where JAX is not installed: by JAX is what test_engines and test_jaxed hold."""
+    monkeypatch.setattr(batched, "missing", lambda package: "it is not installed")
+
+
 def test_states_may_differ_in_their_tensors_alone():
     problems, data = several()
     state = Together(Starts(False), problems, data).start(Oracles(problems, (0, 1)))

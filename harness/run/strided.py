@@ -24,7 +24,9 @@ from bilevelbench.core.traced import Flat, Recording
 from .together import Seeds
 
 SIDE, TURN = "all seeds side by side, by JAX", "one seed after the other, by JAX"
-CACHE = 1 << 20  # bytes of data of all seeds from which on they go one after the other
+# Bytes of data of all seeds from which on they go one after the other. Seen with BOME on quadratics, CPU seconds of
+# turn over side: 3.6 at 51 kB (64 seeds, d = 10), 1.2 at 320 kB (16, d = 50), .87 at 1.3 MB (16, d = 100), .65 at 5 MB.
+CACHE = 1 << 20
 
 
 def way(data: Sequence[Tensor], seeds: int) -> str:
