@@ -42,10 +42,28 @@ KINDS = (
 )  # fmt: skip
 
 
-def asked(seeds: int) -> dict[str, Any]:
+SLOW = '''"""BOME that takes its time, and none of the processor's: a run is under way whenever something happens."""
+
+import time
+
+from bilevelbench import solver
+from bilevelbench.solvers.bome import BOME
+
+
+@solver("slow")
+class Slow(BOME):
+    """BOME."""
+
+    def step(self, o, s):
+        time.sleep(0.4)
+        return BOME.step(self, o, s)
+'''
+
+
+def asked(seeds: int, slow: Path) -> dict[str, Any]:
     return {
-        "problems": ["quadratic(d=4)", "quadratic(d=6)"], "solvers": ["bome", "soba"], "seeds": list(range(seeds)),
-        "steps": 30, "progress": False,
+        "problems": ["quadratic(d=4)", "quadratic(d=6)"], "solvers": [f"{slow}(T=1)", f"{slow}(T=10)"],
+        "seeds": list(range(seeds)), "steps": 30, "progress": False,
     }  # fmt: skip
 
 
@@ -118,12 +136,13 @@ def campaign(kind: str, seeds: int, each: int, seed: int, kept: str = "") -> dic
     with tempfile.TemporaryDirectory() as scratch:
         folder, out, alone = Path(scratch) / "cluster", Path(scratch) / "out", Path(kept or f"{scratch}/alone")
         folder.mkdir()
-        bb.run(**asked(seeds), out=alone)
+        (slow := Path(scratch) / "slow.py").write_text(SLOW)
+        bb.run(**asked(seeds, slow), out=alone, jobs=12)  # they sleep
         events = list(KINDS) * each
         rng.shuffle(events)
         moments, done = sorted(rng.uniform(0, 0.95 * total) for _ in events), Counter[str]()
         with cluster(kind, folder) as (made, on):
-            one = Campaign(made, out, {**asked(seeds), "out": str(out), **on}, rng)
+            one = Campaign(made, out, {**asked(seeds, slow), "out": str(out), **on}, rng)
             for moment, event in zip(moments, events, strict=True):
                 one.wait(int(moment), 300)
                 if one.driver.poll() is not None:
@@ -137,6 +156,9 @@ def campaign(kind: str, seeds: int, each: int, seed: int, kept: str = "") -> dic
                 one.other.wait(600)
             one.look()
         records, wanted, found = read_folder(out), rows(alone), rows(out)
+        for record in records:
+            if record.status != "done" or record.troubles:
+                print(record.path.name, record.status, record.rows[-1:], record.troubles, file=sys.stderr)
         spent = resource.getrusage(resource.RUSAGE_CHILDREN)
         return {
             "kind": kind, "code": code, "runs": total, "finished": len(found), "events": dict(done),
