@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import hypothesis.strategies as st
+import psutil
 import pytest
 import torch
 from hypothesis import given, settings
@@ -321,6 +322,19 @@ def test_what_cannot_be_run_is_one_sentence(tmp_path, monkeypatch):
     file.write_text("# /// script\n# dependencies = [\n# ///\ndef hypergradient(f, g, x, y): ...\n")
     with pytest.raises(RequestError, match="not valid TOML"):
         examine(file)
+
+
+def test_what_does_not_come_to_an_end_is_ended_with_all_that_it_started(tmp_path, monkeypatch):
+    """uv runs a script as its child, which would go on."""
+    file = tmp_path / "mine.py"
+    file.write_text("def hypergradient(f, g, x, y): ...\n")
+    start = f"sleep 600 & echo $! > {tmp_path / 'pid'}; wait"
+    monkeypatch.setattr("bilevelbench.contract.examine.interpreter", lambda *_: ["sh", "-c", start])
+    monkeypatch.setattr("bilevelbench.contract.examine.SECONDS", 1.0)
+    with pytest.raises(RequestError, match="does not come to an end within 1 s"):
+        examine(file)
+    process = int((tmp_path / "pid").read_text())
+    assert not psutil.pid_exists(process) or psutil.Process(process).status() == psutil.STATUS_ZOMBIE
 
 
 def test_the_probe_imports_nothing_of_ours():
