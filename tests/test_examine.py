@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import hypothesis.strategies as st
+import psutil
 import pytest
 import torch
 from hypothesis import given, settings
@@ -206,28 +207,44 @@ def test_minibatches_are_counted_and_their_mean_is_told():
     assert bias > 0.05 > little
 
 
+class Closed(probe.Quadratic):
+    """Its points go through the function that transforms of torch.func need."""
+
+    def _through(self, name, x, y, *constants):
+        self.counts[name] += 1
+        return *probe.Door.apply(x, y, self.counts, name), constants
+
+
+@pytest.mark.parametrize("way", [probe.Quadratic, Closed])
 @settings(deadline=None, max_examples=40)
-@given(st.lists(st.sampled_from("fgsp"), max_size=12))
-def test_counts_are_exact_through_double_backward(asked):
+@given(asked=st.lists(st.sampled_from("fgxspb"), max_size=12))
+def test_counts_are_exact_through_double_backward(way, asked):
     """Any mix of values, gradients and products with second derivatives: evaluations and passes are those asked."""
-    task = probe.Quadratic([0.5, 1.0])
+    task = way([0.5, 1.0])
     x, y = task.x.clone().requires_grad_(), task.y_star().requires_grad_()
+    of = {"s": x, "p": y, "b": (x, y)}
     slope, back, through = None, 0, 0
     for what in asked:
         if what == "f":
             task.f(x, y)
-        elif what == "g" or slope is None:
-            (slope,) = grad(task.g(x, y), y, create_graph=True)
+        elif what in "gx" or slope is None:
+            slope = grad(task.g(x, y), (x, y) if what == "x" else y, create_graph=True)[-1]
             back += 1
-        elif what == "s":
-            grad(slope, x, grad_outputs=y.detach(), retain_graph=True)
-            back, through = back + 1, through + 1
         else:
-            grad(slope, y, grad_outputs=y.detach(), retain_graph=True)
+            grad(slope, of[what], grad_outputs=y.detach(), retain_graph=True)
             back, through = back + 1, through + 1
     assert task.counts["f"] == asked.count("f")
     assert task.counts["g back"] == back
     assert task.counts["g back back"] == through
+
+
+def test_transforms_of_functions_are_counted():
+    """A gradient of a gradient, in which no leaf has hooks."""
+    task = probe.Quadratic([0.5, 1.0])
+    x, y = task.x, task.y_star()
+    slope = torch.func.grad(task.g, argnums=1)
+    torch.func.grad(lambda x: slope(x, y) @ y)(x)
+    assert task.counts == {"g": 1, "g back": 2, "g back back": 1}
 
 
 def leaky(kept):
@@ -305,6 +322,19 @@ def test_what_cannot_be_run_is_one_sentence(tmp_path, monkeypatch):
     file.write_text("# /// script\n# dependencies = [\n# ///\ndef hypergradient(f, g, x, y): ...\n")
     with pytest.raises(RequestError, match="not valid TOML"):
         examine(file)
+
+
+def test_what_does_not_come_to_an_end_is_ended_with_all_that_it_started(tmp_path, monkeypatch):
+    """uv runs a script as its child, which would go on."""
+    file = tmp_path / "mine.py"
+    file.write_text("def hypergradient(f, g, x, y): ...\n")
+    start = f"sleep 600 & echo $! > {tmp_path / 'pid'}; wait"
+    monkeypatch.setattr("bilevelbench.contract.examine.interpreter", lambda *_: ["sh", "-c", start])
+    monkeypatch.setattr("bilevelbench.contract.examine.SECONDS", 1.0)
+    with pytest.raises(RequestError, match="does not come to an end within 1 s"):
+        examine(file)
+    process = int((tmp_path / "pid").read_text())
+    assert not psutil.pid_exists(process) or psutil.Process(process).status() == psutil.STATUS_ZOMBIE
 
 
 def test_the_probe_imports_nothing_of_ours():

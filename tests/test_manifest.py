@@ -366,6 +366,21 @@ def test_a_second_manifest_goes_on_from_the_first(tmp_path):
         assert str(tmp_path / other) not in manifest
 
 
+def test_a_full_disk_loses_no_note(tmp_path, monkeypatch):
+    """Nor does it end a process before its run can say why."""
+    if not hasattr(os, "memfd_create"):
+        pytest.skip("files are on disk here")
+    write(tmp_path, {"one.txt": "1"})
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
+
+    def child():
+        manifest = Manifest()
+        (tmp_path / "one.txt").read_text()
+        return manifest.files()
+
+    assert str(tmp_path / "one.txt") in in_a_child(child)
+
+
 def test_a_manifest_of_another_machine_is_held_to_what_is_here(tmp_path):
     (tmp_path / "here.py").write_text("1")
     manifest = {str(tmp_path / "here.py"): "0" * 16, str(tmp_path / "there.py"): "0" * 16}

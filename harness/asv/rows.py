@@ -7,6 +7,7 @@ writes about a million rows to FOLDER; `bilevelbench report FOLDER` is then what
 
 import math
 import sys
+from functools import lru_cache
 from pathlib import Path
 
 from bilevelbench.store.schema import End, Header, Row, RunKey, dumps
@@ -19,9 +20,9 @@ def write(folder: Path, rows: int) -> int:
     """Files with at least so many rows, and at least a seed for each of 5 problems and 40 solvers; how many rows."""
     folder.mkdir(parents=True, exist_ok=True)
     seeds = max(1, math.ceil(rows / (PROBLEMS * SOLVERS * LOOKS)))
-    for p in range(PROBLEMS):
-        for s in range(SOLVERS):
-            for seed in range(seeds):
+    for seed in range(seeds):  # first of all: few rates have its looks
+        for p in range(PROBLEMS):
+            for s in range(SOLVERS):
                 _run(folder, f"problem{p}", f"solver{s}", seed, 0.9 + 0.09 * ((7 * s + p + seed) % 11) / 11)
     return PROBLEMS * SOLVERS * LOOKS * seeds
 
@@ -32,10 +33,16 @@ def _run(folder: Path, problem: str, solver: str, seed: int, rate: float) -> Non
         "name": problem, "given": problem, "about": "Made up.", "n_x": 2, "n_y": 2, "n_f": 1, "n_g": 1,
         "flags": ["strongly_convex"], "phi_star": 0.0, "phi_star_source": "made up", "seeded": True, "references": {},
     }  # fmt: skip
-    made = {"name": solver, "given": solver, "knobs": {}, "choices": {}, "order": 1 + hash(solver[-1]) % 2}
+    made = {"name": solver, "given": solver, "knobs": {}, "choices": {}, "order": 1 + ord(solver[-1]) % 2}
     prices = {kind: [seconds, 0.0] for kind, seconds in PRICES.items()}
     header = Header(key, about, made, {"cpu": "made up", "cores": 2}, created="2026-01-01T00:00:00Z", prices=prices)
-    lines = [dumps(header)]
+    lines = [dumps(header), *_looks(seed, rate), dumps(End())]
+    (folder / f"{key.stem}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+@lru_cache(maxsize=11)
+def _looks(seed: int, rate: float) -> list[str]:
+    lines = []
     for k in range(LOOKS):
         step = round(1.1**k) + k
         gap = rate**k * (1 + 0.1 * math.sin(k + seed))
@@ -51,8 +58,7 @@ def _run(folder: Path, problem: str, solver: str, seed: int, rate: float) -> Non
         if k == LOOKS - 1:
             row.status, row.ended_by = "done", "steps"
         lines.append(dumps(row))
-    lines.append(dumps(End()))
-    (folder / f"{key.stem}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return lines
 
 
 if __name__ == "__main__":

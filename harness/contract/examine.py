@@ -9,6 +9,8 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
+import psutil
+
 from bilevelbench.core.errors import RequestError
 from bilevelbench.core.header import interpreter, told
 
@@ -43,10 +45,13 @@ def examine(file: str | Path) -> list[Seen]:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "seen.json"
         command = [*interpreter(text, file), str(PROBE), str(path), str(out)]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS, cwd=folder)
-        except subprocess.TimeoutExpired:
-            raise RequestError(f"{file} does not come to an end within {SECONDS:g} s") from None
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=folder) as run:
+            try:
+                said = run.communicate(timeout=SECONDS)[1]
+            except subprocess.TimeoutExpired:
+                for process in [*psutil.Process(run.pid).children(recursive=True), run]:  # what uv has started, too
+                    process.kill()
+                raise RequestError(f"{file} does not come to an end within {SECONDS:g} s") from None
         if not out.is_file():
-            raise RequestError(f"{file} cannot be run: {told(done.stderr)}")
+            raise RequestError(f"{file} cannot be run: {told(said)}")
         return [Seen(one["what"], one["text"], one["fine"]) for one in json.loads(out.read_text("utf-8"))]

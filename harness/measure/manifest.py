@@ -22,7 +22,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import platformdirs
 
@@ -38,6 +38,14 @@ def current() -> Manifest:
     return _current or Manifest()
 
 
+def _shared() -> IO[bytes]:
+    """A file without a name, for this process and its forked children; in memory where the system has such a thing: on
+    a full disk a note would be lost, or a process end before its run could say why."""
+    if hasattr(os, "memfd_create"):
+        return open(os.memfd_create("manifest"), "a+b", buffering=0)
+    return tempfile.TemporaryFile(mode="a+b", buffering=0)
+
+
 class Manifest:
     """The files read from now on in this process and its forked children, and the modules that were there before.
 
@@ -50,7 +58,7 @@ class Manifest:
     def __init__(self) -> None:
         global _current
         earlier = list(_current._notes()) if _current else []
-        self._log = tempfile.TemporaryFile(mode="a+b", buffering=0)  # noqa: SIM115 one for forked children, too
+        self._log = _shared()
         self._known: dict[str, Any] = {}
         self._busy = threading.local()
         if _current is None:

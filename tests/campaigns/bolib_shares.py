@@ -1,18 +1,16 @@
 """Which solver solves which share of BOLIB, by the structure of the lower level.
 
-    python -m tests.campaigns.bolib_shares reports/bolib [RESULTS]
+    bilevelbench run bolib --out RESULTS
+    python -m tests.campaigns.bolib_shares RESULTS reports/bolib
 
 Solved is a run that ends with a judged Phi within 1 % of 1 + |Phi*| of Phi*; where constraints above are violated at
 (x, y*(x)), the violation counts as distance. A row with constraints that a solver has no way with is in no share. The
-table goes to standard output, the runs behind it to ``runs.csv``. Without RESULTS, a folder, the suite `bolib` is run
-in this process: untimed, for calls and Phi are all that is used.
+table goes to standard output, the runs behind it to ``runs.csv``.
 """
 
 from __future__ import annotations
 
 import sys
-import tempfile
-import time
 from pathlib import Path
 
 import pandas as pd
@@ -52,12 +50,10 @@ def shares(table: pd.DataFrame) -> pd.DataFrame:
     return text.unstack().reindex(order).fillna("-")
 
 
-def main(out: str, results: str = "") -> None:
+def main(results: str, out: str) -> None:
     """The table of shares as Markdown, and the runs behind it."""
-    begun = time.process_time()
-    with tempfile.TemporaryDirectory() as folder:
-        table = made(bb.load(results) if results else bb.run(suite="bolib", out=folder, in_process=True))
-    print(f"{len(table)} runs, {time.process_time() - begun:.0f} CPU s\n")
+    table = made(bb.load(results))
+    print(f"{len(table)} runs: {dict(table['status'].value_counts())}\n")
     text = shares(table)
     print(f"| structure | {' | '.join(text.columns)} |\n|{' --- |' * (len(text.columns) + 1)}")
     for name, cells in text.iterrows():

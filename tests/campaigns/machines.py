@@ -1,13 +1,14 @@
 """The same runs on real clusters of this machine, disturbed at random, and compared with what nobody disturbed.
 
-    python -m tests.campaigns.machines dask|slurm [SEEDS [EACH [SEED [ALONE]]]]
+    python -m tests.campaigns.machines dask|slurm [SEEDS [EACH [SEED [MINUTES [ALONE]]]]]
 
 Four nodes (real Dask workers, or ``slurmd -N``), each with a network namespace, a disk of 8 MB and a clock of its own,
 make 4 runs for each of SEEDS seeds; 50 of them are 200 runs. EACH times, at random moments and in random order, each of
 these comes to pass: a worker is killed; a node is gone (its cable is pulled, then all on it dies); a worker is
 preempted, with some seconds of grace and without; the scheduler is started again; the driver is killed and started
 again; a second driver joins; a node's disk is full for a while; a node's clock is an hour off (libfaketime, on all
-clocks but the monotonic one; files keep the times of the kernel, as those of a shared folder do).
+clocks but the monotonic one; files keep the times of the kernel, as those of a shared folder do). After MINUTES no
+more comes to pass, and the runs that are left are made in peace.
 
 What nobody disturbs is made into the folder ALONE, where one is named, and is there the next time. It needs root,
 ``ip``, and for Slurm its packages (``apt-get install slurm-wlm munge libfaketime``). It prints one line of JSON: runs
@@ -42,10 +43,28 @@ KINDS = (
 )  # fmt: skip
 
 
-def asked(seeds: int) -> dict[str, Any]:
+SLOW = '''"""BOME that takes its time, and none of the processor's: a run is under way whenever something happens."""
+
+import time
+
+from bilevelbench import solver
+from bilevelbench.solvers.bome import BOME
+
+
+@solver("slow")
+class Slow(BOME):
+    """BOME."""
+
+    def step(self, o, s):
+        time.sleep(0.2)
+        return BOME.step(self, o, s)
+'''
+
+
+def asked(seeds: int, slow: Path) -> dict[str, Any]:
     return {
-        "problems": ["quadratic(d=4)", "quadratic(d=6)"], "solvers": ["bome", "soba"], "seeds": list(range(seeds)),
-        "steps": 30, "progress": False,
+        "problems": ["quadratic(d=4)", "quadratic(d=6)"], "solvers": [f"{slow}(T=1)", f"{slow}(T=10)"],
+        "seeds": list(range(seeds)), "steps": 30, "progress": False,
     }  # fmt: skip
 
 
@@ -113,20 +132,21 @@ class Campaign:
             getattr(made, kind.replace(" ", "_"))(k)
 
 
-def campaign(kind: str, seeds: int, each: int, seed: int, kept: str = "") -> dict[str, Any]:
+def campaign(kind: str, seeds: int, each: int, seed: int, minutes: int, kept: str = "") -> dict[str, Any]:
     rng, begin, total = random.Random(seed), time.monotonic(), 4 * seeds
     with tempfile.TemporaryDirectory() as scratch:
         folder, out, alone = Path(scratch) / "cluster", Path(scratch) / "out", Path(kept or f"{scratch}/alone")
         folder.mkdir()
-        bb.run(**asked(seeds), out=alone)
-        events = list(KINDS) * each
-        rng.shuffle(events)
+        (slow := Path(scratch) / "slow.py").write_text(SLOW)
+        bb.run(**asked(seeds, slow), out=alone, jobs=12)  # for they sleep
+        events = [kind for _ in range(each) for kind in rng.sample(KINDS, len(KINDS))]
         moments, done = sorted(rng.uniform(0, 0.95 * total) for _ in events), Counter[str]()
         with cluster(kind, folder) as (made, on):
-            one = Campaign(made, out, {**asked(seeds), "out": str(out), **on}, rng)
+            one = Campaign(made, out, {**asked(seeds, slow), "out": str(out), **on}, rng)
+            end = time.monotonic() + 60 * minutes
             for moment, event in zip(moments, events, strict=True):
                 one.wait(int(moment), 300)
-                if one.driver.poll() is not None:
+                if one.driver.poll() is not None or time.monotonic() > end:
                     break
                 one.look()
                 one.disturb(event)
@@ -137,6 +157,9 @@ def campaign(kind: str, seeds: int, each: int, seed: int, kept: str = "") -> dic
                 one.other.wait(600)
             one.look()
         records, wanted, found = read_folder(out), rows(alone), rows(out)
+        for record in records:
+            if record.status != "done" or record.troubles:
+                print(record.path.name, record.status, record.rows[-1:], record.troubles, file=sys.stderr)
         spent = resource.getrusage(resource.RUSAGE_CHILDREN)
         return {
             "kind": kind, "code": code, "runs": total, "finished": len(found), "events": dict(done),
@@ -148,11 +171,11 @@ def campaign(kind: str, seeds: int, each: int, seed: int, kept: str = "") -> dic
 
 
 if __name__ == "__main__":
-    kind, *numbers = sys.argv[1:5]
-    seeds, each, seed = [*map(int, numbers), *[50, 10, 0][len(numbers) :]]
+    kind, *numbers = sys.argv[1:6]
+    seeds, each, seed, minutes = [*map(int, numbers), *[50, 10, 0, 600][len(numbers) :]]
     if why := nodes.lacking() or (clusters.lacking() if kind == "slurm" else ""):
         sys.exit(why)
-    figures = campaign(kind, seeds, each, seed, *sys.argv[5:])
+    figures = campaign(kind, seeds, each, seed, minutes, *sys.argv[6:])
     print(json.dumps(figures))
     wrong = [figures[name] for name in ("damaged", "not_done", "other", "changed", "code")]
     sys.exit(bool(any(wrong) or figures["finished"] != figures["runs"] or not figures["table"]))

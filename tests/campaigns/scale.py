@@ -1,9 +1,11 @@
 """A folder of a hundred thousand runs: what it takes to plan them, to resume when all are there, and to say how it is.
 
-    python -m tests.campaigns.scale [RUNS [FOLDER]]
+    python -m tests.campaigns.scale runs [RUNS [FOLDER]]
+    python -m tests.campaigns.scale rows [ROWS [FOLDER]]
 
-Four runs are made; the others are these with other seeds in their headers. It prints one line of JSON: CPU seconds and
-megabytes of the commands ``run --on folder`` (plan, then resume) and ``status``, start of Python included.
+``runs``: four are made; the others are these with other seeds in their headers. It prints one line of JSON: CPU seconds
+and megabytes of the commands ``run --on folder`` (plan, then resume) and ``status``, start of Python included.
+``rows``: those of the command ``report``, of made-up results with so many rows, ten million by default.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import bilevelbench as bb
+from bilevelbench.asv import rows
 from bilevelbench.run.on import plan
 from bilevelbench.store import files
 from bilevelbench.store.schema import RunKey
@@ -55,7 +58,7 @@ def fill(folder: Path, patterns: Path) -> int:
     return len(planned)
 
 
-def main(runs: int, folder: Path) -> dict[str, Any]:
+def of_runs(runs: int, folder: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as patterns:
         bb.run(list(PROBLEMS), list(SOLVERS), seeds=[0], steps=30, out=patterns, progress=False)
         seeds = runs // (len(PROBLEMS) * len(SOLVERS))
@@ -70,7 +73,15 @@ def main(runs: int, folder: Path) -> dict[str, Any]:
     return {"runs": count, **found}
 
 
+def of_rows(count: int, folder: Path) -> dict[str, Any]:
+    wrote = rows.write(folder / "results", count)
+    size = sum(path.stat().st_size for path in (folder / "results").iterdir())
+    found, _ = command("report", str(folder / "results"), "-o", str(folder / "report"))
+    return {"rows": wrote, "gigabytes": round(size / 1e9, 2), "report": found}
+
+
 if __name__ == "__main__":
-    runs, *folder = sys.argv[1:] or ["100000"]
+    what, *given = sys.argv[1:]
+    way, usual = {"runs": (of_runs, 100_000), "rows": (of_rows, 10_000_000)}[what]
     with tempfile.TemporaryDirectory() as scratch:
-        print(json.dumps(main(int(runs), Path(*folder or [scratch]))))
+        print(json.dumps(way(int(given[0]) if given else usual, Path(given[1] if given[1:] else scratch))))

@@ -8,11 +8,11 @@ uses may need an environment in which bilevelbench cannot be installed.
 """
 
 from .answers import accuracy, honesty, scales
-from .door import Door
+from .door import Door, through
 from .effects import cost, effects
 from .points import minibatches, place, truncation
 from .tasks import Quadratic, ask, off, through_jax
 
 PARTS = (accuracy, scales, honesty, place, truncation, minibatches, effects, cost)
 
-__all__ = ["PARTS", "Door", "Quadratic", "ask", "off", "through_jax"]
+__all__ = ["PARTS", "Door", "Quadratic", "ask", "off", "through", "through_jax"]

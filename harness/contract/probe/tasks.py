@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .door import Door
+from .door import through
 
 Hypergradient = Callable[..., Any]
 
@@ -50,7 +50,7 @@ class Quadratic:
             return x, y, tuple(jnp.asarray(part.detach().numpy()) for part in constants)
         if self.apart:
             name = f"{name} {self.counts[name]}"
-        return *Door.apply(x, y, self.counts, name), constants
+        return *through(x, y, self.counts, name), constants
 
     def y_star(self) -> Tensor:
         return (self.C @ self.x) / self.h

@@ -31,11 +31,13 @@ class Refused(RequestError):
 
 def text_of(job: Job) -> str:
     """The run as one line of JSON."""
-    named = {("problem", parse(job.problem).name), ("solver", parse(job.solver).name)}
-    sent = [
-        [kind, name, Path(path).name, base64.b64encode(Path(path).read_bytes()).decode()]
-        for kind, name, path in job.sent if (kind, name) in named
-    ]  # fmt: skip
+    sent = []
+    if job.sent:  # of a plan of a hundred thousand runs most carry none
+        named = {("problem", parse(job.problem).name), ("solver", parse(job.solver).name)}
+        sent = [
+            [kind, name, Path(path).name, base64.b64encode(Path(path).read_bytes()).decode()]
+            for kind, name, path in job.sent if (kind, name) in named
+        ]  # fmt: skip
     said = {name: getattr(job, name) for name in KEPT}
     return json.dumps({"digest": job.key.digest, "key": job.key.as_json(), **said, "sent": sent})
 
