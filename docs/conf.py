@@ -31,7 +31,6 @@ extensions = [
 ]
 templates_path = ["_templates"]
 exclude_patterns = ["_build", "_ext", "_templates", "examples", "generated/*.ipynb", "gallery/*.ipynb", "gallery/*.py"]
-suppress_warnings = ["toc.empty_glob"]  # pages that only some checkouts have
 
 autosummary_generate = True
 autodoc_typehints = "none"  # they stand in the signature
@@ -39,6 +38,7 @@ autodoc_member_order = "bysource"
 numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False
 
+smartquotes = False  # y'Ay, and 'plain' is a value
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 nb_execution_mode = "force"
@@ -66,10 +66,12 @@ html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False
 html_copy_source = False
+ALONE = "tutorial", "first_figure", "compare", "problem", "report", "gates", "method", "columns", "records", "cite"
+html_sidebars = {page: [] for page in ALONE}  # no pages below them, nothing to show beside
 html_theme_options = {
     "navbar_end": ["theme-switcher"],
     "navbar_align": "left",
-    "header_links_before_dropdown": 7,
+    "header_links_before_dropdown": 10,
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": ["copyright"],
     "footer_end": [],

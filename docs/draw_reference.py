@@ -12,7 +12,7 @@ from pathlib import Path
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from bilevelbench.report import paper, style
 
@@ -39,6 +39,7 @@ def drawn(table: pd.DataFrame) -> Figure:
             right.plot(row["share"], place, "o", **look)
             right.plot([row["low"], row["high"]], [place, place], lw=1, **look)
         left.set(xscale="log", xlabel="oracle calls for the same targets, over the first's")
+        left.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         left.set_yticks(range(len(table)), table["solver"])
         right.set(xlim=(0, None), xlabel="targets held, with 95 % interval")
         right.xaxis.set_major_formatter(PercentFormatter(1))

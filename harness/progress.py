@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import os
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 
 JUDGE = "judge"  # the phase
+KERNEL = (
+    "JPY_PARENT_PID"  # set for what a notebook's cell runs: that looks like a terminal, but no cursor goes back in it
+)
 QUIET = 30.0  # seconds of judging after which a line says so
 
 
@@ -180,7 +184,8 @@ def shown(total: int, show: bool = True) -> Progress:
     if in_notebook():
         return Notebook(total)
     console = Console(stderr=True)
-    return Terminal(total, console) if console.is_terminal and total else Lines(total)
+    watched = console.is_terminal and KERNEL not in os.environ
+    return Terminal(total, console) if watched and total else Lines(total)
 
 
 def in_notebook() -> bool:

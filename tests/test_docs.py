@@ -1,6 +1,7 @@
 """The documentation: what it shows is run, what it names is there, and nothing in it asks the internet."""
 
 import ast
+import html
 import importlib.util
 import re
 import shutil
@@ -14,6 +15,7 @@ import pytest
 import bilevelbench as bb
 from bilevelbench.core.registry import PROBLEMS, SOLVERS
 from bilevelbench.run import child
+from bilevelbench.run.search import LEAST
 from bilevelbench.run.server import NEEDED
 from tests.forked import Forks
 from tests.tree import ROOT
@@ -144,6 +146,12 @@ def test_the_site_is_built_without_a_warning_and_asks_for_nothing(tmp_path):
         asked |= {name: reader.found} if reader.found else {}
     assert asked == {}
     assert "<math" in pages["method.html"].read_text(encoding="utf-8")
+    diverged = [name for name, path in pages.items() if name.startswith("gallery/") and "'nan'" in unescape(path)]
+    assert diverged == []
+
+
+def unescape(path):
+    return html.unescape(path.read_text(encoding="utf-8"))
 
 
 def ours_is(registry, name):
@@ -168,5 +176,6 @@ def test_pages_name_files_and_commands_that_there_are(page):
         known = {option for parameter in cli.commands[name].params for option in parameter.opts}
         used = {word for word in words if re.fullmatch(r"--?[a-z][a-z-]*", word)}
         assert used <= known | {"-s", "-p", "-o"}, line
+        assert all(int(count) >= LEAST for count in re.findall(r"--configs (\d+)", line)), line
     for path in re.findall(r"\*`([\w/.]+\.py)`", text):
         assert (ROOT / "harness" / path).is_file(), path

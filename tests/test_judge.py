@@ -23,7 +23,7 @@ from bilevelbench.measure.judge import KEPT, Judge
 from bilevelbench.measure.level import Level
 from bilevelbench.measure.plan import EACH, Plan, planned
 from bilevelbench.measure.trace import trace
-from bilevelbench.progress import Lines
+from bilevelbench.progress import KERNEL, Lines, Terminal, shown
 
 from .campaigns.units import FIGURES, Cell, errors
 
@@ -348,3 +348,12 @@ def test_judging_is_shown_after_a_while(capsys, monkeypatch):
 )
 def test_check_says_how_well_phi_is_judged(text, words):
     assert re.search(words, phi_is_judged(text))
+
+
+@pytest.mark.parametrize(("where", "kind"), [({}, Terminal), ({KERNEL: "1"}, Lines)])
+def test_a_command_in_a_notebook_s_cell_shows_lines_and_no_bar(where, kind, monkeypatch):
+    """IPython gives it a terminal and FORCE_COLOR, but each drawing of a bar would stay."""
+    monkeypatch.delenv(KERNEL, raising=False)
+    for name, value in ({"FORCE_COLOR": "1"} | where).items():
+        monkeypatch.setenv(name, value)
+    assert type(shown(2)) is kind

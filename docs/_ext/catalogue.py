@@ -23,6 +23,7 @@ ABOUT = {
     "problems": "One problem, one file. A page has the formulas, the source, what is known of the solution, and the "
     "failure of solvers that the problem shows; sizes are those of the default knobs.",
 }
+WIDE = "---\nhtml_theme.sidebar_secondary.remove: true\n---"  # room for the code
 CERTIFICATES = (
     "On g = y'Ay/2 - y'(Bx + b) + x'Qx/2 with a quadratic f, theory says where each solver ends. W(M) is the root of "
     "df/dx + B'M df/dy at y\\*(x): the limit of a method that uses M in place of $A^{-1}$, so that x\\* = W($A^{-1}$). "
@@ -89,7 +90,7 @@ def page(registry: str, entry: Entry, facts: str) -> str:
     shown = table(heads, [row[: len(heads)] for row in rows]) if rows else "It has no knobs."
     code = entry.file.read_text(encoding="utf-8")
     parts = [
-        f"# {entry.name}", prose(entry.doc), facts, "## Knobs", shown, f"## Code: {registry}/{entry.file.name}",
+        WIDE, f"# {entry.name}", prose(entry.doc), facts, "## Knobs", shown, f"## Code: {registry}/{entry.file.name}",
         f"```python\n{code}```",
     ]  # fmt: skip
     return "\n\n".join(part for part in parts if part) + "\n"

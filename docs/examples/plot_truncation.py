@@ -13,7 +13,7 @@ import bilevelbench as bb
 counts = [1, 2, 5, 10, 20]
 gaps = []
 for T in counts:
-    solution = bb.solve("quadratic(kappa=10)", f"itd(lr=0.3,lr_inner=1.0,T={T})", steps=600, judge=True)
+    solution = bb.solve("quadratic(kappa=10)", f"itd(lr=0.015,lr_inner=1.0,T={T})", steps=600, judge=True)
     gaps.append(solution.history["phi_gap"].iloc[-1])
 
 figure, axes = plt.subplots(figsize=(6, 3.5), layout="constrained")
