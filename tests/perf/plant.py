@@ -141,6 +141,7 @@ def main(rounds=20, families=FAMILIES):
                     with longer(name, checkout=checkout) if family == "loop" else nullcontext():
                         layer = commanded(name, checkout)
                 found[family].append((name, layer))
+                print(f"{family} {name}: {layer or 'held'}", file=sys.stderr, flush=True)
             print(f"round {k + 1}, load {os.getloadavg()[0]:.1f}", file=sys.stderr, flush=True)
     print(f"{'family':12} failed    by the layer; those that held (where clean, those that failed)")
     for family, told in found.items():
