@@ -23,12 +23,14 @@ from hypothesis import strategies as st
 
 import bilevelbench as bb
 from bilevelbench.api.columns import LOOKS, RUNS, TARGETS
+from bilevelbench.api.prepare import prepared
 from bilevelbench.core.registry import PROBLEMS, SOLVERS, solver
 from bilevelbench.core.spec import parse
 from bilevelbench.run import child
 from bilevelbench.run.fingerprint import digest_of
 from bilevelbench.run.names import full, receive
 from bilevelbench.run.send import Sender
+from bilevelbench.run.worker import execute
 
 from .forked import Forks, forked
 from .results_factory import write_run
@@ -495,3 +497,15 @@ def test_a_spec_with_the_knobs_of_an_object_reads_as_it_was_written():
         asked = parse(sender.solver(BOME(lr=0.5, phi="gap", lr_y=None)))
     assert asked.arguments == {"lr": 0.5, "phi": "gap"}
     assert Path(asked.file) == Path()
+
+
+def test_results_of_a_plan_are_read_when_they_are_asked_for(tmp_path, monkeypatch):
+    """Others make its runs, later."""
+    monkeypatch.setattr(child, "processes", Forks)
+    results = bb.run(["coreset"], ["bome"], steps=3, out=tmp_path, on="folder", progress=False)
+    assert list(tmp_path.glob("*.plan"))
+    with pytest.raises(bb.RequestError, match="no bilevelbench result"):
+        _ = results.runs
+    with prepared(["coreset"], ["bome"], steps=3, out=tmp_path, on="folder") as comparison:
+        execute(*comparison.jobs)
+    assert list(results.runs["status"]) == ["done"]

@@ -91,7 +91,8 @@ def run(
     on
         Where the runs are made: None for processes of this machine; the address of a Dask scheduler
         (``"tcp://host:8786"``), or ``"dask"`` for a local cluster of ``jobs`` workers; ``"slurm"`` for an array of
-        ``jobs`` workers that share ``out``; ``"folder"`` for a plan in ``out`` that any process can ``join``.
+        ``jobs`` workers that share ``out``; ``"folder"`` for a plan in ``out`` that any process can ``join``: its
+        results are read when something of them is first asked for.
     slurm
         Options of sbatch, such as ``{"partition": "short", "time": "2:00:00"}``.
     progress
@@ -134,4 +135,4 @@ def run(
         **options,
     ) as comparison:
         comparison.make(arguments.flag("progress", progress))
-    return comparison.results()
+    return comparison.results(later=on == "folder")

@@ -53,11 +53,11 @@ class Comparison:
         records = (ends(job.published(there)) for job in self.jobs)
         return all(record.status in FINDINGS and record.fault != "problem" for record in records)
 
-    def results(self) -> Results:
-        """What there is of these runs."""
+    def results(self, later: bool = False) -> Results:
+        """What there is of these runs. ``later``: when something of them is first asked for, and not yet."""
         from .results import Results  # pandas, which a refused request does without
 
-        return Results.load([self.out], self.stems)
+        return (Results if later else Results.load)([self.out], self.stems)
 
 
 @contextlib.contextmanager

@@ -61,17 +61,33 @@ class Results:
         A sentence for whatever is kept apart because it must not be in one ratio.
     """
 
-    def __init__(self, data: frame.Results, folders: Sequence[Path]) -> None:
-        self._data, self._folders = data, list(folders)
-        self.troubles, self.notes = data.troubles, data.notes
+    def __init__(self, folders: Sequence[Path], only: Collection[str] | None = None) -> None:
+        """They are read when something of them is first asked for; see ``load``."""
+        self._folders, self._only = list(folders), only
 
     @classmethod
     def load(cls, folders: Sequence[Path], only: Collection[str] | None = None) -> Results:
-        """The runs in ``folders`` whose files begin with one of the stems ``only``, or all of them."""
+        """The runs in ``folders`` whose files begin with one of the stems ``only``, or all of them, read now."""
+        results = cls(folders, only)
+        _ = results._data
+        return results
+
+    @cached_property
+    def _data(self) -> frame.Results:
         try:
-            return cls(frame.load(folders, only), folders)
+            return frame.load(self._folders, self._only)
         except ValueError as error:
             raise RequestError(str(error)) from None
+
+    @property
+    def troubles(self) -> list[str]:
+        """A sentence for each file that is foreign or damaged."""
+        return self._data.troubles
+
+    @property
+    def notes(self) -> list[str]:
+        """A sentence for whatever is kept apart."""
+        return self._data.notes
 
     @cached_property
     def runs(self) -> pd.DataFrame:
