@@ -18,7 +18,7 @@ from bilevelbench.measure import memory, prices, ratio
 from bilevelbench.measure.counts import counts, operations, python_calls
 from bilevelbench.measure.memory import LiveBytes, ProcessPeak, peak
 from bilevelbench.measure.prices import _calls, _line, answer, bare, questions
-from bilevelbench.measure.ratio import interval, paired, step_over_floor, steps_of
+from bilevelbench.measure.ratio import interval, paired, step_over_floor, steps_from_start, steps_of
 from bilevelbench.store.journal import Record
 from bilevelbench.store.prices import _median, floor, price
 
@@ -215,6 +215,23 @@ def test_steps_are_made_with_an_oracle_of_their_own():
     oracle = Oracle(noisy, 0)
     wanted = stretch(solver, oracle, start(solver, noisy, oracle), 0, 3)
     assert torch.equal(steps_of(noisy, solver, 3)().y, wanted.y)
+    again = steps_from_start(noisy, solver, 3)
+    assert torch.equal(again().y, wanted.y)
+    assert torch.equal(again().y, wanted.y)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1.0])
+def test_the_ratio_to_the_floor_does_not_hang_on_the_number_of_steps(monkeypatch, seconds):
+    """A dear start is in neither: on a slow machine fewer steps are timed."""
+
+    class Dear(type(make_solver("first_order"))):
+        def init(self, o, x, y):
+            for _ in range(400):
+                o.dg_y(x, y)
+            return super().init(o, x, y)
+
+    monkeypatch.setattr(ratio, "BLOCK", seconds)
+    assert step_over_floor(PROBLEM, Dear(), rounds=8).median < 4
 
 
 # -- what a report weighs by them
