@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from bilevelbench.core.errors import RequestError
 from bilevelbench.measure.env import source_digest
@@ -43,27 +44,37 @@ def expand(
         known_device(device)
         if device != "cpu":
             ask("device", device, 0)
-    jobs = [job for block in suite.blocks for job in _jobs(block, suite.name, out, ask)]
+    looked_up = [_looked_up(block, ask) for block in suite.blocks]
     machine = place()  # asked when nothing is left to be refused
-    made = {job.key.digest: job for job in reversed(jobs)}
-    return [
-        replace(job, command=command, timeout=timeout, place=machine, here=here, sent=sent, keep=keep)
-        for job in dict.fromkeys(made[job.key.digest] for job in jobs)
-    ]
+    common = {"command": command, "timeout": timeout, "place": machine, "here": here, "sent": sent, "keep": keep}
+    made: dict[str, Job] = {}
+    for block, named in zip(suite.blocks, looked_up, strict=True):
+        for job in _jobs(block, named, suite.name, out, common):
+            made.setdefault(job.key.digest, job)
+    return list(made.values())
 
 
-def _jobs(block: Block, suite: str, out: Path, ask: Ask) -> Iterator[Job]:
+Pair = tuple[str, Named, str, Named]  # a problem as it was asked for and what that is, and a solver
+
+
+def _looked_up(block: Block, ask: Ask) -> list[list[Pair]]:
+    """What is to be run with each seed, a list for each problem."""
     solvers = [(given, ask("solver", given, 0)) for given in block.solvers]
-    for given_problem in block.problems:
-        problem = ask("problem", given_problem, block.seeds[0])
+    problems = [(given, ask("problem", given, block.seeds[0])) for given in block.problems]
+    return [[(*problem, *solver) for solver in solvers] for problem in problems]
+
+
+def _jobs(block: Block, named: list[list[Pair]], suite: str, out: Path, common: dict[str, Any]) -> Iterator[Job]:
+    for pairs in named:
+        of = [(source_digest(problem.file, solver.file), block.is_tuned(given)) for _, problem, given, solver in pairs]
         for seed in block.seeds:
-            for given, solver in solvers:
+            for (given_problem, problem, given, solver), (code, tuned) in zip(pairs, of, strict=True):
                 key = RunKey(
                     problem.spec, problem.version, solver.spec, seed, block.device, block.dtype, block.engine,
-                    block.threads, block.steps, block.seconds, block.calls, block.iterates,
-                    source_digest(problem.file, solver.file), block.rows, block.judge,
+                    block.threads, block.steps, block.seconds, block.calls, block.iterates, code, block.rows,
+                    block.judge,
                 )  # fmt: skip
-                yield Job(key, given_problem, given, out / f"{key.stem}.jsonl", suite, tuned=block.is_tuned(given))
+                yield Job(key, given_problem, given, out / f"{key.stem}.jsonl", suite, tuned=tuned, **common)
 
 
 def unfinished(jobs: list[Job]) -> list[Job]:
@@ -80,5 +91,5 @@ def unfinished(jobs: list[Job]) -> list[Job]:
             if record.header is None and is_foreign(record.path):
                 raise RequestError(record.troubles[0])
         if not any(job.stands(record, now) for record in records):
-            todo.append(replace(job, outdated=mark(paths[0]) if paths else ()))
+            todo.append(replace(job, outdated=mark(paths[0])) if paths else job)
     return todo

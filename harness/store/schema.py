@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Annotated, Any
 
 from msgspec import Meta
@@ -73,11 +73,13 @@ class RunKey:
     @cached_property
     def stem(self) -> str:
         """problem-solver-s{seed}-digest, readable in a directory listing; the digest tells runs apart."""
-        names = (
-            re.sub(r".*[/\\]", "", spec.split("(")[0]).replace(".py:", "-") for spec in (self.problem, self.solver)
-        )
-        readable = re.sub(r"[^A-Za-z0-9_.-]", "_", "-".join(names)).lstrip(".")
-        return f"{readable[:READABLE]}-s{self.seed}-{self.digest}"
+        return f"{_readable(self.problem, self.solver)}-s{self.seed}-{self.digest}"
+
+
+@cache
+def _readable(*specs: str) -> str:
+    names = (re.sub(r".*[/\\]", "", spec.split("(")[0]).replace(".py:", "-") for spec in specs)
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", "-".join(names)).lstrip(".")[:READABLE]
 
 
 KEY = tuple(RunKey.__dataclass_fields__)  # an object holds its digest besides, once it was asked for
