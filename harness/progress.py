@@ -23,9 +23,8 @@ if TYPE_CHECKING:
 
 
 JUDGE = "judge"  # the phase
-KERNEL = (
-    "JPY_PARENT_PID"  # set for what a notebook's cell runs: that looks like a terminal, but no cursor goes back in it
-)
+# Set for what a notebook's cell runs: that looks like a terminal, but no cursor goes back in it.
+KERNEL = "JPY_PARENT_PID"
 QUIET = 30.0  # seconds of judging after which a line says so
 
 

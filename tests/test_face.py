@@ -506,6 +506,8 @@ def test_results_of_a_plan_are_read_when_they_are_asked_for(tmp_path, monkeypatc
     assert list(tmp_path.glob("*.plan"))
     with pytest.raises(bb.RequestError, match="no bilevelbench result"):
         _ = results.runs
+    assert "no bilevelbench result" in repr(results)
+    assert "no bilevelbench result" in results._repr_html_()
     with prepared(["coreset"], ["bome"], steps=3, out=tmp_path, on="folder") as comparison:
         execute(*comparison.jobs)
     assert list(results.runs["status"]) == ["done"]

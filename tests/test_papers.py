@@ -314,7 +314,7 @@ def test_a_tiny_claim_runs_end_to_end(written, tmp_path):
     assert found.table["verdict"].tolist() == ["reproduced"]
     page = found.report(tmp_path / "page").read_text(encoding="utf-8")
     assert "Q1 is reproduced" in page
-    assert "bilevelbench run papers --claim Q1 --scale published" in page
+    assert "bilevelbench run papers --claim Q1 --scale published" in re.sub("</?span>", "", page)
     assert (tmp_path / "page" / "figures" / "Q1-published.pdf").is_file()
     with face.prepared_papers(None, ["Q1"], "published", tmp_path / "r", "") as trial:
         assert trial.comparison.todo == []

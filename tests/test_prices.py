@@ -18,7 +18,7 @@ from bilevelbench.measure import memory, prices, ratio
 from bilevelbench.measure.counts import counts, operations, python_calls
 from bilevelbench.measure.memory import LiveBytes, ProcessPeak, peak
 from bilevelbench.measure.prices import _calls, _line, answer, bare, questions
-from bilevelbench.measure.ratio import interval, paired, step_over_floor, steps_from_start, steps_of
+from bilevelbench.measure.ratio import interval, paired, step_over_floor, steps_of
 from bilevelbench.store.journal import Record
 from bilevelbench.store.prices import _median, floor, price
 
@@ -215,7 +215,7 @@ def test_steps_are_made_with_an_oracle_of_their_own():
     oracle = Oracle(noisy, 0)
     wanted = stretch(solver, oracle, start(solver, noisy, oracle), 0, 3)
     assert torch.equal(steps_of(noisy, solver, 3)().y, wanted.y)
-    again = steps_from_start(noisy, solver, 3)
+    again = steps_of(noisy, solver, 3, begun=True)
     assert torch.equal(again().y, wanted.y)
     assert torch.equal(again().y, wanted.y)
 

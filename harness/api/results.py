@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bilevelbench.core.errors import RequestError
 from bilevelbench.store import frame
 
-from . import arguments, exports
+from . import arguments, exports, kept
 from .columns import LOOKS, METRICS, RUNS, TARGETS, described, ordered
 
 if TYPE_CHECKING:
@@ -197,20 +197,7 @@ class Results:
 
         ``run``: as it stands in ``runs``. RequestError where it kept none.
         """
-        from bilevelbench.store import files, points
-
-        if run not in self._data.records:
-            raise arguments.unknown("run", run, sorted(self._data.records))
-        record = self._data.records[run]
-        if record.status != "done":
-            raise RequestError(f"run {run} ended as {record.status}; runs that are done keep a point")
-        try:
-            arrays, told = points.read(points.beside(record.path))
-        except files.Unreadable as error:
-            raise RequestError(f"run {run} kept no point (its file {error}); run it with keep='x,y'") from None
-        if told.get("created") != (record.header or {}).get("created"):
-            raise RequestError(f"the point beside run {run} is of another run of it; run it again with keep='x,y'")
-        return arrays
+        return kept.point(self._data.records, run)
 
     def report(
         self, out: str | os.PathLike[str] | None = None, tell: Callable[[Report], None] = lambda report: None, *,
@@ -251,7 +238,10 @@ class Results:
         return exports.latex(self._compared(None, None))
 
     def __repr__(self) -> str:
-        runs = self._data.runs
+        try:
+            runs = self._data.runs
+        except RequestError as nothing:  # of a plan, so far
+            return f"<Results: {nothing}>"
         counts = {name: runs[name].nunique() for name in ("problem", "solver", "seed")}
         words = ", ".join(f"{n} {name}{'s' if n != 1 else ''}" for name, n in {"run": len(runs), **counts}.items())
         statuses = ", ".join(f"{n} {status}" for status, n in runs["status"].value_counts().items())
@@ -260,4 +250,8 @@ class Results:
     def _repr_html_(self) -> str:
         import html
 
-        return f"<p>{html.escape(repr(self)[1:-1])}</p>{self.leaders()._repr_html_()}"  # type: ignore[operator]
+        try:
+            leaders = self.leaders()._repr_html_()  # type: ignore[operator]
+        except RequestError:
+            leaders = ""
+        return f"<p>{html.escape(repr(self)[1:-1])}</p>{leaders}"

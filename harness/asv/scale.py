@@ -35,7 +35,7 @@ from bilevelbench.core.solver import Solver, start
 from bilevelbench.measure.by_hand import by_hand
 from bilevelbench.measure.clock import drain
 from bilevelbench.measure.memory import peak
-from bilevelbench.measure.ratio import floor_of, paired, steps_from_start
+from bilevelbench.measure.ratio import floor_of, paired, steps_of
 from bilevelbench.run.names import check_device
 
 ROWS, CLASSES, PIXELS, TOKENS, WORDS = 64, 10, 64, 16, 64
@@ -145,7 +145,9 @@ def measured(kind: str, size: int, text: str, device: str, rounds: int = ROUNDS,
     bytes_of = peak(made, solver, steps=2)["peak_bytes"]
     ratio: float | str = ""
     if by_hand(made, solver) is not None:
-        ratio = round(paired(steps_from_start(made, solver, 1), floor_of(made, solver, 1), rounds, device).median, 3)
+        ratio = round(
+            paired(steps_of(made, solver, 1, begun=True), floor_of(made, solver, 1), rounds, device).median, 3
+        )
     seconds, steps, f = _reach(made, solver, device, reach)
     copies = round(bytes_of / made.y0.nbytes, 2)
     return Row(

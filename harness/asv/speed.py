@@ -7,9 +7,9 @@ import torch
 from bilevelbench.asv.exact import STEPS, Step
 from bilevelbench.asv.names import FEW_SOLVERS, SOLVER_NAMES, SPEED_NAMES, chosen
 from bilevelbench.core.draw import Draw
-from bilevelbench.core.resolve import build_problem, make_solver
+from bilevelbench.core.resolve import build_problem
 from bilevelbench.measure.clock import drain
-from bilevelbench.measure.ratio import floor_of, paired
+from bilevelbench.measure.ratio import floor_of, paired, steps_of
 
 ROUNDS = 15
 
@@ -19,10 +19,11 @@ class Floor(Step):
 
     params = (SPEED_NAMES, chosen(FEW_SOLVERS, SOLVER_NAMES))
     unit = "ratio"
-    version = "2"  # 1: over bare derivatives that kept no graph, for every solver
+    version = "3"  # 1: over bare derivatives that kept no graph, for every solver; 2: with the start of the solver
 
     def track_step_over_floor(self, problem: str, solver: str) -> float:
-        return paired(lambda: self.step(4), floor_of(self.problem, make_solver(solver), 4), ROUNDS).median
+        steps, floor = steps_of(self.problem, self.solver, 4, begun=True), floor_of(self.problem, self.solver, 4)
+        return paired(steps, floor, ROUNDS).median
 
 
 class Time(Step):

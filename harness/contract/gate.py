@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 
 from bilevelbench.core.errors import RequestError
 from bilevelbench.core.solver import Solver, require
-from bilevelbench.measure.ratio import ROUNDS, Ratio, block, steps_of
+from bilevelbench.measure.ratio import ROUNDS, Ratio, steps_of
 
 from . import baseline as baselines
 from .baseline import read as read
@@ -197,7 +197,7 @@ def gate(name: str, layer: str, baseline: Path | str, benchmark: Any = None, sol
         benchmark.extra_info.update({k: v for k, v in found._asdict().items() if v is not None})
         if layer == "floor":
             p, solver = problem_of(name), solver or solver_of(name)
-            benchmark.pedantic(steps_of(p, solver, block(p, solver)), rounds=ROUNDS, warmup_rounds=1)
+            benchmark.pedantic(steps_of(p, solver, STEPS, begun=True), rounds=ROUNDS, warmup_rounds=1)
     assert found.passed, (
         f"{name}, {layer}: {found.found}; expected {found.expected}. {found.remark}\n"
         f"to accept: {accept(name, layer, baseline)}"

@@ -61,31 +61,19 @@ def interval(ratios: np.ndarray) -> Ratio:
     return Ratio(float(np.median(ratios)), float(low), float(high))
 
 
-def steps_of(problem: Problem, solver: Solver, steps: int) -> Callable[[], object]:
-    """What makes a solver's first steps, with an oracle of its own."""
-
-    def run() -> object:
-        oracle = Oracle(problem, 0)
-        state = start(solver, problem, oracle)
-        for k in range(steps):
-            oracle.begin(k)
-            state = solver.step(oracle, state)
-        return state
-
-    return run
-
-
-def steps_from_start(problem: Problem, solver: Solver, steps: int) -> Callable[[], object]:
-    """What makes a solver's first steps from a start that was made before, as its floor begins from one: otherwise the
-    ratio would hang on how many steps there are, and that on how fast the machine is."""
+def steps_of(problem: Problem, solver: Solver, steps: int, begun: bool = False) -> Callable[[], object]:
+    """What makes a solver's first steps, with an oracle of its own. ``begun``: each time from a start made here."""
     oracle = Oracle(problem, 0)
-    first = start(solver, problem, oracle)
+    first = start(solver, problem, oracle) if begun else None
 
     def run() -> object:
-        state = first
+        o, state = oracle, first
+        if state is None:
+            o = Oracle(problem, 0)
+            state = start(solver, problem, o)
         for k in range(steps):
-            oracle.begin(k)
-            state = solver.step(oracle, state)
+            o.begin(k)
+            state = solver.step(o, state)
         return state
 
     return run
@@ -119,6 +107,7 @@ def block(problem: Problem, solver: Solver) -> int:
 
 
 def step_over_floor(problem: Problem, solver: Solver, rounds: int = ROUNDS, device: str = "cpu") -> Ratio:
-    """Seconds of a solver's steps over those of their floor (see ``floor_of``)."""
+    """Seconds of a solver's steps over those of their floor (see ``floor_of``). Neither has the start in it: the ratio
+    would hang on how many steps there are, and that on how fast the machine is."""
     steps = block(problem, solver)
-    return paired(steps_from_start(problem, solver, steps), floor_of(problem, solver, steps), rounds, device)
+    return paired(steps_of(problem, solver, steps, begun=True), floor_of(problem, solver, steps), rounds, device)

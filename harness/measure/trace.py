@@ -92,15 +92,16 @@ class _Run:
         row = Row(0)
         try:
             begin, _, turn, untouched, look = self._kept
+            shot = self._tally.shot
             turn(INIT)
             try:
                 state = begin(self._solver, self._problem, self._oracle)
             finally:
                 turn(OVERHEAD)
-            stopped = self._tally.shot()
+            stopped = shot()
             look(untouched(), stopped)
             if self._marks:
-                self._marks.write(0, 0, (), state, ({}, self._tally.shot()))
+                self._marks.write(0, 0, (), state, ({}, stopped))
             self.state = state
             self.init = self.used()
             own, last = own_figures(self._solver, state), self._ends(budget)
