@@ -21,7 +21,7 @@ from bilevelbench.measure.gap import gap
 from bilevelbench.measure.inverse import NOT_FINITE
 from bilevelbench.measure.judge import KEPT, Judge
 from bilevelbench.measure.level import Level
-from bilevelbench.measure.plan import EACH, Plan, planned
+from bilevelbench.measure.plan import EACH, NEVER, Plan, planned
 from bilevelbench.measure.trace import trace
 from bilevelbench.progress import KERNEL, Lines, Terminal, shown
 
@@ -240,8 +240,19 @@ def test_a_plan_goes_by_problem_and_budget_alone():
     asked_for = planned(dataclasses.replace(solved, phi_at="doublings"), Budget(steps=5))
     assert asked_for.sparse
     assert asked_for.gradients == EACH  # the problem is about Phi: more than solving takes
-    with pytest.raises(ValueError, match="phi_at='often' is not valid; it is 'every look' or 'doublings'"):
+    with pytest.raises(ValueError, match="phi_at='often' is not valid; it is 'every look', 'doublings' or 'never'"):
         dataclasses.replace(solved, phi_at="often")
+
+
+def test_a_problem_may_say_that_its_y_star_is_not_to_be_had():
+    figures = dataclasses.replace(
+        build_problem("fair", Draw(0)), phi_at="never", metrics=lambda x, y: {"own": float(y.norm())}
+    )
+    judge = Judge(figures, planned(figures, Budget(steps=9)))
+    assert set(judge(figures.x0, figures.y0)) == {"f", "own"}
+    assert judge.unjudged == f"phi is not judged: {NEVER}"
+    with pytest.raises(ValueError, match="leaves nothing to judge a run by: the problem needs metrics"):
+        dataclasses.replace(figures, metrics=None)
 
 
 @given(gradients=st.integers(1, 10**6), looks=st.integers(1, 30), spent=st.lists(st.floats(0, 1), max_size=40))

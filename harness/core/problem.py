@@ -121,7 +121,8 @@ class Problem:
     phi_at
         At which looks Phi is judged where y* is solved for: "every look", or "doublings", the start, each time the
         steps have doubled, and the end. Left out: every look where g is flagged strongly convex, doublings elsewhere,
-        but within fewer gradients of g: Phi is then not available where a re-solve takes more.
+        but within fewer gradients of g: Phi is then not available where a re-solve takes more. "never" where y* is not
+        to be had (a network that takes hours): the problem's own figures are what a run is judged by.
     stream
         What a step is about, where the problem changes with the step. There is no one Phi then, so a run is judged by
         the problem's own figures, and n_f and n_g are 1: a step's rows are its own.
@@ -163,7 +164,7 @@ class Problem:
     flags: frozenset[str] = field(default_factory=frozenset)
     picture: Picture | None = None
     selection: str = ""
-    phi_at: Literal["", "every look", "doublings"] = ""
+    phi_at: Literal["", "every look", "doublings", "never"] = ""
     stream: Stream | None = None
     final: Callable[[Tensor, Tensor], Mapping[str, float]] | None = None
     seeded: bool = True
@@ -178,8 +179,10 @@ class Problem:
         object.__setattr__(self, "notes", (self.notes,) if isinstance(self.notes, str) else tuple(self.notes))
         if unknown := self.flags - set(FLAGS):
             raise ValueError(f"unknown flags {sorted(unknown)}; the known ones are {sorted(FLAGS)}")
-        if self.phi_at not in ("", "every look", "doublings"):
-            raise ValueError(f"phi_at={self.phi_at!r} is not valid; it is 'every look' or 'doublings'")
+        if self.phi_at not in ("", "every look", "doublings", "never"):
+            raise ValueError(f"phi_at={self.phi_at!r} is not valid; it is 'every look', 'doublings' or 'never'")
+        if self.phi_at == "never" and self.metrics is None:
+            raise ValueError("phi_at='never' leaves nothing to judge a run by: the problem needs metrics of its own")
         if self.h_g is not None and self.y_star is None:
             raise ValueError("a problem with lower-level constraints h_g needs y_star; LowerSolution makes one")
         if self.phi_star is not None and not self.phi_star_source:

@@ -24,6 +24,7 @@ A_STEP = 2  # gradients that a step asks at the least, where a run is limited by
 UNKNOWN = 2000  # gradients of a run that is limited by seconds alone
 FIGURES = "figures"  # a run's knob ``judge``: the problem's own figures alone
 ASKED = "as was asked for (judge = 'figures')"
+NEVER = "y* takes more than a look may ask, as the problem says (phi_at = 'never')"
 CHANGES = "the problem changes with the step, so there is no one phi"
 START = 1 / 3  # of them may be spent at the start, the only look that has no solution near
 
@@ -87,6 +88,8 @@ def planned(problem: Problem, budget: Budget, judge: str = "") -> Plan:
         if problem.metrics is None:
             raise Unsupported("judge='figures' needs figures of the problem's own, and this one has phi alone")
         return Plan(without=ASKED)
+    if problem.phi_at == "never":
+        return Plan(without=NEVER)
     if problem.y_star is not None:
         return Plan(gradients=0)
     sparse = problem.phi_at == "doublings" or (not problem.phi_at and "strongly_convex" not in problem.flags)

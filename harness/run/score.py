@@ -141,7 +141,7 @@ def scales(problem: Problem) -> tuple[float, float]:
     largest curvature of g(x, .) there, or what takes its place where g has none: the slope over a part of y's size."""
     x, y = problem.x0, problem.y0
     curvature = _curvature(problem, x, y)
-    found = Judge(problem)(x, y)
+    found = Judge(problem, planned(problem, Budget(steps=1)) if problem.phi_at == "never" else None)(x, y)
     slope = found.get("grad_phi") or float(derive.grad_x(problem.f, x, y).norm())
     size = math.sqrt(x.numel()) * max(1.0, float(x.square().mean().sqrt()))
     step = size / slope if 0 < slope < math.inf else 1.0

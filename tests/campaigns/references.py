@@ -34,7 +34,7 @@ BUDGETS = {  # gradients of g: what half a minute of a processor allows, or less
     "logistic(penalty='per_feature')": 100_000, "once": 40_000, "once(kind='attention')": 40_000,
     "reweighting": 40_000, "hyper_cleaning": 40_000, "dictionary": 40_000, "poisoning": 40_000,
     "few_shot": 8_000, "architecture": 20_000, "continual": 40_000, "l2_newsgroups": 8_000,
-    "augment": 6_000, "data_mixture": 60_000, "distill": 20_000, "imbalance": 20_000, "prune": 10_000,
+    "augment": 6_000, "distill": 20_000, "imbalance": 20_000, "prune": 10_000,
     "svm": 2_000, "svm(n=60,m=100)": 4_000,
 }  # fmt: skip
 
