@@ -182,6 +182,9 @@ def _place(on: Any, slurm: Any, here: bool, inside: bool) -> tuple[str | None, d
 
 def _said(suite: str | None, problems: list[str], solvers: list[str], options: Mapping[str, Any]) -> str:
     """The call, for the record, as somebody would write it again."""
+    from bilevelbench.core.spec import spelled
+
     parts = [repr(given) for given in (problems, solvers) if given]
-    named = {"suite": suite, **options}
+    seeds = options.get("seeds")  # of a hundred thousand runs each has this line
+    named = {"suite": suite, **options, "seeds": seeds if seeds is None else spelled(seeds)}
     return f"bilevelbench.run({', '.join([*parts, *(f'{k}={v!r}' for k, v in named.items() if v)])})"

@@ -77,3 +77,14 @@ def parse_seeds(text: str) -> tuple[int, ...]:
             raise RequestError(f"seeds {text!r} cannot be read; write 0-4, or 0,2,5, or 3")
         seeds.update(range(int(match[1]), int(match[2] or match[1]) + 1))
     return tuple(sorted(seeds))
+
+
+def spelled(seeds: Iterable[int]) -> str:
+    """Seeds as ``parse_seeds`` reads them, a run of them as its ends: 0-4,7."""
+    parts: list[list[int]] = []
+    for seed in sorted(set(seeds)):
+        if parts and parts[-1][-1] == seed - 1:
+            parts[-1][1:] = [seed]
+        else:
+            parts.append([seed])
+    return ",".join("-".join(map(str, ends)) for ends in parts)

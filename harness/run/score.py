@@ -69,9 +69,9 @@ def _instance(text: str, seed: int) -> Instance:
     return Instance(made, goals(made), Known(()).of({"problem": seen, "key": key})[0])
 
 
-def outcome(problem: str, solver: str, seed: int, limits: Mapping[str, int]) -> dict[str, Any]:
+def outcome(problem: str, solver: str, seed: int, limits: Mapping[str, int], judge: str = "") -> dict[str, Any]:
     """A run's ``score`` from 0, the worst, to 1; ``share`` of targets held and their geometric-mean ``cost``; status;
-    CPU seconds.
+    CPU seconds. ``judge``: see ``measure.plan``.
 
     A target more is worth more than any saving. Where none is held the score says how far the first one was, so that a
     search has a direction; where a problem sets none it says how much of Phi is gone. What failed scores 0.
@@ -80,12 +80,12 @@ def outcome(problem: str, solver: str, seed: int, limits: Mapping[str, int]) -> 
     begun = time.process_time()
     made, own, reference = _instance(problem, seed)
     budget = Budget(**limits, steps=max(limits.values()))  # for a solver that asks nothing
-    judge = Judge(made, _at_doublings(planned(made, budget)))
+    judged = Judge(made, _at_doublings(planned(made, budget, judge)))
     try:
         with_ = make_solver(solver)
     except RequestError:  # a value of its space that the solver does not take
         return {"score": 0.0, "share": 0.0, "cost": math.inf, "status": "error", "cpu": 0.0}
-    rows = list(trace(made, with_, seed, budget, judge, Stopwatch(lambda: None), False))
+    rows = list(trace(made, with_, seed, budget, judged, Stopwatch(lambda: None), False))
     status = rows[-1].status
     found = {"score": 0.0, "share": 0.0, "cost": math.inf} if status in NOTHING else worth(rows, own, budget, reference)
     return {**found, "status": status, "cpu": time.process_time() - begun}
@@ -111,7 +111,7 @@ def survey(problem: str, solver: str, seed: int) -> dict[str, Any]:
     try:
         made = _instance(problem, seed).problem
         require(made_solver, made)
-        step, curvature = scales(made)
+        step, curvature = _scales(problem, seed)
     except Unsupported as reason:
         return {"axes": [], "fixed": {}, "unsupported": str(reason), "code": code}
     except RequestError:
@@ -134,6 +134,11 @@ def survey(problem: str, solver: str, seed: int) -> dict[str, Any]:
         else:
             fixed[name] = round(start) if whole else float(f"{start:.3g}")
     return {"axes": axes, "fixed": fixed, "unsupported": "", "code": code}
+
+
+@functools.lru_cache(4)  # of a problem with several solvers one is tuned after the other
+def _scales(text: str, seed: int) -> tuple[float, float]:
+    return scales(_instance(text, seed).problem)
 
 
 def scales(problem: Problem) -> tuple[float, float]:

@@ -27,13 +27,14 @@ TIMEOUT = 120.0  # seconds of a run, after which its process is ended and the co
 
 class Task(NamedTuple):
     """A configuration on an instance. ``limits``: of the budget, such as (("calls", 2000),). ``code``: a digest of the
-    source that its score hangs on."""
+    source that its score hangs on. ``judge``: as of a run, see ``suite.Block``."""
 
     problem: str
     solver: str
     seed: int
     limits: tuple[tuple[str, int], ...]
     code: str
+    judge: str = ""
 
 
 class Scores:
@@ -66,8 +67,8 @@ class Scores:
         for number, line in enumerate(lines, 1):
             try:
                 said = json.loads(line)
-                problem, solver, seed, limits, code = said["task"]
-                task = Task(problem, solver, seed, tuple((name, n) for name, n in limits), code)
+                problem, solver, seed, limits, *more = said["task"]
+                task = Task(problem, solver, seed, tuple((name, n) for name, n in limits), *more)
                 answer = {**said["answer"], "cost": said["answer"]["cost"] or math.inf}
             except (ValueError, KeyError, TypeError):
                 if number == len(lines):  # it was being written when the command was stopped
@@ -125,7 +126,7 @@ class Scores:
         running[name] = {self._submit(task): task for task in todo}
 
     def _asked(self, task: Task) -> tuple[str, Sent, tuple[Any, ...], float]:
-        return "outcome", self._sent, (task.problem, task.solver, task.seed, dict(task.limits)), self._timeout
+        return "outcome", self._sent, (task.problem, task.solver, task.seed, dict(task.limits), task.judge), self._timeout
 
     def _submit(self, task: Task) -> Future[Answer]:
         try:

@@ -14,7 +14,7 @@ from statistics import median
 from typing import Any
 
 from bilevelbench.core.errors import RequestError
-from bilevelbench.core.spec import parse_seeds
+from bilevelbench.core.spec import parse_seeds, spelled
 
 from .choices import Chosen, Found, Name
 from .grid import CALLS, CONFIGS, SEEDS, Part, Plan
@@ -45,10 +45,10 @@ def tuned(plan: Plan, scores: Scores, told: Told = lambda name, found: None) -> 
 def _search(name: Name, survey: dict[str, Any], plan: Plan, scores: Scores) -> Generator[list[Task], None, Found]:
     place, problem, solver = name
     lattice = Lattice(solver, tuple(Grid(*axis) for axis in survey["axes"]), survey["fixed"])
-    limits = plan.parts[place].limits
+    part = plan.parts[place]
 
     def task(point: Any, seed: int) -> Task:
-        return Task(problem, lattice.text(point), seed, limits, survey["code"])
+        return Task(problem, lattice.text(point), seed, part.limits, survey["code"], part.suite.get("judge", ""))
 
     steps = search(lattice, plan.configs, plan.seeds)
     try:
@@ -94,7 +94,7 @@ def with_tuned(suite: Suite, solvers: Sequence[str], make: Callable[[Plan], Chos
         record = block.tuned
         limits = tuple((name, record[name]) for name in ("calls", "rows") if name in record) or (("calls", CALLS),)
         plans.add((record.get("configs", CONFIGS), parse_seeds(record.get("seeds", SEEDS))))
-        used = {"seeds": ",".join(map(str, block.seeds))}
+        used = {"seeds": spelled(block.seeds), "judge": block.judge}
         parts.append(Part((problem,), tuple(solvers), limits, suite=used))
     if len(plans) > 1:
         raise RequestError("the blocks of this suite were tuned in different ways; tune the solver with `tune` instead")
