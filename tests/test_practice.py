@@ -175,6 +175,15 @@ def test_a_mask_multiplies_weights_and_leaves_biases():
     torch.testing.assert_close(problem.f(x, y) - 0.01 * x.sum(), problem.f(ones, product) - 0.01 * len(x))
 
 
+def test_what_a_line_reaches_is_the_accuracy_of_its_mask_and_the_weights_trained_under_it():
+    problem, bench = build("prune"), prune._Bench(0, "digits", 16)
+    cut = prune.hard(Draw(0).child("random mask").uniform(0, 1, len(problem.x0)), torch.ones_like(problem.x0), 0.1)
+    figures, y = bench.retrained(cut)
+    assert problem.metrics(cut, y)["accuracy"] == figures["retrained_accuracy"]
+    line = problem.references()["random mask"]
+    assert line["accuracy"] == line["retrained_accuracy"] == figures["retrained_accuracy"]
+
+
 def test_magnitude_keeps_more_than_chance_and_a_learnt_mask_more_still():
     problem = build("prune")
     lines = problem.references()

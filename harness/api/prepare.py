@@ -93,7 +93,7 @@ def prepared(
         maker.device = chosen.blocks[0].device
         said = command or _said(suite, asked, with_, options)
         plan = expand(chosen, folder, said, limit, own, maker, maker.place, sent, kept)
-        make_folder(folder)
+        make_folder(folder, () if own else {job.key.stem for job in plan})
         yield Comparison(chosen, plan, folder, maker)
 
 

@@ -70,8 +70,9 @@ class Job:
         """The finished files of this run, that of this machine first. ``there``: what ``finals`` has found."""
         folder, stem = self.path.parent, self.key.stem
         found = finals_of(folder, stem) if there is None else there.get(stem, [])
-        own = [path for path in found if path.name == self.name]
-        return own if self.here else own + [path for path in found if path not in own]
+        if self.here:
+            return [path for path in found if path.name == self.name]
+        return sorted(found, key=lambda path: path.name != self.name)
 
     def published(self, there: dict[str, list[Path]] | None = None) -> Path:
         """Where the record of this run is, or would be. ``there``: what ``finals`` has found."""

@@ -6,6 +6,7 @@ foreign, by processes of their own (``elsewhere``).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -82,10 +83,13 @@ def unfinished(jobs: list[Job]) -> list[Job]:
 
     ``RequestError`` where one is none of ours.
     """
-    there = {folder: finals(folder) for folder in {job.path.parent for job in jobs}}
+    there = dict[str, dict[str, list[Path]]]()
     todo, now = [], dict[str, str]()
     for job in jobs:
-        paths = job.finished(there[job.path.parent])
+        folder = os.path.dirname(job.path)  # a text: to hash a path takes longer than to open the file
+        if folder not in there:
+            there[folder] = finals(Path(folder))
+        paths = job.finished(there[folder])
         records = [ends(path) for path in paths]
         for record in records:
             if record.header is None and is_foreign(record.path):

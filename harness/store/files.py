@@ -12,7 +12,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ def finals(folder: Path) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {}
     for entry in _entries(folder):
         if entry.name.endswith(FINAL) and (stem := stem_of(entry.name)) and entry.is_file(follow_symlinks=False):
-            found.setdefault(stem, []).append(Path(entry.path))
+            found.setdefault(stem, []).append(folder / entry.name)
     return found
 
 
@@ -101,10 +101,12 @@ def _mark(found: os.stat_result) -> tuple[int, ...]:
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def records(folder: Path) -> list[Path]:
+def records(folder: Path, but: Collection[str] = ()) -> list[Path]:
     """The files of runs in a folder and in its sub-folders (one for each machine), by name: the final ones, and parts
-    for which there is no final one."""
+    for which there is no final one. ``but``: stems of keys whose finished files in the folder itself are left out."""
     entries = _entries(folder)
+    if but:
+        entries = [e for e in entries if not (e.name.endswith(FINAL) and stem_of(e.name) in but)]
     inner = [Path(e.path) for e in entries if e.is_dir(follow_symlinks=False) and not e.name.startswith(".")]
     found = _here(folder, [entry.name for entry in entries])
     for sub in inner:
