@@ -68,7 +68,7 @@ def data_mixture(
     messages. Shows: weights by ratios only, most of which should vanish, where their gradients vanish, too.
     ``test_loss``: nats a token of the target; ``target_share``: the weight on the target's domains together;
     ``distance``: total variation between p and the target's shares. Phi is not judged: y* took 12 000 to 37 000
-    gradients of g to settle, measured at seed 0 and three points x, which is half a minute of a processor for each look.
+    gradients of g to settle, measured at seed 0 and three points x: half a minute of a processor for each look.
     """
     if min(context, width, hidden, words - 1, 1 if tokens is None else tokens) < 1:
         raise ValueError("tokens, context, width and hidden are at least 1, words at least 2")

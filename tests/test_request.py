@@ -1,9 +1,11 @@
 """From options to suites: each option at its own place, each wrong one a sentence."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bilevelbench.core.errors import RequestError
-from bilevelbench.core.spec import parse_seeds
+from bilevelbench.core.spec import parse_seeds, spelled
 from bilevelbench.run.request import DEFAULT_STEPS, requested
 from bilevelbench.run.suite import Block, Suite, load_suite
 
@@ -177,3 +179,13 @@ def test_a_file_as_it_is_meant(tmp_path):
         load_suite(str(tmp_path / "nowhere.toml"))
     with pytest.raises(RequestError, match="there is no suite 'smoek'; did you mean"):
         load_suite("smoek")
+
+
+@given(st.sets(st.integers(0, 40), min_size=1))
+def test_seeds_are_spelled_as_they_are_read(seeds):
+    assert parse_seeds(spelled(seeds)) == tuple(sorted(seeds))
+
+
+def test_a_run_of_seeds_is_spelled_by_its_ends():
+    assert spelled(range(25_000)) == "0-24999"
+    assert spelled((7, 0, 2, 1)) == "0-2,7"

@@ -13,7 +13,7 @@ from bilevelbench.run import suite
 from bilevelbench.run.plan import expand
 from bilevelbench.run.suite import load_suite, suite_names
 
-PROMISED = {"default", "smoke", "closed-form", "traps", "constrained", "scale", "learning", "bolib", "everything"}
+PROMISED = {"default", "smoke", "closed-form", "traps", "constrained", "scale", "learning", "deep", "bolib", "everything"}
 
 
 def specs(name):
@@ -28,7 +28,7 @@ def test_the_promised_suites_are_there():
 def test_everything_is_the_other_suites():
     parts = [
         block
-        for name in ("closed-form", "traps", "constrained", "scale", "learning")
+        for name in ("closed-form", "traps", "constrained", "scale", "learning", "deep")
         for block in load_suite(name).blocks
     ]
     assert list(load_suite("everything").blocks) == parts
@@ -55,12 +55,9 @@ def test_the_suite_bolib_has_all_that_is_certified_and_can_be_taken():
         assert asked.get(name, set()) == taken, name
 
 
-WAITING = {"augment", "data_mixture", "distill", "imbalance", "prune"}  # for references of Phi and tuned settings
-
-
 def test_no_problem_is_in_no_suite():
     ours = {name for name in PROBLEMS.names() if PROBLEMS.entries[name].make.__module__.startswith("bilevelbench.")}
-    assert ours - WAITING == {parse(spec).name for spec in specs("everything")}
+    assert ours == {parse(spec).name for spec in specs("everything")}
 
 
 BLOCK = '[[block]]\nproblems = ["minimax"]\nsolvers = ["bome"]\nsteps = 3\n'

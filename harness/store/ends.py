@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from pathlib import Path
+from typing import Any
 
 from . import files
 from .journal import Record, read
@@ -32,12 +34,17 @@ def ends(path: Path) -> Record:
         return read(path)
     if not rest.startswith(b'{"kind":"end"', last) or not rest.startswith(b'{"kind":"row"', row):
         return read(path)
-    header, end, line = parse(first), parse(rest[last:]), parse(rest[row:last])
+    header, end, line = parse(first), _end(rest[last:]), parse(rest[row:last])
     if not (header and end and line and line.get("status") in FINAL and header.get("schema") == SCHEMA):
         return read(path)
     if not isinstance(header.get("environment"), dict) or not isinstance(end.get("manifest"), dict):
         return read(path)
     return Record(path, header, [line], end, mark=mark)
+
+
+@functools.lru_cache(64)  # runs of one process have read the same files: the longest of their lines is the same
+def _end(line: bytes) -> dict[str, Any] | None:
+    return parse(line)
 
 
 def is_foreign(path: Path) -> str:
