@@ -19,8 +19,9 @@ from bilevelbench.core.solver import check_attributes
 from bilevelbench.core.space import Axis
 from bilevelbench.core.spec import parse
 from bilevelbench.measure.budget import Budget, Used, looks
+from bilevelbench.measure.plan import Plan as Judging
 from bilevelbench.run import scores as kept
-from bilevelbench.run import tune
+from bilevelbench.run import score, tune
 from bilevelbench.run.choices import Found, suite_text
 from bilevelbench.run.grid import Part, Plan, read_grid
 from bilevelbench.run.lattice import Grid, Lattice
@@ -416,3 +417,22 @@ def test_a_solver_that_diverges_is_a_finding_and_no_failure_of_the_command(tmp_p
     path = write_run(tmp_path, status=status, fault=fault)
     job = SimpleNamespace(published=lambda there: path)
     assert Comparison.good(SimpleNamespace(jobs=[job], out=tmp_path)) is good
+
+
+def test_the_start_of_an_instance_is_judged_once_and_says_the_same(monkeypatch):
+    """Scores of runs that share a start are those of runs that do not."""
+    asked = [("fair", solver, 1000, {"calls": 60}) for solver in ("itd(lr=1.0,T=5)", "bome(lr=1.0,lr_inner=0.1)")]
+    score._start.cache_clear()
+    shared = [outcome(*one) for one in asked]
+    assert score._start.cache_info().misses == 1
+    monkeypatch.setattr(score, "_start", score._start.__wrapped__)
+    assert [one | {"cpu": 0} for one in shared] == [outcome(*one) | {"cpu": 0} for one in asked]
+
+
+def test_a_solver_that_begins_elsewhere_is_judged_there():
+    plan = Judging()
+    begun = score._Begun("fair", 1000, plan)
+    problem = begun._judge.problem
+    elsewhere = problem.y0 + 1.0
+    assert begun(problem.x0, elsewhere, 0, False)["f"] == pytest.approx(float(problem.f(problem.x0, elsewhere)))
+    assert begun._judge is not score._start("fair", 1000, plan)[0]

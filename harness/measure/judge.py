@@ -46,11 +46,14 @@ class Judge:
     violation: the largest violation of the lower level's constraints at (x, y) or the upper level's at (x, y*(x)).
     Where the upper level's are violated Phi may lie below phi_star: phi_gap is then at least their violation. BOME's
     measure knows no constraints of the lower level, and is left out where there are some.
+
+    ``slopes``: whether grad_phi, which takes two linear systems a look, is wanted where y* has no closed form.
     """
 
-    def __init__(self, problem: Problem, plan: Plan | None = None) -> None:
+    def __init__(self, problem: Problem, plan: Plan | None = None, slopes: bool = True) -> None:
         self.problem, self.plan = problem, plan or Plan()
         self.unjudged = ""
+        self._slopes = slopes
         self._seen: dict[int, dict[str, float]] = {}  # figures by step, of a stream that tells its own by them
         self._last_due, self._judged, self._asked = -1, 0, 0.0
         self._kept = (
@@ -140,7 +143,7 @@ class Judge:
             self.unjudged = self.unjudged or found.why or f"phi = {phi:.6g} may be off by {error:.2g}"
             return {"lower_error": found.error, "phi_error": error}
         metrics["gap"] = gap(p.g, x, y, found.y)
-        metrics |= self._hypergradient(level, found, fx, fy)
+        metrics |= self._hypergradient(level, found, fx, fy) if self._slopes else {}
         self._factor = factored(level, found, self._factor)
         return self._finished(metrics, x, y, found.y, error)
 
