@@ -20,8 +20,8 @@ from bilevelbench.core.space import Axis
 from bilevelbench.core.spec import parse
 from bilevelbench.measure.budget import Budget, Used, looks
 from bilevelbench.measure.plan import Plan as Judging
-from bilevelbench.run import scores as kept
 from bilevelbench.run import score, tune
+from bilevelbench.run import scores as kept
 from bilevelbench.run.choices import Found, suite_text
 from bilevelbench.run.grid import Part, Plan, read_grid
 from bilevelbench.run.lattice import Grid, Lattice
