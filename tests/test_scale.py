@@ -57,6 +57,9 @@ def test_the_page_says_what_the_rows_say(tmp_path):
     assert "| `bome(T=5)` | 0.001 | 0.1 | 1.02 | 5.0 | 0.900 | 1.2e+09 | 4.0e+09 |" in page
     assert "| `itd(T=5)` | 0.004 | 0.4 |  | 20.0 | 0.900 | 3.0e+08 | 1.0e+09 |" in page
     assert "| `aid_cg(T=5,K=5)` |  | oom |" in page
+    ahead = "| `bome(T=5)` (0.9) | `bome(T=5)` ({}) | `bome(T=5)` ({}) | {} |"
+    assert f"| 1e+05 {ahead.format(0.1, '2e+06', '`aid_cg(T=5,K=5)`: oom')}" in page
+    assert f"| 1e+03 {ahead.format(0.001, '2e+04', '')}" in page
     assert str(tmp_path) not in page
     svg = (tmp_path / "scale.svg").read_text()
     assert svg.startswith('<svg xmlns="http://www.w3.org/2000/svg"')

@@ -6,8 +6,8 @@
 A multilayer perceptron and a transformer of n_y parameters below, each in float32 on 64 rows; one weight for each row
 above. Every (network, size, solver) has a process of its own, so that one that does not fit takes nobody with it. Rows
 of the CSV: CPU seconds of a step (of the device, elsewhere), their ratio to the loop by hand where there is one
-(``measure.by_hand``), peak bytes without data (``measure.memory``), the same in copies of y, and f after ``REACH``
-seconds of steps over f at the start.
+(``measure.by_hand``), peak bytes without data (``measure.memory``), the same in copies of y, and f at the x that
+``REACH`` seconds of steps lead to, over f at the start, the network trained anew by ``TRAINED`` steps at either.
 """
 
 from __future__ import annotations
@@ -25,25 +25,30 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from bilevelbench.core import derive
 from bilevelbench.core.draw import Draw
 from bilevelbench.core.errors import RequestError
 from bilevelbench.core.modules import from_modules
 from bilevelbench.core.oracle import Oracle
 from bilevelbench.core.problem import Problem
-from bilevelbench.core.resolve import built, make_solver
+from bilevelbench.core.registry import SOLVERS as REGISTERED
+from bilevelbench.core.resolve import built, knobs, make_solver, resolve
 from bilevelbench.core.solver import Solver, start
+from bilevelbench.core.spec import parse
 from bilevelbench.measure.by_hand import by_hand
 from bilevelbench.measure.clock import drain
 from bilevelbench.measure.memory import peak
 from bilevelbench.measure.ratio import floor_of, paired, steps_of
 from bilevelbench.run.names import check_device
+from bilevelbench.run.score import curvature_of
 
 ROWS, CLASSES, PIXELS, TOKENS, WORDS = 64, 10, 64, 16, 64
 SIZES = (10**3, 10**4, 10**5, 10**6, 10**7, 10**8)
 SOLVERS = (
     "bome(T=5)", "f2sa(T=5)", "penalty(T=5)", "soba", "aid_cg(T=5,K=5)", "nystrom(T=5)", "itd(T=5)",
 )  # fmt: skip
-ROUNDS, REACH = 7, 5.0  # paired rounds; seconds of steps whose outcome is read
+MEANS = 0.7  # of the classes, beside noise of 1
+ROUNDS, REACH, TRAINED = 7, 5.0, 100  # paired rounds; seconds of steps whose outcome is read; steps of training anew
 LONG = 600.0  # seconds of one process
 
 
@@ -102,10 +107,16 @@ def network(kind: str, size: int) -> tuple[nn.Module, Tensor]:
         made = nn.Sequential(
             nn.Linear(PIXELS, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh(), nn.Linear(width, CLASSES)
         )
-        return made, torch.randn(2 * ROWS, PIXELS)
+        return made, MEANS * torch.randn(CLASSES, PIXELS)[labels()] + torch.randn(2 * ROWS, PIXELS)
     width = max(4, round((size / 24) ** 0.5))
     heads = max(1, width // 32)
-    return Attending(max(4, width // heads * heads)), torch.randint(0, WORDS, (2 * ROWS, TOKENS))
+    common = torch.rand(CLASSES, WORDS).pow(6)[labels()]  # each class has words that it prefers
+    return Attending(max(4, width // heads * heads)), torch.multinomial(common, TOKENS, replacement=True)
+
+
+def labels() -> Tensor:
+    """Of all rows."""
+    return torch.arange(2 * ROWS) % CLASSES
 
 
 class Weights(nn.Module):
@@ -121,17 +132,16 @@ class Weights(nn.Module):
 
 
 def problem(kind: str, size: int, device: str) -> Problem:
-    """Weights above, the network below; a third of the labels are wrong."""
+    """Weights above, the network below; classes that can be learnt, and a third of the labels below are wrong."""
     return built(_problem, {"kind": kind, "size": size}, Draw(0, device, torch.float32), kind)
 
 
 def _problem(rng: Draw, kind: str, size: int) -> Problem:
     lower, inputs = network(kind, size)
-    labels = torch.arange(2 * ROWS) % CLASSES
-    wrong = labels[:ROWS].clone()
+    wrong = labels()[:ROWS].clone()
     wrong[::3] = (wrong[::3] + 1) % CLASSES
     return from_modules(
-        rng, Weights(), lower, [(inputs[ROWS:], labels[ROWS:])],
+        rng, Weights(), lower, [(inputs[ROWS:], labels()[ROWS:])],
         [(inputs[:ROWS], wrong, torch.arange(ROWS))],
         upper_loss=lambda upper, lower, a, t: cross_entropy(lower(a), t),
         lower_loss=lambda upper, lower, a, t, rows: upper(rows) * cross_entropy(lower(a), t, reduction="none"),
@@ -140,7 +150,9 @@ def _problem(rng: Draw, kind: str, size: int) -> Problem:
 
 def measured(kind: str, size: int, text: str, device: str, rounds: int = ROUNDS, reach: float = REACH) -> Row:
     """One row, in this process."""
-    made, solver = problem(kind, size, device), make_solver(text)
+    made = problem(kind, size, device)
+    step = float(f"{1 / curvature_of(made, made.x0, made.y0):.3g}")
+    solver = make_solver(_with_steps(text, step))
     n_y = made.y0.numel()
     bytes_of = peak(made, solver, steps=2)["peak_bytes"]
     ratio: float | str = ""
@@ -148,15 +160,34 @@ def measured(kind: str, size: int, text: str, device: str, rounds: int = ROUNDS,
         ratio = round(
             paired(steps_of(made, solver, 1, begun=True), floor_of(made, solver, 1), rounds, device).median, 3
         )
-    seconds, steps, f = _reach(made, solver, device, reach)
+    seconds, steps, x = _reach(made, solver, device, reach)
+    f = _trained(made, x, step) / _trained(made, made.x0, step)
     copies = round(bytes_of / made.y0.nbytes, 2)
     return Row(
         kind, size, n_y, text, device, float(f"{seconds:.4g}"), ratio, bytes_of, copies, float(f"{f:.4g}"), steps
     )
 
 
-def _reach(made: Problem, solver: Solver, device: str, reach: float) -> tuple[float, int, float]:
-    """(median seconds of a step, steps, f at the end over f at the start), within so many seconds of steps."""
+def _with_steps(text: str, below: float) -> str:
+    """The solver with steps by one rule for all, where it has them and the text names none: ``below``, and above one
+    for each row, as f and g are means over rows."""
+    entry, _ = resolve(REGISTERED, text)
+    steps = {"lr": float(ROWS), "lr_inner": below, "lr_y": below}
+    given = parse(text)
+    ours = {name: value for name, value in steps.items() if name in knobs(entry)}
+    return str(given._replace(arguments={**ours, **given.arguments}))
+
+
+def _trained(made: Problem, x: Tensor, step: float) -> float:
+    """f where gradient descent on g(x, .) leads from y0: what is asked of x, whatever a solver has made of its y."""
+    y = made.y0
+    for _ in range(TRAINED):
+        y = y - step * derive.grad_y(made.g, x, y)
+    return float(made.f(x, y).detach())
+
+
+def _reach(made: Problem, solver: Solver, device: str, reach: float) -> tuple[float, int, Tensor]:
+    """(median seconds of a step, steps, x at the end), within so many seconds of steps."""
     wait, clock = drain(device), time.process_time if device == "cpu" else time.perf_counter
     oracle = Oracle(made, 0)
     state = start(solver, made, oracle)
@@ -168,8 +199,7 @@ def _reach(made: Problem, solver: Solver, device: str, reach: float) -> tuple[fl
         state = solver.step(oracle, state)
         wait()
         took.append(clock() - since)
-    begin = float(made.f(made.x0, made.y0).detach())
-    return sorted(took)[len(took) // 2], len(took) + 1, float(made.f(state.x, state.y).detach()) / begin
+    return sorted(took)[len(took) // 2], len(took) + 1, state.x
 
 
 def apart(kind: str, size: int, text: str, device: str) -> Row:

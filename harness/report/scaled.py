@@ -58,6 +58,24 @@ def table(rows: pd.DataFrame, network: str) -> str:
     return "\n".join(lines)
 
 
+def ahead(rows: pd.DataFrame, network: str) -> str:
+    """Who is ahead at each size, in Markdown: by f after five seconds of steps, by seconds and by bytes of a step; and
+    who did not fit."""
+    some = rows[rows["network"] == network]
+    by = {"least f / start in five seconds": "f_ratio", "fewest seconds": "step_seconds", "fewest bytes": "peak_bytes"}
+    lines = ["| n_y | " + " | ".join(by) + " | no figures |", "|" + " --- |" * (len(by) + 2)]
+    for size, mine in some.groupby("asked"):
+        known = mine.dropna(subset=["n_y"])
+        cells = [f"{size:.0e}"]
+        for column in by.values():
+            best = known.sort_values(column, kind="stable").head(1)
+            cells += [f"`{row.solver}` ({getattr(row, column):.3g})" for row in best.itertuples()] or [""]
+        failed = mine[mine["n_y"].isna()]
+        cells.append(", ".join(f"`{row.solver}`: {row.reason}" for row in failed.itertuples()))
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def _seconds(row: pd.Series) -> str:
     return _number(row["step_seconds"], ".3g") or str(row["reason"])
 
@@ -100,12 +118,14 @@ def write(source: Path) -> Path:
         f"Device: {device}. Made by `python -m bilevelbench.asv.scale --out {source.name}` and "
         f"`python -m bilevelbench.report.scaled {source.name}`; rows in [{source.name}]({source.name}), figure as "
         "[PDF](scale.pdf). float32, one thread, 64 rows, T = 5; seconds are CPU seconds of a step (the device's, "
-        "elsewhere), `over hand` and `copies of y` those of the largest size, `f / start` what five seconds of steps "
-        "make of f there, steps not tuned. Where room ends is the line through the two largest sizes.",
+        "elsewhere), `over hand` and `copies of y` those of the largest size, `f / start` what f is there at the "
+        "x of five seconds of steps, over f at the start, the network trained anew by 100 steps at either. Steps are by "
+        "one rule for all, not tuned: 1 / L below, L the largest curvature of g at the start, and one for each row "
+        "above. Where room ends is the line through the two largest sizes.",
         "![seconds and bytes of a step](scale.svg)",
     ]
     for network in rows["network"].unique():
-        parts += [f"## {network}", table(rows, str(network))]
+        parts += [f"## {network}", table(rows, str(network)), ahead(rows, str(network))]
     page = source.parent / "README.md"
     for path, content in (
         (page, ("\n\n".join(parts) + "\n").encode()),

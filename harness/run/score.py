@@ -172,7 +172,7 @@ def scales(problem: Problem) -> tuple[float, float]:
     """The step on x that moves it by its own size (at least 1 a variable) along the hypergradient at the start; and the
     largest curvature of g(x, .) there, or what takes its place where g has none: the slope over a part of y's size."""
     x, y = problem.x0, problem.y0
-    curvature = _curvature(problem, x, y)
+    curvature = curvature_of(problem, x, y)
     found = Judge(problem, planned(problem, Budget(steps=1)) if problem.phi_at == "never" else None)(x, y)
     slope = found.get("grad_phi") or float(derive.grad_x(problem.f, x, y).norm())
     size = math.sqrt(x.numel()) * max(1.0, float(x.square().mean().sqrt()))
@@ -180,7 +180,8 @@ def scales(problem: Problem) -> tuple[float, float]:
     return float(f"{min(1e12, max(1e-12, step)):.3g}"), curvature
 
 
-def _curvature(problem: Problem, x: Tensor, y: Tensor) -> float:
+def curvature_of(problem: Problem, x: Tensor, y: Tensor) -> float:
+    """The largest curvature of g(x, .) at y, by a power method on differences of its gradient; see ``scales``."""
     g, size = problem.g, max(1.0, float(y.norm()))
     slope = derive.grad_y(g, x, y)
     v, found = torch.ones_like(y), 0.0
