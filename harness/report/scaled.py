@@ -119,8 +119,8 @@ def write(source: Path) -> Path:
         f"`python -m bilevelbench.report.scaled {source.name}`; rows in [{source.name}]({source.name}), figure as "
         "[PDF](scale.pdf). float32, one thread, 64 rows, T = 5; seconds are CPU seconds of a step (the device's, "
         "elsewhere), `over hand` and `copies of y` those of the largest size, `f / start` what f is there at the "
-        "x of five seconds of steps, over f at the start, the network trained anew by 100 steps at either. Steps are by "
-        "one rule for all, not tuned: 1 / L below, L the largest curvature of g at the start, and one for each row "
+        "x of five seconds of steps, over f at the start, the network trained anew by 100 steps at either. Steps are "
+        "by one rule for all, not tuned: 1 / L below, L the largest curvature of g at the start, and one for each row "
         "above. Where room ends is the line through the two largest sizes.",
         "![seconds and bytes of a step](scale.svg)",
     ]
