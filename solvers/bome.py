@@ -64,19 +64,23 @@ class BOME(Outer, Inner):
             m_z, z = self.move_y(m_z, z, self.lr_inner, o.dg_y(x, z, o.draw_g(self.batch) if self.batch else None))
             z = o.project_y(z)
         of_f, of_g = (o.draw_f(self.batch), o.draw_g(self.batch)) if self.batch else (None, None)
+        gap = o.g(x, y, of_g) - o.g(x, z, of_g) if self.phi == "gap" else None
+        gx_z, kept = o.dg_x(x, z, of_g), z if self.persistent else None
+        del z  # a step on a large network holds five vectors of y's length, with this and the next one
         fx, fy = o.df(x, y, of_f)
-        gx, gy = o.dg(x, y, of_g)
-        qx, qy = gx - o.dg_x(x, z, of_g), gy  # q = g(x, y) - g(x, z), z held fixed
+        gx, qy = o.dg(x, y, of_g)  # q = g(x, y) - g(x, z), z held fixed
+        qx = gx - gx_z
         square = qx @ qx + qy @ qy
         dot = fx @ qx + fy @ qy
-        if self.phi == "norm":
+        if gap is None:
             lam = torch.relu(self.eta - _ratio(dot, square + self.eps))
         else:
-            lam = torch.relu(_ratio(self.eta * (o.g(x, y, of_g) - o.g(x, z, of_g)) - dot, square + self.eps))
+            lam = torch.relu(_ratio(self.eta * gap - dot, square + self.eps))
         m, dx, dy = self.move(s.m, fx + lam * qx, fy + lam * qy)
+        del fy, qy
         lr_y = self.lr if self.lr_y is None else self.lr_y
         y = o.project_y(y - lr_y * dy)
-        return State(o.project_x(x - self.lr * dx), y, z if self.persistent else None, m, m_z, lam)
+        return State(o.project_x(x - self.lr * dx), y, kept, m, m_z, lam)
 
 
 def _ratio(a: Tensor, b: Tensor) -> Tensor:

@@ -70,3 +70,8 @@ def test_the_page_says_what_the_rows_say(tmp_path):
     assert (missing.returncode, missing.stderr.strip()) == (
         2, "error: none.csv is no file; python -m bilevelbench.asv.scale --out makes one",
     )  # fmt: skip
+
+
+def test_a_step_of_bome_holds_five_vectors_of_the_length_of_y():
+    row = scale.measured("mlp", 10**5, "bome(T=2)", "cpu", rounds=1, reach=0.0)
+    assert row.copies == pytest.approx(5.0, abs=0.05)
