@@ -6,7 +6,9 @@ import sys
 import pandas as pd
 import pytest
 
+from bilevelbench import Draw, build_problem
 from bilevelbench.asv import scale
+from tests.campaigns import at_size
 
 
 @pytest.mark.parametrize("kind", ["mlp", "transformer"])
@@ -75,3 +77,11 @@ def test_the_page_says_what_the_rows_say(tmp_path):
 def test_a_step_of_bome_holds_five_vectors_of_the_length_of_y():
     row = scale.measured("mlp", 10**5, "bome(T=2)", "cpu", rounds=1, reach=0.0)
     assert row.copies == pytest.approx(5.0, abs=0.05)
+
+
+def test_a_small_residual_network_is_stepped_as_by_hand():
+    made = at_size.resnet(width=4)
+    assert made.y0.numel() > 40_000
+    assert 0.5 < at_size.of_step(made, at_size.STEPS[0], 2) < 2
+    assert at_size.of_record(build_problem("fair", Draw(0)), "soba(lr=0.01)", 5, 1) > 1
+    assert at_size.copies(made, at_size.STEPS[0]) > 5
