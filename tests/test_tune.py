@@ -35,7 +35,7 @@ from .results_factory import write_run
 from .test_cli import here
 
 STEP, T = Grid("lr", 1.0, 2.0), Grid("T", 5, 4.0, whole=True, low=1)
-TUNED = ["reference", "stochastic", "methods", "scale", "constrained", "closed-form", "deep", "learning"]
+TUNED = ["reference", "stochastic", "methods", "scale", "constrained", "closed-form", "deep", "learning", "traps"]
 
 
 class Threadless:
