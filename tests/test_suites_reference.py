@@ -69,7 +69,9 @@ def test_on_the_stochastic_track_all_that_claim_minibatches_run_with_them():
         assert all(parse(text).arguments["batch"] for text in block.solvers)
 
 
-@pytest.mark.parametrize("name", ["reference", "default", "stochastic", "scale", "constrained", "closed-form", "deep", "learning", "traps"])
+@pytest.mark.parametrize(
+    "name", ["reference", "default", "stochastic", "scale", "constrained", "closed-form", "deep", "learning", "traps"]
+)
 def test_a_choice_at_the_edge_says_of_which_knob(name):
     for block in load_suite(name).blocks:
         for solver, knobs in block.tuned.get("edges", {}).items():
