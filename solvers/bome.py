@@ -64,12 +64,12 @@ class BOME(Outer, Inner):
             m_z, z = self.move_y(m_z, z, self.lr_inner, o.dg_y(x, z, o.draw_g(self.batch) if self.batch else None))
             z = o.project_y(z)
         of_f, of_g = (o.draw_f(self.batch), o.draw_g(self.batch)) if self.batch else (None, None)
-        gap = o.g(x, y, of_g) - o.g(x, z, of_g) if self.phi == "gap" else None
-        gx_z, kept = o.dg_x(x, z, of_g), z if self.persistent else None
-        del z  # a step on a large network holds five vectors of y's length, with this and the next one
         fx, fy = o.df(x, y, of_f)
-        gx, qy = o.dg(x, y, of_g)  # q = g(x, y) - g(x, z), z held fixed
-        qx = gx - gx_z
+        gx, qy = o.dg(x, y, of_g)
+        qx = gx - o.dg_x(x, z, of_g)  # q = g(x, y) - g(x, z), z held fixed
+        gap = o.g(x, y, of_g) - o.g(x, z, of_g) if self.phi == "gap" else None
+        kept = z if self.persistent else None
+        del z  # a step on a large network holds five vectors of y's length, with this and the next one
         square = qx @ qx + qy @ qy
         dot = fx @ qx + fy @ qy
         if gap is None:
