@@ -14,7 +14,7 @@ from bilevelbench.run.drive import make_folder
 from bilevelbench.run.on import plan
 from bilevelbench.run.plan import unfinished
 from bilevelbench.store.claims import Claims
-from bilevelbench.store.files import final_name
+from bilevelbench.store.files import final_name, finals
 from bilevelbench.store.journal import read
 from bilevelbench.store.schema import CUT
 from bilevelbench.store.status import TAIL, last_status
@@ -88,6 +88,21 @@ def test_a_folder_of_a_newer_version_is_refused_in_a_sentence(tmp_path, monkeypa
     (job,) = jobs_of(tmp_path / "results", [0])
     with pytest.raises(RequestError, match="has schema 3"):
         unfinished([job])
+
+
+def test_what_is_no_finished_run_is_refused_under_the_name_of_a_planned_one(tmp_path):
+    """The finished files of planned runs are left to ``unfinished``: between them the two look at everything."""
+    (job,) = jobs_of(tmp_path, [0])
+    path, made = tmp_path / final_name(job.key, "0" * 8), write_run(tmp_path / "made")
+    path.write_text(made.read_text().replace('"schema":2', '"schema":3', 1))
+    make_folder(tmp_path, {job.key.stem})
+    with pytest.raises(RequestError, match="has schema 3"):
+        unfinished([job])
+    path.unlink()
+    path.symlink_to(made)
+    assert not finals(tmp_path)
+    with pytest.raises(RequestError, match="symbolic link"):
+        make_folder(tmp_path, {job.key.stem})
 
 
 def test_a_folder_without_a_plan_and_none_at_all(tmp_path):

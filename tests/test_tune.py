@@ -20,6 +20,7 @@ from bilevelbench.core.space import Axis
 from bilevelbench.core.spec import parse
 from bilevelbench.measure.budget import Budget, Used, looks
 from bilevelbench.measure.plan import Plan as Judging
+from bilevelbench.measure.plan import planned
 from bilevelbench.run import score, tune
 from bilevelbench.run import scores as kept
 from bilevelbench.run.choices import Found, suite_text
@@ -417,6 +418,20 @@ def test_a_solver_that_diverges_is_a_finding_and_no_failure_of_the_command(tmp_p
     path = write_run(tmp_path, status=status, fault=fault)
     job = SimpleNamespace(published=lambda there: path)
     assert Comparison.good(SimpleNamespace(jobs=[job], out=tmp_path)) is good
+
+
+def test_a_grid_s_judge_is_that_of_its_runs(inside, tmp_path):
+    """By own figures alone: no Phi is asked for, and the scores are kept as such."""
+    part = Part(("policy",), ("itd(T=2)",), (("calls", 30),), suite={"seeds": "0", "judge": "figures"})
+    with kept.Scores(tmp_path / "scores", 1) as scores:
+        tune.tuned(Plan((part,), 12, (7, 8)), scores)
+        assert {task.judge for task in scores._known} == {"figures"}
+    with kept.Scores(tmp_path / "scores", 1) as again:
+        assert again._known == scores._known
+    plan = score._at_doublings(planned(score._instance("policy", 7).problem, Budget(calls=30), "figures"))
+    begun = score._Begun("policy", 7, plan)
+    assert "phi" not in begun._metrics
+    assert "figures" in begun.unjudged
 
 
 def test_the_start_of_an_instance_is_judged_once_and_says_the_same(monkeypatch):

@@ -50,6 +50,7 @@ SOLVERS = (
 MEANS = 0.7  # of the classes, beside noise of 1
 ROUNDS, REACH, TRAINED = 7, 5.0, 100  # paired rounds; seconds of steps whose outcome is read; steps of training anew
 LONG = 600.0  # seconds of one process
+LABELS = torch.arange(2 * ROWS) % CLASSES  # of all rows
 
 
 class Row(NamedTuple):
@@ -107,16 +108,11 @@ def network(kind: str, size: int) -> tuple[nn.Module, Tensor]:
         made = nn.Sequential(
             nn.Linear(PIXELS, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh(), nn.Linear(width, CLASSES)
         )
-        return made, MEANS * torch.randn(CLASSES, PIXELS)[labels()] + torch.randn(2 * ROWS, PIXELS)
+        return made, MEANS * torch.randn(CLASSES, PIXELS)[LABELS] + torch.randn(2 * ROWS, PIXELS)
     width = max(4, round((size / 24) ** 0.5))
     heads = max(1, width // 32)
-    common = torch.rand(CLASSES, WORDS).pow(6)[labels()]  # each class has words that it prefers
+    common = torch.rand(CLASSES, WORDS).pow(6)[LABELS]  # each class has words that it prefers
     return Attending(max(4, width // heads * heads)), torch.multinomial(common, TOKENS, replacement=True)
-
-
-def labels() -> Tensor:
-    """Of all rows."""
-    return torch.arange(2 * ROWS) % CLASSES
 
 
 class Weights(nn.Module):
@@ -138,10 +134,10 @@ def problem(kind: str, size: int, device: str) -> Problem:
 
 def _problem(rng: Draw, kind: str, size: int) -> Problem:
     lower, inputs = network(kind, size)
-    wrong = labels()[:ROWS].clone()
+    wrong = LABELS[:ROWS].clone()
     wrong[::3] = (wrong[::3] + 1) % CLASSES
     return from_modules(
-        rng, Weights(), lower, [(inputs[ROWS:], labels()[ROWS:])],
+        rng, Weights(), lower, [(inputs[ROWS:], LABELS[ROWS:])],
         [(inputs[:ROWS], wrong, torch.arange(ROWS))],
         upper_loss=lambda upper, lower, a, t: cross_entropy(lower(a), t),
         lower_loss=lambda upper, lower, a, t, rows: upper(rows) * cross_entropy(lower(a), t, reduction="none"),

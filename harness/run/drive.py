@@ -46,10 +46,7 @@ LOOK = 30.0  # seconds between two looks at runs that say nothing
 
 
 def make_folder(out: Path, but: Collection[str] = ()) -> None:
-    """Make the results folder and make sure that it can be written and holds no foreign file.
-
-    ``but``: stems of keys whose finished files somebody else reads: of a hundred thousand each is opened once.
-    """
+    """Make the results folder; it can be written and holds no foreign file (stems in ``but``: others look at them)."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         probe = out / f".probe-{secrets.token_hex(8)}"

@@ -86,7 +86,7 @@ def unfinished(jobs: list[Job]) -> list[Job]:
     there = dict[str, dict[str, list[Path]]]()
     todo, now = [], dict[str, str]()
     for job in jobs:
-        folder = os.path.dirname(job.path)  # a text: to hash a path takes longer than to open the file
+        folder = os.path.dirname(job.path)  # a text: a path is slow to hash
         if folder not in there:
             there[folder] = finals(Path(folder))
         paths = job.finished(there[folder])

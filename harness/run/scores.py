@@ -126,12 +126,8 @@ class Scores:
         running[name] = {self._submit(task): task for task in todo}
 
     def _asked(self, task: Task) -> tuple[str, Sent, tuple[Any, ...], float]:
-        return (
-            "outcome",
-            self._sent,
-            (task.problem, task.solver, task.seed, dict(task.limits), task.judge),
-            self._timeout,
-        )
+        asked = task.problem, task.solver, task.seed, dict(task.limits), task.judge
+        return "outcome", self._sent, asked, self._timeout
 
     def _submit(self, task: Task) -> Future[Answer]:
         try:

@@ -53,9 +53,13 @@ def finals(folder: Path) -> dict[str, list[Path]]:
     """The final files of a folder by the stem of their key, in the order of their names. One look at the folder."""
     found: dict[str, list[Path]] = {}
     for entry in _entries(folder):
-        if entry.name.endswith(FINAL) and (stem := stem_of(entry.name)) and entry.is_file(follow_symlinks=False):
+        if _is_final(entry) and (stem := stem_of(entry.name)):
             found.setdefault(stem, []).append(folder / entry.name)
     return found
+
+
+def _is_final(entry: os.DirEntry[str]) -> bool:
+    return entry.name.endswith(FINAL) and entry.is_file(follow_symlinks=False)
 
 
 def finals_of(folder: Path, stem: str) -> list[Path]:
@@ -103,10 +107,10 @@ def _mark(found: os.stat_result) -> tuple[int, ...]:
 
 def records(folder: Path, but: Collection[str] = ()) -> list[Path]:
     """The files of runs in a folder and in its sub-folders (one for each machine), by name: the final ones, and parts
-    for which there is no final one. ``but``: stems of keys whose finished files in the folder itself are left out."""
+    for which there is no final one. ``but``: stems of keys whose ``finals`` are left out."""
     entries = _entries(folder)
     if but:
-        entries = [e for e in entries if not (e.name.endswith(FINAL) and stem_of(e.name) in but)]
+        entries = [e for e in entries if not (_is_final(e) and stem_of(e.name) in but)]
     inner = [Path(e.path) for e in entries if e.is_dir(follow_symlinks=False) and not e.name.startswith(".")]
     found = _here(folder, [entry.name for entry in entries])
     for sub in inner:

@@ -27,7 +27,6 @@ FINDINGS = (*GOOD, "diverged")  # that leave the exit code at 0: what was asked 
 FAILED = (*(status for status in FINAL if status not in GOOD), CUT)
 FAULTS = ("solver", "problem", "machine", "harness")  # whose a status other than done is
 
-SORTED = json.JSONEncoder(sort_keys=True)  # made once: of a hundred thousand keys each is written so
 READABLE = 80  # characters of a file's name that say what is in it
 
 # What a reader holds the numbers to. Whole numbers stay exact as floats.
@@ -68,7 +67,7 @@ class RunKey:
     @cached_property
     def digest(self) -> str:
         """16 hexadecimal digits, the same on every machine."""
-        text = SORTED.encode(self.as_json())
+        text = json.dumps(self.as_json(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @cached_property
