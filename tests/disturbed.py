@@ -71,11 +71,12 @@ class Cluster:
         self.processes.kill(name)
         time.sleep(2)
         self.processes.again(name)
-        if self.kind == "dask":  # its workers leave with it, with exit code 0
-            time.sleep(3)
-            for k in range(NODES):
-                if self.processes.running[f"worker-{k}"].poll() is not None:
-                    self.begin(k)
+
+    def tend(self) -> None:
+        """Start again the workers that have left: they do with their scheduler, with exit code 0, sooner or later."""
+        for k in range(NODES if self.kind == "dask" else 0):
+            if self.processes.running[f"worker-{k}"].poll() is not None:
+                self.begin(k)
 
     def disk_full(self, k: int, seconds: float) -> None:
         self.nodes[k].fill()

@@ -1,5 +1,6 @@
 """What a line of a run's file is, and what a reader takes for one."""
 
+import hashlib
 import json
 import math
 from dataclasses import replace
@@ -21,6 +22,21 @@ def test_each_field_of_a_key_tells_experiments_apart(name):
     other = "x" if isinstance(getattr(KEY, name), str) else 7
     assert replace(KEY, **{name: other}).digest != KEY.digest
     assert len(KEY.digest) == 16
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {}, {"seed": 10**12}, {"calls": 1}, {"calls": 1.0}, {"calls": True}, {"rows": 7, "judge": "figures"},
+        {"seconds": 0.1}, {"seconds": 1e-7}, {"problem": 'a", "seed": 0'}, {"solver": "ä\udc80"}, {"code": ""},
+    ],
+)  # fmt: skip
+def test_the_digest_is_that_of_the_key_as_json(changes):
+    """Of many seeds the rest is spelled once, and yet each digest is what it was when each key was spelled whole."""
+    for seed in (3, 44, 0):
+        own = replace(KEY, **({"seed": seed} | changes))
+        text = json.dumps(own.as_json(), sort_keys=True)
+        assert own.digest == hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @pytest.mark.parametrize(

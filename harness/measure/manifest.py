@@ -210,18 +210,38 @@ def _unchanged(path: str, mark: Mark) -> str:
         return MIXED
 
 
-def changed(manifest: Mapping[str, str], elsewhere: bool = False, now: dict[str, str] | None = None) -> list[str]:
+class Files:
+    """Files as they are now: each is looked at once."""
+
+    def __init__(self) -> None:
+        self._now: dict[str, str] = {}
+        self._told: dict[tuple[int, bool], tuple[Mapping[str, str], list[str]]] = {}
+
+    def changed(self, manifest: Mapping[str, str], elsewhere: bool = False) -> list[str]:
+        """See ``changed``. Runs of one process share their manifest, and what was told of it is told again."""
+        of, told = self._told.get((id(manifest), elsewhere), ({}, []))
+        if of is not manifest:
+            for path in manifest:
+                if path not in self._now:
+                    self._now[path] = hash_now(path, ABSENT)
+            pairs = [(path, was, self._now[path]) for path, was in manifest.items()]
+            told = [path for path, was, now in pairs if now != was and not (elsewhere and now == ABSENT)]
+            if len(self._told) >= TOLD:
+                self._told.clear()
+            self._told[id(manifest), elsewhere] = manifest, told
+        return told
+
+
+TOLD = 64  # manifests that are held
+
+
+def changed(manifest: Mapping[str, str], elsewhere: bool = False) -> list[str]:
     """The files of a manifest that are no longer what they were; nothing is imported. Empty: the run still stands.
 
     A file that is missing has changed, so has every file of a checkout that moved. ``elsewhere``: the manifest was
-    made on another machine, and only what is found here under the same path is compared. ``now``: the digests that
-    were found by the callers before, and are now.
+    made on another machine, and only what is found here under the same path is compared.
     """
-    now = {} if now is None else now
-    for path in manifest:
-        if path not in now:
-            now[path] = hash_now(path, ABSENT)
-    return [path for path, was in manifest.items() if now[path] != was and not (elsewhere and now[path] == ABSENT)]
+    return Files().changed(manifest, elsewhere)
 
 
 def _path(given: Any) -> str:

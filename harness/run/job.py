@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bilevelbench.core.errors import RequestError
-from bilevelbench.measure.manifest import changed
+from bilevelbench.measure.manifest import Files
 from bilevelbench.store import points
 from bilevelbench.store.files import final_name, finals_of, mark
 from bilevelbench.store.journal import Record, read
@@ -72,7 +72,7 @@ class Job:
         found = finals_of(folder, stem) if there is None else there.get(stem, [])
         if self.here:
             return [path for path in found if path.name == self.name]
-        return sorted(found, key=lambda path: path.name != self.name)
+        return sorted(found, key=lambda path: path.name != self.name) if len(found) > 1 else found
 
     def published(self, there: dict[str, list[Path]] | None = None) -> Path:
         """Where the record of this run is, or would be. ``there``: what ``finals`` has found."""
@@ -91,10 +91,10 @@ class Job:
         records = [read(path) for path in self.finished() if path.name == self.name]
         return next((record for record in records if record.mark == self.outdated), None)
 
-    def stands(self, record: Record, now: dict[str, str] | None = None) -> bool:
+    def stands(self, record: Record, now: Files | None = None) -> bool:
         """Whether a finished run stands: with code and data as they are now it would be the same.
 
-        ``now``: digests of files as they are, which is added to: of many runs each file is looked at once.
+        ``now``: where the same is asked of many runs.
 
         A run that was unsupported or lost is tried again (data may have come), and so is one that ran out of time when
         it is now given more of it.
@@ -110,7 +110,7 @@ class Job:
         if self.keep and record.status == "done" and not set(self.keep) <= points.names(points.beside(record.path)):
             return False
         elsewhere = record.header.get("environment", {}).get("place") != self.place
-        return not changed(record.end.get("manifest", {}), elsewhere, {} if now is None else now)
+        return not (now or Files()).changed(record.end.get("manifest", {}), elsewhere)
 
 
 @dataclass(frozen=True)

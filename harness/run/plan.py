@@ -14,6 +14,7 @@ from typing import Any
 
 from bilevelbench.core.errors import RequestError
 from bilevelbench.measure.env import source_digest
+from bilevelbench.measure.manifest import Files
 from bilevelbench.store.ends import ends, is_foreign
 from bilevelbench.store.files import finals, mark
 from bilevelbench.store.schema import RunKey
@@ -84,7 +85,7 @@ def unfinished(jobs: list[Job]) -> list[Job]:
     ``RequestError`` where one is none of ours.
     """
     there = dict[str, dict[str, list[Path]]]()
-    todo, now = [], dict[str, str]()
+    todo, now = [], Files()
     for job in jobs:
         folder = os.path.dirname(job.path)  # a text: a path is slow to hash
         if folder not in there:

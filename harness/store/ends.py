@@ -7,6 +7,8 @@ import functools
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from . import files
 from .journal import Record, read
 from .lines import parse
@@ -16,8 +18,29 @@ OURS = f'{{"kind":"header","schema":{SCHEMA},"digest":"'.encode()  # what a file
 BEGIN, END = 2**13, 2**15  # bytes that are looked at
 
 
+class _Where(msgspec.Struct, omit_defaults=True):
+    place: str = ""
+
+
+class _Header(msgspec.Struct, omit_defaults=True):
+    """What says whether a finished run stands: all else in a header is passed over."""
+
+    schema: int
+    environment: _Where
+    timeout: float | None = None
+
+
+class _Row(msgspec.Struct, omit_defaults=True):
+    status: str
+    fault: str = ""
+
+
+_HEADER, _ROW = msgspec.json.Decoder(_Header), msgspec.json.Decoder(_Row)
+
+
 def ends(path: Path) -> Record:
-    """What the first line of a file and its last ones say; of its rows only the last is read.
+    """What the first line of a file and its last ones say: of its header schema, place and timeout, of its rows the
+    status and fault of the last.
 
     It takes a fraction of the time of ``read``, which is what reads a file that is not plainly whole.
     """
@@ -34,12 +57,13 @@ def ends(path: Path) -> Record:
         return read(path)
     if not rest.startswith(b'{"kind":"end"', last) or not rest.startswith(b'{"kind":"row"', row):
         return read(path)
-    header, end, line = parse(first), _end(rest[last:]), parse(rest[row:last])
-    if not (header and end and line and line.get("status") in FINAL and header.get("schema") == SCHEMA):
+    try:
+        header, line, end = _HEADER.decode(first), _ROW.decode(rest[row:last]), _end(rest[last:])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return read(path)
-    if not isinstance(header.get("environment"), dict) or not isinstance(end.get("manifest"), dict):
+    if header.schema != SCHEMA or line.status not in FINAL or not isinstance((end or {}).get("manifest"), dict):
         return read(path)
-    return Record(path, header, [line], end, mark=mark)
+    return Record(path, msgspec.to_builtins(header), [msgspec.to_builtins(line)], end or {}, mark=mark)
 
 
 @functools.lru_cache(64)  # runs of one process have read the same files: the longest of their lines is the same

@@ -152,6 +152,9 @@ def content(path: Path, most: int = MOST_BYTES) -> tuple[tuple[int, ...], bytes]
 def edges(path: Path, first: int, last: int) -> tuple[tuple[int, ...], bytes, bytes]:
     """The mark of a plain file, so many of its first bytes, and of its last that come after them."""
     with _opened(path) as (handle, found):
+        if found.st_size <= first + last:  # most are: one reading
+            whole = os.read(handle, found.st_size)
+            return _mark(found), whole[:first], whole[first:]
         begin = os.read(handle, first)
         start = max(len(begin), found.st_size - last)
         os.lseek(handle, start, os.SEEK_SET)

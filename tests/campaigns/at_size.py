@@ -4,9 +4,10 @@
     OMP_NUM_THREADS=1 python -m tests.campaigns.at_size record PROBLEM [STEPS [ROUNDS]]
 
 ``steps``: a ResNet-18 of 11 million parameters on 8 rows of 32 x 32 (batch norm by the batch's statistics) and the
-transformer of ten million of ``asv.scale``: CPU seconds of a step of BOME, F2SA and SOBA over those of the loop by hand
-(``measure.ratio``), the median of ROUNDS; and the peak bytes of BOME's step in copies of y, data apart. ``record``: CPU
-seconds of solving and judging of a run over those of as many steps by hand, for BOME, SOBA and AID-CG.
+transformer of ten million of ``asv.networks``: CPU seconds of a step of BOME, F2SA and SOBA over those of the loop by
+hand (``measure.ratio``), the median of ROUNDS; the peak bytes of BOME's step in copies of y, of all and of what the
+solver holds (``measure.memory``: graph and activations of one answer are the problem's own). ``record``: CPU seconds of
+solving and judging of a run over those of as many steps by hand, for BOME, SOBA and AID-CG.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from bilevelbench import Draw, Problem, build_problem, from_modules, make_solver
-from bilevelbench.asv import scale
+from bilevelbench.asv import networks
 from bilevelbench.core.resolve import built
 from bilevelbench.measure.memory import peak
 from bilevelbench.measure.ratio import floor_of, paired, steps_of
@@ -48,7 +49,7 @@ def _resnet(rng: Draw, width: int) -> Problem:
     lower = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, CLASSES))
     images, labels = torch.randn(2 * ROWS, 3, 32, 32), torch.arange(2 * ROWS) % CLASSES
     return from_modules(
-        rng, scale.Weights(), lower, [(images[ROWS:], labels[ROWS:])],
+        rng, networks.Weights(), lower, [(images[ROWS:], labels[ROWS:])],
         [(images[:ROWS], labels[:ROWS], torch.arange(ROWS))], batch_norm="batch",
         upper_loss=lambda upper, lower, a, t: cross_entropy(lower(a), t),
         lower_loss=lambda upper, lower, a, t, rows: upper(rows) * cross_entropy(lower(a), t, reduction="none"),
@@ -74,10 +75,11 @@ def of_record(problem: Problem, solver: str, steps: int, rounds: int) -> float:
     return statistics.median(ratios)
 
 
-def copies(problem: Problem, solver: str) -> float:
-    """Peak bytes of two steps, data apart, in copies of y."""
+def copies(problem: Problem, solver: str) -> tuple[float, float]:
+    """Peak bytes of two steps, data apart, in copies of y: of all, and of what the solver holds."""
     y: Tensor = problem.y0
-    return float(peak(problem, make_solver(solver), steps=2)["peak_bytes"] / y.nbytes)
+    found = peak(problem, make_solver(solver), steps=2)
+    return found["peak_bytes"] / y.nbytes, found["solver_bytes"] / y.nbytes
 
 
 def main() -> None:
@@ -93,11 +95,12 @@ def main() -> None:
             )
         return
     rounds = int(words[0]) if words else 7
-    for name, made in (("ResNet-18", resnet()), ("transformer", scale.problem("transformer", 10**7, "cpu"))):
+    for name, made in (("ResNet-18", resnet()), ("transformer", networks.problem("transformer", 10**7, "cpu"))):
         for solver in STEPS:
             ratio = of_step(made, solver, rounds)
             print(f"{name}, n_y {made.y0.numel():.3g}, {solver}: step / by hand {ratio:.3f}", flush=True)
-        print(f"{name}, {STEPS[0]}: {copies(made, STEPS[0]):.2f} copies of y", flush=True)
+        whole, own = copies(made, STEPS[0])
+        print(f"{name}, {STEPS[0]}: {whole:.2f} copies of y, {own:.2f} of them the solver's", flush=True)
 
 
 if __name__ == "__main__":

@@ -107,6 +107,7 @@ class Campaign:
             if self.driver.poll() is not None:
                 assert self.driver.returncode == 0, "the driver has given up"
                 return
+            self.cluster.tend()
             time.sleep(0.2)
 
     def disturb(self, kind: str) -> None:
@@ -152,7 +153,8 @@ def campaign(kind: str, seeds: int, each: int, seed: int, minutes: int, kept: st
                 one.disturb(event)
                 done[event] += 1
                 print(f"[{sum(done.values())}/{len(events)}] {event}, {one.finished()} of {total}", file=sys.stderr)
-            code = one.driver.wait(3600)
+            one.wait(total + 1, 3600)
+            code = one.driver.wait(60)
             if one.other is not None:
                 one.other.wait(600)
             one.look()

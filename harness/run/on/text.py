@@ -13,6 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from bilevelbench.core.errors import RequestError
 from bilevelbench.core.spec import DEFINITION, parse
 from bilevelbench.measure.env import source_digest
@@ -58,8 +60,9 @@ class Reader:
         said = json.loads(text)
         try:
             key, sent = RunKey(**said["key"]), self._unpacked(said["sent"])
+            msgspec.convert(key.as_json(), RunKey)  # each field is what it has to be
             kept = {name: said[name] for name in KEPT}
-        except (TypeError, KeyError) as error:
+        except (TypeError, KeyError, msgspec.ValidationError) as error:
             raise Refused(
                 f"{platform.node()} cannot read the run ({type(error).__name__}: {error}): another version of "
                 "bilevelbench has asked for it; install that one there"
