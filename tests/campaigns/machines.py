@@ -6,13 +6,13 @@ Four nodes (real Dask workers, or ``slurmd -N``), each with a network namespace,
 make 4 runs for each of SEEDS seeds; 50 of them are 200 runs. EACH times, at random moments and in random order, each of
 these comes to pass: a worker is killed; a node is gone (its cable is pulled, then all on it dies); a worker is
 preempted, with some seconds of grace and without; the scheduler is started again; the driver is killed and started
-again; a second driver joins; a node's disk is full for a while; a node's clock is an hour off (libfaketime, on all
-clocks but the monotonic one; files keep the times of the kernel, as those of a shared folder do). After MINUTES no
-more comes to pass, and the runs that are left are made in peace.
+again; a second driver joins; a node's disk is full for a while; a node's clock is an hour off (``tests/clock_off.c``,
+preloaded; files keep the times of the kernel, as those of a shared folder do). After MINUTES no more comes to pass, and
+the runs that are left are made in peace.
 
 What nobody disturbs is made into the folder ALONE, where one is named, and is there the next time. It needs root,
-``ip``, and for Slurm its packages (``apt-get install slurm-wlm munge libfaketime``). It prints one line of JSON: runs
-that are finished, damaged, not done, other than here alone, finished and then changed, and what was done.
+``ip``, a C compiler for the clocks, and for Slurm its packages (``apt-get install slurm-wlm munge``). It prints one line
+of JSON: runs that are finished, damaged, not done, other than here alone, finished and then changed, and what was done.
 """
 
 from __future__ import annotations
@@ -126,7 +126,10 @@ class Campaign:
         elif kind == "disk full":
             made.disk_full(k, rng.uniform(5, 15))
         elif kind == "clock off":
-            made.clock_off(k, rng.choice((3600, -3600)) if nodes.faketime() and not made.nodes[k].seconds else 0)
+            made.clock_off(
+                k,
+                rng.choice((3600, -3600)) if nodes.off_clock(self.cluster.folder) and not made.nodes[k].seconds else 0,
+            )
         elif kind.startswith("preempted"):
             made.preempted(k, rng.uniform(1, 4) if kind.endswith("grace") else 0.0)
         else:
