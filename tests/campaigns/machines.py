@@ -11,7 +11,7 @@ preloaded; files keep the times of the kernel, as those of a shared folder do). 
 the runs that are left are made in peace.
 
 What nobody disturbs is made into the folder ALONE, where one is named, and is there the next time. It needs root,
-``ip``, a C compiler for the clocks, and for Slurm its packages (``apt-get install slurm-wlm munge``). It prints one line
+``ip``, a C compiler for the clocks, and for Slurm its packages (``apt-get install slurm-wlm munge``). It prints a line
 of JSON: runs that are finished, damaged, not done, other than here alone, finished and then changed, and what was done.
 """
 
