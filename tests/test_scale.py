@@ -8,6 +8,7 @@ import pytest
 
 from bilevelbench import Draw, build_problem
 from bilevelbench.asv import networks, scale
+from bilevelbench.report import scaled
 from tests.campaigns import at_size
 
 
@@ -54,6 +55,10 @@ def rows():
         for k, solver in ((1, "bome(T=5)"), (4, "itd(T=5)"))
     ]
     return [*made, scale.Row("mlp", 10**5, solver="aid_cg(T=5,K=5)", reason="oom")]
+
+
+def test_the_page_knows_how_it_was_measured():
+    assert (scaled.ROWS, scaled.REACH, scaled.TRAINED) == (networks.ROWS, scale.REACH, scale.TRAINED)
 
 
 def test_the_page_says_what_the_rows_say(tmp_path):
