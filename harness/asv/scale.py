@@ -1,6 +1,6 @@
 """What grows with the size of a network: seconds and bytes of a step, and what a second of steps reaches.
 
-    python -m bilevelbench.asv.scale --out reports/scale/scale.csv [--device cuda] [--most 1e8] [-s SOLVER ...]
+    python -m bilevelbench.asv.scale --out reports/scale/scale.csv [--device cuda] [--most 1e8] [-s SOLVER ...] [-n mlp]
     python -m bilevelbench.report.scaled reports/scale/scale.csv          the figure and the table
 
 A multilayer perceptron and a transformer of n_y parameters below, each in float32 on ``ROWS`` rows; one weight for each
@@ -46,7 +46,8 @@ SIZES = (10**3, 10**4, 10**5, 10**6, 10**7, 10**8)
 SOLVERS = (
     "bome(T=5)", "f2sa(T=5)", "penalty(T=5)", "soba", "aid_cg(T=5,K=5)", "nystrom(T=5)", "itd(T=5)",
 )  # fmt: skip
-ROUNDS, FEW, SLOW = 7, 3, 5.0  # paired rounds; those where a step takes so many seconds
+NETWORKS = ("mlp", "transformer")
+ROUNDS, FEW, SLOW = 7, 3, 1.0  # paired rounds; those where a step takes so many seconds
 REACH, TRAINED, RATE = 5.0, 50, 3e-3  # seconds of steps whose outcome is read; steps of Adam, and their size
 LONG = 1200.0  # seconds of one process
 
@@ -164,6 +165,7 @@ def main() -> None:
     parser.add_argument("--least", type=float, default=SIZES[0])
     parser.add_argument("--most", type=float, default=1e7)
     parser.add_argument("-s", "--solver", action="append")
+    parser.add_argument("-n", "--network", action="append", choices=NETWORKS)
     parser.add_argument("--out", type=Path, default=Path("scale.csv"))
     parser.add_argument("--begin", nargs=2, metavar=("NETWORK", "N_Y"), help="what all solvers share there")
     parser.add_argument("--one", nargs=3, metavar=("NETWORK", "N_Y", "SOLVER"), help="one row")
@@ -186,7 +188,7 @@ def main() -> None:
     with given.out.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(Row._fields)
-        for kind in ("mlp", "transformer"):
+        for kind in given.network or NETWORKS:
             for size in (size for size in SIZES if given.least <= size <= given.most):
                 at, reason = _said(given.device, "--begin", kind, str(size))
                 for text in given.solver or SOLVERS:
