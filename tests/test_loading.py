@@ -209,6 +209,39 @@ def test_masks_are_a_function_of_seed_and_step():
     assert float(same.g(x, y, rows)) == pytest.approx(float(plain.g(x, y, rows[:-1])), rel=1e-14)
 
 
+@pytest.mark.parametrize(
+    "how",
+    [
+        {}, {"chunk": 5}, {"batch_norm": "batch"}, {"autocast": "bfloat16"}, {"dropout": "seeded", "rows_per_step": 6},
+        {"in_memory": False, "rows_per_step": 6}, {"in_memory": False, "dropout": "seeded", "rows_per_step": 6},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_each_way_of_making_a_problem_is_run(how, tmp_path):
+    """A run asks before its first step what a solver never asks: the guards want f and g without rows."""
+    import bilevelbench as bb
+
+    a, t = Draw(5).normal(24, 4), torch.arange(24) % 3
+    loader = TensorDataset(a[12:], t[12:]), TensorDataset(a[:12], t[:12], torch.arange(12))
+    layer = nn.BatchNorm1d(6) if "batch_norm" in how else nn.Dropout()
+    figures = {"metrics": lambda u, w: {"norm": float(sum(v.norm() for v in w.parameters.values()))}}
+
+    def small(rng):
+        """A network below."""
+        torch.manual_seed(rng.seed)
+        return made(net(layer), rng, loader, **(figures if how.get("rows_per_step") else {}), **how)
+
+    results = bb.run([small], ["bome(lr=0.01)"], steps=3, seeds=[0], out=tmp_path, in_process=True, progress=False)
+    assert list(results.runs["status"]) == ["done"], results.runs["reason"][0]
+
+
+def test_without_rows_a_stream_is_that_of_its_first_step():
+    problem = made(net(), metrics=lambda u, w: {"norm": 1.0}, rows_per_step=6)
+    x, y, (above, below) = problem.x0, problem.y0, problem.stream.rows(0)
+    assert float(problem.f(x, y)) == float(problem.f(x, y, ...)) == float(problem.f(x, y, above))
+    assert float(problem.g(x, y)) == float(problem.g(x, y, None)) == float(problem.g(x, y, below))
+
+
 def test_the_batchs_statistics():
     problem = made(net(nn.BatchNorm1d(6)), batch_norm="batch")
     assert (problem.n_f, problem.n_g) == (1, 1)

@@ -63,10 +63,14 @@ def mean_in_chunks(of: Callable[[Any], Tensor], rows: Any, n: int, chunk: int) -
     return torch.stack(shares).sum()
 
 
-def seeded(function: Callable[..., Tensor], seed: int) -> Callable[..., Tensor]:
-    """A function of (x, y, rows) whose last row is no row but the step: what torch draws is a function of both."""
+def seeded(function: Callable[..., Tensor], seed: int, first: Callable[[], Tensor]) -> Callable[..., Tensor]:
+    """A function of (x, y, rows) whose last row is no row but the step: what torch draws is a function of both.
 
-    def at_step(x: Tensor, y: Tensor, rows: Tensor) -> Tensor:
+    Asked for no rows, as by who looks at a problem before a run, it takes those of the ``first`` step.
+    """
+
+    def at_step(x: Tensor, y: Tensor, rows: Any = ...) -> Tensor:
+        rows = first() if rows is ... or rows is None else rows
         *_, step = rows.tolist()
         with torch.random.fork_rng([x.device] if x.device.type == "cuda" else []):
             torch.manual_seed(int(generator(seed, "masks", step, 0).integers(2**62)))

@@ -145,8 +145,9 @@ def from_modules(
     sums = not (batch_statistics(upper.module) or batch_statistics(lower.module))
     n_f, n_g = (len(above), len(below)) if sums and not rows_per_step else (1, 1)
     if rows_per_step:
-        fields["stream"] = Stream(drawn_rows(rng, rows_per_step, len(above), len(below)))
-        f, g = seeded(f, rng.seed), seeded(g, rng.seed)
+        drawn = drawn_rows(rng, rows_per_step, len(above), len(below))
+        fields["stream"] = Stream(drawn)
+        f, g = seeded(f, rng.seed, lambda: drawn(0)[0]), seeded(g, rng.seed, lambda: drawn(0)[1])
     figures = None if metrics is None else lambda x, y: metrics(upper.bind(x, True), lower.bind(y, True))
     return Problem(
         f=f, g=g, x0=upper.start, y0=lower.start, metrics=figures, notes=said,
