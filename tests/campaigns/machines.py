@@ -141,7 +141,7 @@ def campaign(kind: str, seeds: int, each: int, seed: int, minutes: int, kept: st
     with tempfile.TemporaryDirectory() as scratch:
         folder, out, alone = Path(scratch) / "cluster", Path(scratch) / "out", Path(kept or f"{scratch}/alone")
         folder.mkdir()
-        (slow := Path(scratch) / "slow.py").write_text(SLOW)
+        (slow := Path(f"{kept or f'{scratch}/slow'}.py")).write_text(SLOW)  # where the next time finds it, too
         bb.run(**asked(seeds, slow), out=alone, jobs=12)  # for they sleep
         events = [kind for _ in range(each) for kind in rng.sample(KINDS, len(KINDS))]
         moments, done = sorted(rng.uniform(0, 0.95 * total) for _ in events), Counter[str]()
