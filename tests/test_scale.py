@@ -54,7 +54,8 @@ def rows():
         for n in (10**3, 10**5)
         for k, solver in ((1, "bome(T=5)"), (4, "itd(T=5)"))
     ]
-    return [*made, scale.Row("mlp", 10**5, solver="aid_cg(T=5,K=5)", reason="oom")]
+    made.append(scale.Row("mlp", 10**5, solver="aid_cg(T=5,K=5)", reason="oom"))
+    return [*made, scale.Row("mlp", 10**3, 10**3, "soba", "cpu", 1e-3, 1.0, 10**5, 7.0, 0.95, 3)]  # at one size alone
 
 
 def test_the_page_knows_how_it_was_measured():
@@ -72,6 +73,7 @@ def test_the_page_says_what_the_rows_say(tmp_path):
     assert "| `bome(T=5)` | 0.001 | 0.1 | 1.02 | 5.0 | 0.900 | 1.2e+09 | 4.0e+09 |" in page
     assert "| `itd(T=5)` | 0.004 | 0.4 |  | 20.0 | 0.900 | 3.0e+08 | 1.0e+09 |" in page
     assert "| `aid_cg(T=5,K=5)` |  | oom |" in page
+    assert "| `soba` | 0.001 |  |  |  |  |" in page
     ahead = "| `bome(T=5)` (0.9) | `bome(T=5)` ({}) | `bome(T=5)` ({}) | {} |"
     assert f"| 1e+05 {ahead.format(0.1, '2e+06', '`aid_cg(T=5,K=5)`: oom')}" in page
     assert f"| 1e+03 {ahead.format(0.001, '2e+04', '')}" in page

@@ -50,9 +50,9 @@ def table(rows: pd.DataFrame, network: str) -> str:
     heads += [f"n_y in {room} GB" for room in ROOMS]
     lines = ["| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads)]
     for solver in some["solver"].unique():
-        mine = some[some["solver"] == solver].set_index("asked")
+        mine = some[some["solver"] == solver].set_index("asked").reindex(sizes)
         at = mine.loc[largest]
-        cells = [f"`{solver}`", *(_seconds(mine.loc[size]) if size in mine.index else "" for size in sizes)]
+        cells = [f"`{solver}`", *(_seconds(mine.loc[size]) for size in sizes)]
         cells += [_number(at["over_hand"], ".2f"), _number(at["copies"], ".1f"), _number(at["f_ratio"], ".3f")]
         cells += [_number(fits(mine.reset_index(), room * GB), ".1e") for room in ROOMS]
         lines.append("| " + " | ".join(cells) + " |")
@@ -78,7 +78,7 @@ def ahead(rows: pd.DataFrame, network: str) -> str:
 
 
 def _seconds(row: pd.Series) -> str:
-    return _number(row["step_seconds"], ".3g") or str(row["reason"])
+    return _number(row["step_seconds"], ".3g") or str(row["reason"] if pd.notna(row["reason"]) else "")
 
 
 def _number(value: float, how: str) -> str:
