@@ -81,6 +81,8 @@ def test_the_page_says_what_the_rows_say(tmp_path):
     svg = (tmp_path / "scale.svg").read_text()
     assert svg.startswith('<svg xmlns="http://www.w3.org/2000/svg"')
     assert "bome" in svg
+    assert "10⁵" in svg
+    assert "mathdefault" not in svg, "numbers are to be read"
     missing = subprocess.run(
         [sys.executable, "-m", "bilevelbench.report.scaled", "none.csv"], capture_output=True, text=True, check=False
     )

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 
 from bilevelbench.store.files import written
 
-from . import style
+from . import paper, style
 
 ROWS, REACH, TRAINED = 32, 5, 50  # as in asv.scale, which needs torch: a test holds them to it
 GB = 1e9
@@ -94,6 +94,7 @@ def draw(rows: pd.DataFrame) -> style.Drawing:
         for axes, (column, words) in zip(line, PANELS.items(), strict=True):
             _panel(axes, rows[rows["network"] == network], column)
             axes.set(title=f"{network}: {words}", xlabel="n_y", xscale="log", yscale="log")
+            paper.powers(axes)
     handles, labels = grid[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
     return figure
