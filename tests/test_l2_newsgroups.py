@@ -13,6 +13,7 @@ from bilevelbench import Draw, Oracle, build_problem
 from bilevelbench.data import find
 from bilevelbench.data.formats import Messages
 from bilevelbench.measure.memory import LiveBytes
+from bilevelbench.problems import l2_newsgroups
 from bilevelbench.problems._sparse import Rows, product
 from bilevelbench.problems.l2_newsgroups import _halves, _newsgroups, _planted
 
@@ -141,6 +142,19 @@ def test_bags_of_words_are_those_of_scikit_learn():
     assert made["indices"].tolist() == [0, 2, 1] or sorted(made["indices"][:2]) == [0, 2]
     assert made["indptr"].tolist() == [0, 2, 3, 3]
     assert made["test_indices"].tolist() == [0]
+
+
+def test_released_code_has_lines_on_the_planted_documents_alone(monkeypatch):
+    """On the messages they take hours, and its runs are held against what a paper prints."""
+    rows, groups, more, more_groups, test, tested = _planted(Draw(0), 30)
+    monkeypatch.setattr(
+        l2_newsgroups, "newsgroups", lambda: (vstack([rows, more]).tocsr(), np.r_[groups, more_groups], test, tested)
+    )
+    monkeypatch.setattr(l2_newsgroups.cache, "arrays", lambda name, key, make: make())
+    for data, protocol, lined in (("newsgroups", "bome_released", False), ("newsgroups", "recommended", True),
+                                  ("planted", "bome_released", True)):  # fmt: skip
+        problem = build(f"l2_newsgroups(data={data!r},protocol={protocol!r},features=30)")
+        assert (problem.references is not None, problem.bar is not None) == (lined, lined)
 
 
 @needs_newsgroups
