@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from bilevelbench import Draw, Problem, build_problem
+from bilevelbench.measure.feasible import FEASIBLE, violation
 from bilevelbench.measure.gap import ENOUGH, gap
 from bilevelbench.measure.inverse import Solved
-from bilevelbench.measure.judge import FEASIBLE, Judge, _moved, _order, _violation
+from bilevelbench.measure.judge import Judge, _moved, _order
 from bilevelbench.measure.level import Spent
 from bilevelbench.measure.lower import STALLED, Found
 from bilevelbench.measure.plan import Plan
@@ -87,9 +88,9 @@ def test_a_gap_to_phi_star_is_shown_where_its_digits_are_known(error, off, shown
 
 def test_violations():
     h = lambda x, y: y - 1.0  # noqa: E731
-    assert _violation(None, vector(0.0), vector(5.0)) == 0.0
-    assert _violation(h, vector(0.0), vector(3.0, 2.0)) == 2.0
-    assert _violation(h, vector(0.0), vector(0.5)) == 0.0
+    assert violation(None, vector(0.0), vector(5.0)) == 0.0
+    assert violation(h, vector(0.0), vector(3.0, 2.0)) == 2.0
+    assert violation(h, vector(0.0), vector(0.5)) == 0.0
     x, y = QUADRATIC.x0, QUADRATIC.y0
     size = float(x.norm())  # of what x contributes to this constraint
     for upper, phi, expected in (

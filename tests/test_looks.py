@@ -10,7 +10,7 @@ from bilevelbench import Draw, build_problem
 from bilevelbench.core.meter import Tally
 from bilevelbench.core.oracle import Oracle
 from bilevelbench.core.solver import Point
-from bilevelbench.measure import clock, judge
+from bilevelbench.measure import clock, feasible
 from bilevelbench.measure.clock import Stopwatch
 from bilevelbench.measure.failure import Diverged, Foul, Impure
 from bilevelbench.measure.seal import Seal
@@ -139,4 +139,4 @@ def test_two_steps_are_made_to_warm_up_and_leave_their_state_alone():
 
     with pytest.raises(Impure, match="it must return a new one"):
         warm_up(QUADRATIC, Writes(), 0, lambda: None)
-    assert judge.FEASIBLE == 1e-8
+    assert feasible.FEASIBLE == 1e-8

@@ -13,21 +13,21 @@ from torch import Tensor
 from bilevelbench.core import derive
 from bilevelbench.core.problem import Problem
 
+from .feasible import infeasible, violation
 from .gap import gap
 from .guards import second_derivatives
 from .inverse import SMALL, Factor
 from .level import Level, Spent
-from .lower import NEEDS_MORE, STALLED, Found, factored, solve
+from .lower import NEAR, NEEDS_MORE, STALLED, Found, factored, solve
 from .plan import Plan
 
-FEASIBLE = 1e-8  # of its own terms: violation of a constraint above, up to which Phi counts as it is
 KEPT = "y* at the start takes more gradients than its share: the others are kept for the last look"
-MOST_VIOLATED = 20  # constraints that are held to that
 AT_Y_STAR = 1e-6  # |y - y*| over |y*|, below which BOME's measure has no direction to go by
 LINEAR_TOLERANCE = 1e-10  # relative residual of the linear system behind the true hypergradient
 DIGITS = 1e-4  # relative error up to which a figure is shown: reports have four digits
 ZERO = 1e-8  # of its two terms: a hypergradient known to that is shown, however small it is
 SAME = 1e-12  # relative: Phi and Phi* this close are one number
+DRAWS = 3  # of the signs to which a y* at nought may be off
 DIFFERENCES = 1e-8  # relative error of a product that differences of gradients give
 
 
@@ -161,9 +161,9 @@ class Judge:
         if p.h_g is None:
             metrics["stationarity"] = self._stationarity(x, y, best, metrics["gap"], metrics.get("grad_phi"))
         if p.h_g is not None or p.h_f is not None:
-            upper, lower = _violation(p.h_f, x, best), _violation(p.h_g, x, y)
+            upper, lower = violation(p.h_f, x, best), violation(p.h_g, x, y)
             metrics["violation"] = max(upper, lower)
-            if "phi_gap" in metrics and _infeasible(p.h_f, x, best):
+            if "phi_gap" in metrics and infeasible(p.h_f, x, best):
                 metrics["phi_gap"] = max(metrics["phi_gap"], upper)
         first = ("phi", "phi_gap", "gap", "grad_phi", "stationarity", "violation")
         return {name: metrics[name] for name in (*first, *metrics) if name in metrics}
@@ -176,21 +176,33 @@ class Judge:
             q = inverse(fy, LINEAR_TOLERANCE, self._last_q)
             cross = level.cross(found.y, q.vector)
             moved = inverse(derive.grad_y(self.problem.f, level.x, _moved(found, level)), LINEAR_TOLERANCE, q.vector)
+            value, size, terms = float((fx - cross).norm()), float(cross.norm()), float(cross.norm() + fx.norm())
+            # the answer's own error, and what y's does to q by f_y
+            relative = (q.off + float((moved.vector - q.vector).norm())) / (float(q.vector.norm()) or 1.0)
+            error = size * (relative + (0 if self._twice else DIFFERENCES))
+            if found.why == STALLED and found.error > NEAR * float(found.y.norm()):  # y's length says nothing here
+                error += self._away(level, found, fx, q.vector, cross)
+            else:  # to the cross product and to f_x, as if these went like 1 / y
+                error += terms * 10 * found.error / (float(found.y.norm()) or found.error or 1.0)
         except Spent:
             self.unjudged = f"grad_phi: the {level.allowance:g} gradients of this look are spent"
             return {}
-        value, size = float((fx - cross).norm()), float(cross.norm())
-        scale = float(found.y.norm()) or found.error or 1.0
-        # the answer's own error; what y's does to q by f_y, to the cross product and to f_x, as if all went like 1 / y
-        relative = q.off / (float(q.vector.norm()) or 1.0)
-        error = size * (relative + 10 * found.error / scale) + 10 * float(fx.norm()) * found.error / scale
-        error += size * float((moved.vector - q.vector).norm()) / (float(q.vector.norm()) or 1.0)
-        error += (0 if self._twice else DIFFERENCES) * size
         self._last_q = q.vector
-        if not q.convex or not error <= max(DIGITS * value, ZERO * (size + float(fx.norm()))):
+        if not q.convex or not error <= max(DIGITS * value, ZERO * terms):
             self.unjudged = f"|grad Phi| = {value:.3g} may be off by {error:.2g}"
             return {"grad_phi_error": error}
         return {"grad_phi": value, "grad_phi_error": error}
+
+    def _away(self, level: Level, found: Found, fx: Tensor, q: Tensor, cross: Tensor) -> float:
+        """What y's error does to the cross product and to f_x, ten times: each entry off by as much as all together,
+        so that no direction is spared, to signs that are drawn, the worst of ``DRAWS``."""
+        draw, worst = torch.Generator().manual_seed(0), 0.0
+        for _ in range(DRAWS):
+            signs = 2 * torch.randint(2, found.y.shape, generator=draw).to(found.y) - 1
+            at = level.inside(found.y + found.error * signs)
+            off = float((level.cross(at, q) - cross).norm() + (derive.grad_x(self.problem.f, level.x, at) - fx).norm())
+            worst = max(worst, 10 * off) if math.isfinite(off) else math.inf
+        return worst
 
     def _stationarity(self, x: Tensor, y: Tensor, best: Tensor, gap: float, grad_phi: float | None) -> float:
         """BOME's K(x, y). At y = y*(x) grad q vanishes and lambda* is 0/0: so near it, |grad Phi|^2 + q instead."""
@@ -218,25 +230,6 @@ def _moved(found: Found, level: Level) -> Tensor:
 def _order(value: Tensor) -> float:
     number = float(value)
     return math.inf if math.isnan(number) else number
-
-
-def _violation(h: derive.Function | None, x: Tensor, y: Tensor) -> float:
-    return 0.0 if h is None else max(0.0, float(derive.value(h, x, y).max()))
-
-
-def _infeasible(h: derive.Function | None, x: Tensor, y: Tensor) -> bool:
-    """Whether one of h(x, y) <= 0 is violated by more than a small part of what x and y each contribute to it."""
-    if h is None:
-        return False
-    with torch.enable_grad():
-        both = x.detach().requires_grad_(), y.detach().requires_grad_()
-        values = h(*both).reshape(-1)
-        for value in values.topk(min(MOST_VIOLATED, len(values))).values:
-            slopes = torch.autograd.grad(value, both, retain_graph=True, materialize_grads=True)
-            terms = sum(float(slope.norm() * point.detach().norm()) for slope, point in zip(slopes, both, strict=True))
-            if float(value.detach()) > FEASIBLE * terms:
-                return True
-    return False
 
 
 def _project(projection: object, point: Tensor) -> Tensor:

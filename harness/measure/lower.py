@@ -87,7 +87,7 @@ def _newton(level: Level, begin: Found, dense: bool, factor: Factor | None = Non
     """Newton's method with a line search, then in full steps."""
     y = level.inside(begin.y)
     now = begin._replace(y=y)
-    before, tight, stalls, fine = math.inf, False, 0, FINE[dense] if level.twice else 1e-12
+    before, least, tight, stalls, fine = math.inf, math.inf, False, 0, FINE[dense] if level.twice else 1e-12
     try:
         value, slope = level.look(y)
         for _ in range(STEPS):
@@ -113,11 +113,14 @@ def _newton(level: Level, begin: Found, dense: bool, factor: Factor | None = Non
                 y = level.inside(y - found.vector)
                 value, slope = level.look(y)
             else:
-                stepped = _search(level, y, -found.vector, value, slope)
+                # y* at nought is never near beside its own length: steps shrink no further there, and g shows nothing
+                shown = abs(float(slope @ found.vector)) > 10 * torch.finfo(y.dtype).eps * abs(value)
+                stalls = stalls + 1 if not shown and size > SHRINKS * least else 0
+                stepped = None if stalls > 2 else _search(level, y, -found.vector, value, slope)
                 if stepped is None:
                     return _certified(now._replace(error=10 * size, why=STALLED), found.convex)
                 y, value, slope = stepped
-            before = size
+            before, least = size, min(least, size)
     except Spent as spent:
         spent.best = now._replace(y=y)  # type: ignore[attr-defined]
         raise
