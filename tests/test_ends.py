@@ -2,8 +2,9 @@
 
 import pytest
 
-from bilevelbench.measure import manifest
-from bilevelbench.measure.manifest import ABSENT, Files
+from bilevelbench.measure import changed
+from bilevelbench.measure.changed import Files
+from bilevelbench.measure.manifest import ABSENT
 from bilevelbench.store import ends as module
 from bilevelbench.store.ends import ends, is_foreign
 from bilevelbench.store.files import final_name, finals, finals_of
@@ -79,14 +80,14 @@ def test_the_final_files_of_one_key(tmp_path):
 
 def test_of_many_runs_each_file_is_asked_for_once(tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(manifest, "hash_now", lambda path, missing: asked.append(path) or {"a": "1"}.get(path, missing))
+    monkeypatch.setattr(changed, "hash_now", lambda path, missing: asked.append(path) or {"a": "1"}.get(path, missing))
     now, same, other = Files(), {"a": "1", "b": ABSENT}, {"a": "2", "b": "3"}
     for _ in range(3):
         assert now.changed(same) == now.changed(dict(same)) == []
         assert now.changed(other) == now.changed(dict(other)) == ["a", "b"]
         assert now.changed(other, True) == ["a"]  # what another machine has need not be here
         assert now.changed({"b": ABSENT}, True) == []
-    for number in range(2 * manifest.TOLD):  # more than are held
+    for number in range(2 * changed.TOLD):  # more than are held
         assert now.changed({"a": str(number)}) == ([] if number == 1 else ["a"])
     assert asked == ["a", "b"]
 

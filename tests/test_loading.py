@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy, mse_loss
+from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
-from bilevelbench import Draw, from_modules
+import bilevelbench as bb
+from bilevelbench import Draw, Oracle, build_problem, from_modules, make_solver
 from bilevelbench.core import loading
 from bilevelbench.core.loading import rows_of
+from tests.campaigns import at_size
 
 A, T = torch.arange(30.0).reshape(10, 3), torch.arange(10) % 2
 
@@ -219,8 +221,6 @@ def test_masks_are_a_function_of_seed_and_step():
 )  # fmt: skip
 def test_each_way_of_making_a_problem_is_run(how, tmp_path):
     """A run asks before its first step what a solver never asks: the guards want f and g without rows."""
-    import bilevelbench as bb
-
     a, t = Draw(5).normal(24, 4), torch.arange(24) % 3
     loader = TensorDataset(a[12:], t[12:]), TensorDataset(a[:12], t[:12], torch.arange(12))
     layer = nn.BatchNorm1d(6) if "batch_norm" in how else nn.Dropout()
@@ -288,40 +288,18 @@ def test_a_layer_without_a_shape_is_named():
         made(nn.Sequential(nn.LazyLinear(3)))
 
 
-def test_a_problem_of_streamed_rows_is_solved(tmp_path):
+def test_a_problem_of_streamed_rows_is_solved():
     """Regression on rows that no memory holds all of: each step reads its own, and figures are the user's."""
-    from bilevelbench import Oracle, make_solver
-
-    size, exact = 10**7, torch.tensor([1.0, -2.0, 0.5]).double()
-
-    class Huge(Dataset):
-        def __len__(self):
-            return size
-
-        def __getitem__(self, i):
-            a = torch.from_numpy(np.random.default_rng(i).standard_normal(3))
-            return {"a": a, "t": (a @ exact)[None]}
-
-    class Scale(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.log = nn.Parameter(torch.zeros(1))
-
-        def forward(self, weight):
-            return self.log.exp() * weight.square().sum()
-
-    problem = from_modules(
-        Draw(0), Scale(), nn.Linear(3, 1, bias=False), Huge(), Huge(),
-        upper_loss=lambda upper, lower, batch: mse_loss(lower(batch["a"]), batch["t"]),
-        lower_loss=lambda upper, lower, batch: (
-            mse_loss(lower(batch["a"]), batch["t"]) + 1e-3 * upper(lower.parameters["weight"])
-        ),
-        metrics=lambda upper, lower: {"error": float((lower.parameters["weight"][0] - exact).norm())},
-        better={"error": "lower"}, in_memory=False, rows_per_step=16,
-    )  # fmt: skip
+    problem = build_problem(str(at_size.STREAMED), Draw(0))
     solver, oracle = make_solver("bome(lr=0.1,lr_inner=0.1,T=5)"), Oracle(problem)
     state = solver.init(oracle, problem.x0, problem.y0)
     for step in range(30):
         oracle.begin(step)
         state = solver.step(oracle, state)
     assert problem.metrics(state.x, state.y)["error"] < 0.1 * problem.metrics(problem.x0, problem.y0)["error"]
+
+
+def test_streamed_rows_take_no_memory():
+    """The campaign ``at_size`` has hundreds of gigabytes of them."""
+    few, many = at_size.streamed([10**4, 10**9], steps=3).values()
+    assert many < few + 8

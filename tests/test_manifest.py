@@ -15,8 +15,9 @@ import pytest
 
 from bilevelbench.core.registry import PROBLEMS, SOLVERS
 from bilevelbench.measure import stamps
+from bilevelbench.measure.changed import changed
 from bilevelbench.measure.env import HOME, repository
-from bilevelbench.measure.manifest import ABSENT, MIXED, Manifest, changed
+from bilevelbench.measure.manifest import ABSENT, MIXED, Manifest
 
 HELPER = "def lr():\n    return 0.1\n"
 EDITED = "def lr():\n    return 0.3\n"  # of the same length

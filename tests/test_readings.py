@@ -6,7 +6,8 @@ import os
 import pytest
 
 from bilevelbench.measure import manifest as module
-from bilevelbench.measure.manifest import ABSENT, MIXED, _path, _settled, _unchanged, changed
+from bilevelbench.measure.changed import changed
+from bilevelbench.measure.manifest import ABSENT, MIXED, _path, _settled, _unchanged
 from bilevelbench.measure.stamps import hash_of, mark_of
 from tests.forked import forked
 

@@ -19,7 +19,7 @@ import stat
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import IO, Any
@@ -27,7 +27,7 @@ from typing import IO, Any
 import platformdirs
 
 from .provenance import cache_root, counts, is_foreign, loaded, package_of, source_of
-from .stamps import Mark, digest_of, hash_now, hash_of, is_young, mark_of
+from .stamps import Mark, digest_of, hash_of, is_young, mark_of
 
 ABSENT = "absent"  # a file that was asked for and not there: settings, say
 MIXED = "changed during the run"  # no digest equals it
@@ -208,40 +208,6 @@ def _unchanged(path: str, mark: Mark) -> str:
         return digest if mark_of(os.stat(path)) == mark else MIXED
     except OSError:
         return MIXED
-
-
-class Files:
-    """Files as they are now: each is looked at once."""
-
-    def __init__(self) -> None:
-        self._now: dict[str, str] = {}
-        self._told: dict[tuple[int, bool], tuple[Mapping[str, str], list[str]]] = {}
-
-    def changed(self, manifest: Mapping[str, str], elsewhere: bool = False) -> list[str]:
-        """See ``changed``. Runs of one process share their manifest, and what was told of it is told again."""
-        of, told = self._told.get((id(manifest), elsewhere), ({}, []))
-        if of is not manifest:
-            for path in manifest:
-                if path not in self._now:
-                    self._now[path] = hash_now(path, ABSENT)
-            pairs = [(path, was, self._now[path]) for path, was in manifest.items()]
-            told = [path for path, was, now in pairs if now != was and not (elsewhere and now == ABSENT)]
-            if len(self._told) >= TOLD:
-                self._told.clear()
-            self._told[id(manifest), elsewhere] = manifest, told
-        return told
-
-
-TOLD = 64  # manifests that are held
-
-
-def changed(manifest: Mapping[str, str], elsewhere: bool = False) -> list[str]:
-    """The files of a manifest that are no longer what they were; nothing is imported. Empty: the run still stands.
-
-    A file that is missing has changed, so has every file of a checkout that moved. ``elsewhere``: the manifest was
-    made on another machine, and only what is found here under the same path is compared.
-    """
-    return Files().changed(manifest, elsewhere)
 
 
 def _path(given: Any) -> str:

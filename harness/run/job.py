@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bilevelbench.core.errors import RequestError
-from bilevelbench.measure.manifest import Files
+from bilevelbench.measure.changed import Files
 from bilevelbench.store import points
 from bilevelbench.store.files import final_name, finals_of, mark
 from bilevelbench.store.journal import Record, read

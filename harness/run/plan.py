@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from bilevelbench.core.errors import RequestError
+from bilevelbench.measure.changed import Files
 from bilevelbench.measure.env import source_digest
-from bilevelbench.measure.manifest import Files
 from bilevelbench.store.ends import ends, is_foreign
 from bilevelbench.store.files import finals, mark
 from bilevelbench.store.schema import RunKey

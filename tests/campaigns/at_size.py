@@ -34,55 +34,11 @@ from tests.architectures import Residual
 from tests.campaigns.price_of_judging import once
 
 SIBLING = "test_a_small_residual_network_is_stepped_as_by_hand"
-ROWS, CLASSES, STAGES = 8, 10, (1, 2, 4, 8)
+ROWS, CLASSES, STAGES, WIDTH = 8, 10, (1, 2, 4, 8), 1000
 STEPS = ("bome(T=1,lr=0.01,lr_inner=0.01)", "f2sa(T=1,lr=0.01,lr_inner=0.01)", "soba(lr=0.01,lr_inner=0.01)")
 RECORDS = ("bome(lr=0.01,lr_inner=0.1,lr_y=0.1,T=5)", "soba(lr=0.01,lr_inner=0.1)", "aid_cg(lr=0.01,lr_inner=0.1,T=5)")
 
-STREAMED = '''"""A regression on rows that no memory holds."""
-
-import torch
-from torch import nn
-from torch.nn.functional import mse_loss
-from torch.utils.data import Dataset
-
-from bilevelbench import from_modules, problem
-
-
-class Rows(Dataset):
-    def __init__(self, size):
-        self.size = size
-
-    def __len__(self):
-        return self.size
-
-    def __getitem__(self, i):
-        a = torch.randn(1000, generator=torch.Generator().manual_seed(i))
-        return {"a": a, "t": a[:1] - 2 * a[1:2]}
-
-
-class Scale(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.log = nn.Parameter(torch.zeros(1))
-
-    def forward(self, weight):
-        return self.log.exp() * weight.square().sum()
-
-
-@problem("streamed")
-def streamed(rng, rows: int = 100):
-    """A regression on rows that no memory holds."""
-    torch.manual_seed(rng.seed)
-    return from_modules(
-        rng, Scale(), nn.Linear(1000, 1, bias=False), Rows(rows), Rows(rows),
-        upper_loss=lambda upper, lower, batch: mse_loss(lower(batch["a"]), batch["t"]),
-        lower_loss=lambda upper, lower, batch: (
-            mse_loss(lower(batch["a"]), batch["t"]) + 1e-3 * upper(lower.parameters["weight"])
-        ),
-        metrics=lambda upper, lower: {"error": float(lower.parameters["weight"][0, 2:].norm())},
-        better={"error": "lower"}, in_memory=False, rows_per_step=64,
-    )
-'''
+STREAMED = Path(__file__).parents[1] / "streamed_rows.py"
 
 
 def resnet(width: int = 64) -> Problem:
@@ -135,16 +91,15 @@ def copies(problem: Problem, solver: str) -> tuple[float, float]:
 
 def streamed(sizes: list[int], steps: int = 200) -> dict[int, float]:
     """Megabytes of the process of a run, by the rows of its data set."""
-    with tempfile.TemporaryDirectory() as scratch:
-        (file := Path(scratch) / "rows.py").write_text(STREAMED)
-        problems = [f"{file}(rows={size})" for size in sizes]
+    problems = [f"{STREAMED}(rows={size},width={WIDTH})" for size in sizes]
+    with tempfile.TemporaryDirectory() as out:
         results = bb.run(
-            problems, ["bome(lr=0.01,lr_inner=0.0003,lr_y=0.0003)"], seeds=[0], steps=steps, out=Path(scratch) / "out",
-            dtype="float32", progress=False,
+            problems, ["bome(lr=0.01,lr_inner=0.0003,lr_y=0.0003)"], seeds=[0], steps=steps, out=out, dtype="float32",
+            progress=False,
         )  # fmt: skip
-        held = results.runs.set_index("problem")["process_bytes"] / 2**20
         assert list(results.runs["status"]) == ["done"] * len(sizes), results.runs["reason"]
-        return {size: float(held[problem]) for size, problem in zip(sizes, problems, strict=True)}
+        held = results.runs.set_index("problem")["process_bytes"] / 2**20
+    return {size: float(held[problem]) for size, problem in zip(sizes, problems, strict=True)}
 
 
 def main() -> None:
@@ -153,7 +108,7 @@ def main() -> None:
     what, *words = sys.argv[1:]
     if what == "streamed":
         for size, held in streamed([int(float(word)) for word in words] or [10**6, 10**7, 10**8]).items():
-            print(f"{size:.0e} rows, {size * 4004 / 1e9:.3g} GB: {held:.1f} MiB")
+            print(f"{size:.0e} rows, {size * (WIDTH + 1) * 8 / 1e9:.3g} GB: {held:.1f} MiB")
         return
     if what == "record":
         problem = build_problem(words[0], Draw(0))
