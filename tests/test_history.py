@@ -1,5 +1,6 @@
 """Figures over commits: what asv, pytest-benchmark and runs have kept, where it changed, and its pages."""
 
+import itertools
 import json
 import math
 import os
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from bilevelbench.core.errors import RequestError
 from bilevelbench.report.history import write
-from bilevelbench.stats.changes import changes
+from bilevelbench.stats.changes import _ends, changes
 from bilevelbench.store import history
 from tests import results_factory
 
@@ -46,6 +47,21 @@ def test_noise_is_no_change_and_what_stands_out_of_it_is(seed):
     assert change.place == 20
     assert abs(math.log(change.ratio / 1.3)) < 0.1
     assert change.low < change.ratio < change.high
+
+
+@given(st.lists(st.floats(-1, 1), min_size=2, max_size=9), st.integers(1, 2), st.floats(0.001, 1))
+def test_parts_are_those_of_the_least_cost(values, size, penalty):
+    """Held to all ways of dividing a few points."""
+
+    def cost(cuts):
+        return sum(np.var(values[a:b]) * (b - a) + penalty for a, b in itertools.pairwise(cuts))
+
+    n = len(values)
+    ways = [(0, *cuts, n) for k in range(n) for cuts in itertools.combinations(range(1, n), k)]
+    least = min(cost(cuts) for cuts in ways if min(np.diff(cuts)) >= size)
+    found = (0, *_ends(np.array(values), size, penalty))
+    assert min(np.diff(found)) >= size
+    assert cost(found) == pytest.approx(least, abs=1e-9)
 
 
 @pytest.mark.parametrize("values", [[], [1.0], [1.0, float("nan"), 2.0], [0.0, 1.0, 1.0], [5.0] * 9])

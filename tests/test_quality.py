@@ -9,6 +9,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.markers import Marker
+from packaging.tags import compatible_tags, cpython_tags
+from packaging.utils import parse_wheel_filename
 
 from tests.tree import HAS_GIT, MAPPED, ROOT, TOP, mapped, tracked
 
@@ -230,6 +233,28 @@ def test_readme_commands_install_from_the_lock():
 
 
 # -- types follow the mapping: a mistake in a solver is seen
+
+
+@pytest.mark.parametrize("minor", [11, 12, 13, 14])
+def test_nothing_locked_has_to_be_compiled(minor):
+    """A bare machine has no compiler: each package has a wheel, under each supported Python."""
+    version = {"python_version": f"3.{minor}", "python_full_version": f"3.{minor}.0", "sys_platform": "linux"}
+    linux = [
+        *(f"manylinux_2_{glibc}_x86_64" for glibc in range(36, 4, -1)),
+        "manylinux2014_x86_64",
+        "manylinux1_x86_64",
+    ]
+    tags = {*cpython_tags((3, minor), platforms=linux), *compatible_tags((3, minor), f"cp3{minor}", linux)}
+
+    def compiled(package):
+        markers = package.get("resolution-markers", [])
+        wheels = [wheel["url"].rsplit("/", 1)[-1] for wheel in package.get("wheels", [])]
+        meant = not markers or any(Marker(text).evaluate(version) for text in markers)
+        return meant and "sdist" in package and not any(tags & parse_wheel_filename(name)[3] for name in wheels)
+
+    packages = [p for p in tomllib.loads((ROOT / "uv.lock").read_text())["package"] if "registry" in p["source"]]
+    assert [package["name"] for package in packages if compiled(package)] == []
+    assert len(packages) > 100
 
 
 def test_mypy_sees_the_mapped_packages(tmp_path):

@@ -1,4 +1,6 @@
-"""Where a figure changed over commits: change points by PELT (Killick, Fearnhead, Eckley, JASA 2012) of ``ruptures``.
+"""Where a figure changed over commits: parts of least squared error, by optimal partitioning.
+
+Jackson et al., IEEE Signal Processing Letters 12, 2005. PELT (Killick, Fearnhead, Eckley, JASA 2012) finds the same.
 
 On logarithms, so that a change is a ratio; the penalty is in units of the figure's own noise from commit to commit, so
 that what is exact shows every change, and what is not only those that stand out.
@@ -9,7 +11,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import ruptures
 
 PENALTY = 8.0  # times the variance of the noise and the logarithm of how many points there are: 0 of 150 by chance
 QUIET = 0.002  # standard deviation of logarithms, below which figures count as exact
@@ -41,15 +42,34 @@ def changes(values: np.ndarray, least: float = 0.02) -> list[Change]:
     size = LEAST["exact" if spread == QUIET else "noisy"]
     if len(logs) < 2 * size:
         return []
-    search = ruptures.Pelt(model="l2", min_size=size, jump=1).fit(logs.reshape(-1, 1))
-    ends = search.predict(pen=PENALTY * spread**2 * np.log(len(logs)))
-    starts = [0, *ends]
+    cuts = [0, *_ends(logs, size, PENALTY * spread**2 * np.log(len(logs)))]
     found = []
-    for before, place, after in zip(starts, ends[:-1], ends[1:], strict=False):
+    for before, place, after in zip(cuts, cuts[1:], cuts[2:], strict=False):
         change = Change(place, *_ratio(logs[before:place], logs[place:after]))
         if abs(np.log(change.ratio)) >= np.log1p(least):
             found.append(change)
     return found
+
+
+def _ends(values: np.ndarray, size: int, penalty: float) -> list[int]:
+    """Where the parts end that have the least sum of squared errors about their means, and of a penalty for each part.
+
+    No part is shorter than ``size``, of which there is at least one.
+    """
+    values = values - values.mean()
+    sums, squares = np.r_[0.0, values.cumsum()], np.r_[0.0, (values**2).cumsum()]
+    cost, begin = np.full(len(sums), np.inf), np.zeros(len(sums), int)
+    cost[0] = 0.0
+    for end in range(size, len(sums)):
+        begins = np.arange(end - size + 1)
+        error = squares[end] - squares[begins] - (sums[end] - sums[begins]) ** 2 / (end - begins)
+        total = cost[begins] + error + penalty
+        begin[end] = total.argmin()
+        cost[end] = total[begin[end]]
+    ends = [len(values)]
+    while begin[ends[0]]:
+        ends.insert(0, int(begin[ends[0]]))
+    return ends
 
 
 def _ratio(before: np.ndarray, after: np.ndarray) -> tuple[float, float, float]:
