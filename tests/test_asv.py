@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,7 +19,19 @@ from asv import util
 from asv.config import Config
 
 from bilevelbench import Draw, Unsupported
-from bilevelbench.asv import exact, install, names, overhead, package, replay, rows, speed, suite, with_compiler
+from bilevelbench.asv import (
+    exact,
+    hand_jax,
+    install,
+    names,
+    overhead,
+    package,
+    replay,
+    rows,
+    speed,
+    suite,
+    with_compiler,
+)  # fmt: skip
 from bilevelbench.contract.cost import declared
 from bilevelbench.core.door import WORTH
 from bilevelbench.core.registry import PROBLEMS, SOLVERS
@@ -146,6 +159,18 @@ def test_what_does_not_fit_is_not_available(monkeypatch):
 def test_a_step_that_takes_minutes_is_not_available():
     with pytest.raises(NotImplementedError, match="more than 1000 calls"):
         exact.Memory().setup("hyper_cleaning", "fmd")
+
+
+def test_compiling_is_in_no_reading_of_the_loop_by_hand():
+    """It takes longer than a reading: with it the first, of eight steps, was long enough, and calls were measured."""
+    asked = []
+
+    def by_hand(k):
+        asked.append(k)
+        return 1.0 if len(asked) == 1 else 1e-6 * k
+
+    pair = SimpleNamespace(engine=lambda k: 0.0, by_hand=by_hand)
+    assert 1e-6 * hand_jax.long_enough(pair) >= hand_jax.LONG
 
 
 def values():
