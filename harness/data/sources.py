@@ -47,12 +47,12 @@ def _mnist(name: str, size: int, md5: str) -> File:
     return File((f"MNIST/raw/{name}",), size, f"md5:{md5}", tuple(host + name for host in hosts), read_idx)
 
 
-def _fashion(name: str, md5: str) -> File:
+def _fashion(name: str, size: int, md5: str) -> File:
     hosts = (
         "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
         "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
     )
-    return File((f"FashionMNIST/raw/{name}",), None, f"md5:{md5}", tuple(host + name for host in hosts), read_idx)
+    return File((f"FashionMNIST/raw/{name}",), size, f"md5:{md5}", tuple(host + name for host in hosts), read_idx)
 
 
 def _omniglot(name: str, md5: str, characters: int, pixels: str) -> File:
@@ -67,9 +67,9 @@ def _libsvm(name: str, size: int, sha256: str, rows: int, features: int, kind: s
     return File((f"libsvm/{name}",), size, f"sha256:{sha256}", (host + name,), read)
 
 
-# The md5 of MNIST, Fashion-MNIST (no copy of which was at hand) and Omniglot are torchvision's, the sha256 of 20
-# Newsgroups is scikit-learn's. The sha256
-# of LIBSVM's files, like all sizes, counts and digests of contents, are those of the files that were at hand.
+# The md5 of MNIST, Fashion-MNIST and Omniglot are torchvision's, the sha256 of 20 Newsgroups is scikit-learn's. The sha256
+# of LIBSVM's files, like all sizes, counts and digests of contents, are those of the files that were at hand. Debian's
+# package dataset-fashion-mnist has the same images and labels packed anew; the original files are in its source package.
 SOURCES = {
     "mnist": Source("MNIST: 60000 and 10000 images of digits", "CC BY-SA 3.0 (LeCun, Cortes)", (
         _mnist("train-images-idx3-ubyte.gz", 9912422, "f68b3c2dcbeaaa9fbdd348bbdeb94873"),
@@ -78,10 +78,10 @@ SOURCES = {
         _mnist("t10k-labels-idx1-ubyte.gz", 4542, "ec29112dd5afa0611ce80d1b7f02629c"),
     )),
     "fashion": Source("Fashion-MNIST: 60000 and 10000 images of clothes", "MIT (Zalando)", (
-        _fashion("train-images-idx3-ubyte.gz", "8d4fb7e6c68d591d4c3dfef9ec88bf0d"),
-        _fashion("train-labels-idx1-ubyte.gz", "25c81989df183df01b3e8a0aad5dffbe"),
-        _fashion("t10k-images-idx3-ubyte.gz", "bef4ecab320f06d8554ea6380940ec79"),
-        _fashion("t10k-labels-idx1-ubyte.gz", "bb300cfdad3c16e7a12a480ee83cd310"),
+        _fashion("train-images-idx3-ubyte.gz", 26421880, "8d4fb7e6c68d591d4c3dfef9ec88bf0d"),
+        _fashion("train-labels-idx1-ubyte.gz", 29515, "25c81989df183df01b3e8a0aad5dffbe"),
+        _fashion("t10k-images-idx3-ubyte.gz", 4422102, "bef4ecab320f06d8554ea6380940ec79"),
+        _fashion("t10k-labels-idx1-ubyte.gz", 5148, "bb300cfdad3c16e7a12a480ee83cd310"),
     )),
     "omniglot": Source("Omniglot: 1623 characters, 20 drawings of each", "MIT (Lake)", (
         _omniglot(
