@@ -215,6 +215,25 @@ def test_resamples_have_the_weights_for_mean_and_are_the_same_each_time():
     assert {*np.unique(paired._drawn(np.random.default_rng(1), 50, np.arange(2), np.arange(2)))} == {0.0, 2.0}
 
 
+@pytest.mark.parametrize("factor", [1.0, 1.1])
+def test_leads_of_all_pairs_at_once_are_those_of_each(factor):
+    """Where a solver took no part pairs are compared one by one; with all there the same comes of both ways."""
+    rng = np.random.default_rng(0)
+    costs = {
+        (f"family{k % 2}", f"problem{k}", seed, solver): [int(rng.integers(50, 150))]
+        for k in range(4) for seed in range(5) for solver in "abcd"
+    }  # fmt: skip
+    field, each = (paired.Field(*table_of(costs), "calls") for _ in range(2))
+    assert field._means is not None
+    each._means = None
+    for one in "abcd":
+        found = field.leads(one, factor)
+        assert 0 < found.mean() < 1
+        np.testing.assert_array_equal(found, each.leads(one, factor))
+    costs.pop(next(iter(costs)))
+    assert paired.Field(*table_of(costs), "calls")._means is None
+
+
 def test_a_lead_is_more_than_a_tenth():
     field = paired.Field(*table_of(PAIR), "calls")
     assert field.leads("a").all(axis=0).tolist() == [True, True], "and true for itself"

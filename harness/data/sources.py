@@ -67,9 +67,10 @@ def _libsvm(name: str, size: int, sha256: str, rows: int, features: int, kind: s
     return File((f"libsvm/{name}",), size, f"sha256:{sha256}", (host + name,), read)
 
 
-# The md5 of MNIST, Fashion-MNIST and Omniglot are torchvision's, the sha256 of 20 Newsgroups is scikit-learn's. The sha256
-# of LIBSVM's files, like all sizes, counts and digests of contents, are those of the files that were at hand. Debian's
-# package dataset-fashion-mnist has the same images and labels packed anew; the original files are in its source package.
+# The md5 of MNIST, Fashion-MNIST and Omniglot are torchvision's, the sha256 of 20 Newsgroups is scikit-learn's. The
+# sha256 of LIBSVM's files, like all sizes, counts and digests of contents, are those of the files that were at hand.
+# Debian's package dataset-fashion-mnist has the same images and labels packed anew; the files as published are in its
+# source package.
 SOURCES = {
     "mnist": Source("MNIST: 60000 and 10000 images of digits", "CC BY-SA 3.0 (LeCun, Cortes)", (
         _mnist("train-images-idx3-ubyte.gz", 9912422, "f68b3c2dcbeaaa9fbdd348bbdeb94873"),

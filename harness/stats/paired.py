@@ -168,14 +168,24 @@ class Field:
 
     def leads(self, one: str, factor: float = MARGIN) -> np.ndarray:
         """(resamples, solvers): where one is cheaper than each other by more than a factor; true for itself."""
-        mine = self.log[:, [self.solvers.index(one)]]
-        apart = self.log - mine
-        both = np.isfinite(apart)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            mean = self.draws @ np.where(both, apart, 0) / (self.draws @ both)
+        k = self.solvers.index(one)
+        if self._means is not None:
+            mean = self._means - self._means[:, [k]]
+        else:
+            apart = self.log - self.log[:, [k]]
+            both = np.isfinite(apart)
+            with np.errstate(invalid="ignore", divide="ignore"):
+                mean = self.draws @ np.where(both, apart, 0) / (self.draws @ both)
         ahead = mean > np.log(factor)
-        ahead[:, self.solvers.index(one)] = True
+        ahead[:, k] = True
         return np.asarray(ahead)
+
+    @cached_property
+    def _means(self) -> np.ndarray | None:
+        """(resamples, solvers): means of ``log``, once for all pairs where each solver took part in each instance."""
+        if not np.isfinite(self.log).all():
+            return None
+        return np.asarray(self.draws @ self.log / self.draws.sum(axis=1, keepdims=True))
 
 
 def _in_unit(hit: pd.DataFrame, runs: pd.DataFrame, by: str) -> tuple[pd.DataFrame, pd.DataFrame, str]:
