@@ -5,6 +5,7 @@ import hashlib
 import io
 import os
 import pickle
+import re
 import struct
 import tarfile
 import zipfile
@@ -61,6 +62,29 @@ def idx(path, array):
 def test_idx_files_are_read(tmp_path):
     array = np.arange(24).reshape(2, 3, 4)
     np.testing.assert_array_equal(read_idx(idx(tmp_path / "a.gz", array)), array)
+
+
+def test_an_idx_file_that_was_packed_anew_is_known_by_what_is_in_it(tmp_path):
+    array = np.arange(24).reshape(4, 6)
+    path = idx(tmp_path / "a.gz", array)
+    inside = gzip.decompress(path.read_bytes())
+    path.write_bytes(gzip.compress(inside, 1, mtime=7))
+    content = hashlib.sha256(inside).hexdigest()
+    np.testing.assert_array_equal(read_idx(path, content), array)
+    idx(path, array + 1)
+    assert re.search(
+        rf"holds other data \(sha256 of what is in it \w{{64}}, not {content}\)", refused(read_idx, path, content)
+    )
+
+
+def test_debian_s_fashion_mnist_is_found(places):
+    """Its package has the images packed anew, in a folder of its own."""
+    folder = places / "data" / "fashion-mnist"
+    folder.mkdir(parents=True)
+    for file in find.SOURCES["fashion"].files:
+        path = idx(folder / file.name, np.zeros(3))
+        assert find.local(file) == path
+        assert "holds other data" in refused(file.read, path)
 
 
 @pytest.mark.parametrize("damage", ["cut", "short", "other", "plain"])

@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from bilevelbench import Draw, Unsupported, build_problem
 from bilevelbench.data import cache, find, sources
+from bilevelbench.data.formats import read_idx
 from bilevelbench.problems import _cleaning_released as released
 from bilevelbench.problems import l2_newsgroups
 from bilevelbench.problems._cleaning import INVERSE, PROTOCOLS, WEIGHTS, split
@@ -238,7 +239,7 @@ def fashion(tmp_path, monkeypatch):
 
     def files(digests):
         made = [
-            sources.File(file.paths, None, f"md5:{digest}", (host + file.name,), file.read)
+            sources.File(file.paths, None, f"md5:{digest}", (host + file.name,), read_idx)
             for file, digest in zip(sources.SOURCES["fashion"].files, digests, strict=True)
         ]
         source = sources.Source("", "", tuple(made))

@@ -20,7 +20,7 @@ from bilevelbench.core.spec import suggest
 
 from . import cache
 from .facts import FACTS
-from .formats import Resized, read_idx
+from .formats import Resized
 from .messages import TOPICS, counted, numbered
 from .sources import SOURCES, File
 
@@ -179,7 +179,7 @@ def fashion() -> Images:
 
 
 def _images(name: str) -> Images:
-    images, labels, test, test_labels = (read_idx(find(file)) for file in SOURCES[name].files)
+    images, labels, test, test_labels = (np.asarray(file.read(find(file))) for file in SOURCES[name].files)
     return images.reshape(len(images), -1), labels, test.reshape(len(test), -1), test_labels
 
 

@@ -32,21 +32,23 @@ def _refuse(path: Path, why: str) -> NoReturn:
 # -- IDX (MNIST)
 
 
-def read_idx(path: Path) -> np.ndarray:
-    """The uint8 array of a gzipped IDX file."""
+def read_idx(path: Path, content: str = "") -> np.ndarray:
+    """The uint8 array of a gzipped IDX file, whose bytes have the sha256 ``content`` where one is given."""
     try:
         with gzip.open(path) as file:
-            content = file.read(LIMIT)
+            data = file.read(LIMIT)
     except (OSError, EOFError, zlib.error) as error:
         _refuse(path, f"is no whole gzip file ({error})")
-    kind, dimensions = (content[2], content[3]) if len(content) >= 4 and content[:2] == b"\0\0" else (0, 0)
+    kind, dimensions = (data[2], data[3]) if len(data) >= 4 and data[:2] == b"\0\0" else (0, 0)
     start = 4 + 4 * dimensions
-    if kind != 8 or len(content) < start:
+    if kind != 8 or len(data) < start:
         _refuse(path, "is no IDX file of bytes")
-    shape = struct.unpack(f">{dimensions}I", content[4:start])
-    if len(content) - start != np.prod(shape):
-        _refuse(path, f"has {len(content) - start} bytes where its header says {np.prod(shape)}")
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+    shape = struct.unpack(f">{dimensions}I", data[4:start])
+    if len(data) - start != np.prod(shape):
+        _refuse(path, f"has {len(data) - start} bytes where its header says {np.prod(shape)}")
+    if content and (found := hashlib.sha256(data).hexdigest()) != content:
+        _refuse(path, f"holds other data (sha256 of what is in it {found}, not {content})")
+    return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
 
 
 # -- svmlight text (LIBSVM)
