@@ -367,6 +367,35 @@ def test_a_second_manifest_goes_on_from_the_first(tmp_path):
         assert str(tmp_path / other) not in manifest
 
 
+def test_where_python_lies_is_asked_before_imports_are_heard_of(tmp_path):
+    """Python 3.14's ``sysconfig`` imports a module to answer, and with it half-made nobody could ask it again."""
+    code = """
+import importlib, sys, sysconfig
+
+answer = sysconfig.get_path
+
+def get_path(name):
+    if "needed" not in sys.modules:
+        importlib.import_module("needed")
+        return answer(name)
+    if not hasattr(sys.modules["needed"], "done"):
+        raise AttributeError("installed_base")
+    return answer(name)
+
+sysconfig.get_path = get_path
+from bilevelbench.measure import manifest, provenance
+assert "needed" not in sys.modules
+manifest.Manifest()
+print(provenance.roots.cache_info().currsize)
+"""
+    (tmp_path / "needed.py").write_text("done = True\n")
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(tmp_path)}, text=True,
+        capture_output=True, check=False,
+    )  # fmt: skip
+    assert done.stdout == "1\n", done.stderr
+
+
 def test_a_full_disk_loses_no_note(tmp_path, monkeypatch):
     """Nor does it end a process before its run can say why."""
     if not hasattr(os, "memfd_create"):

@@ -26,7 +26,7 @@ from typing import IO, Any
 
 import platformdirs
 
-from .provenance import cache_root, counts, is_foreign, loaded, package_of, source_of
+from .provenance import cache_root, counts, is_foreign, loaded, package_of, roots, source_of
 from .stamps import Mark, digest_of, hash_of, is_young, mark_of
 
 ABSENT = "absent"  # a file that was asked for and not there: settings, say
@@ -147,6 +147,7 @@ _current: Manifest | None = None
 
 def _listen() -> None:
     """Hear of every file that Python opens, and compile foreign modules from their source."""
+    roots()  # before anybody listens: Python 3.14 imports a module to say where its own are
     events = {"open", "os.rename", "os.mkdir", "import", "sqlite3.connect", "ctypes.dlopen"}
 
     def hear(event: str, arguments: tuple[Any, ...]) -> None:
