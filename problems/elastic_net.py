@@ -125,8 +125,8 @@ def active_set(gram: np.ndarray, moment: np.ndarray, x1: float, x2: float, w: np
 @functools.lru_cache(maxsize=32)
 def _optimum(A: bytes, b: bytes, B: bytes, s: bytes, n: int, m: int) -> float:
     """The least Phi over both penalties."""
-    inputs, goal, others, goals = (np.frombuffer(part) for part in (A, b, B, s))
-    inputs, others = inputs.reshape(n, -1), others.reshape(m, -1)
+    inputs, others = (np.frombuffer(part).reshape(rows, -1) for part, rows in ((A, n), (B, m)))
+    goal, goals = np.frombuffer(b), np.frombuffer(s)
     gram, moment = inputs.T @ inputs, inputs.T @ goal
     near = np.zeros(len(moment))
 

@@ -8,15 +8,23 @@ import signal
 import socket
 import time
 import traceback
+import warnings
 from functools import partial
 
 from bilevelbench.run.child import Task, Teller, _message
 
 
+def fork():
+    """``os.fork``, without what Python says since 3.12 of the threads that are not in the child."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
+
+
 def forked(work, *arguments):
     """What ``work`` answers there; what it raises is raised here, as text."""
     reader, writer = os.pipe()
-    child = os.fork()
+    child = fork()
     if child == 0:
         try:
             answer = True, work(*arguments)
@@ -50,7 +58,7 @@ class Forks:
 
     def start(self, call, argument):
         ear, mouth = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        process = os.fork()
+        process = fork()
         if process == 0:
             try:
                 pkgutil.resolve_name(call)(argument, Teller(mouth.send))
