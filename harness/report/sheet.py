@@ -14,7 +14,7 @@ import pandas as pd
 
 from bilevelbench.store.files import written
 
-AT_ONCE = 50_000  # rows that are text in memory
+AT_ONCE = 10_000  # rows that are text in memory
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet computes a text that starts so
 
 
