@@ -169,6 +169,13 @@ def _one(text: str) -> str:
         if spec.name not in everything:
             raise RequestError(f"there is nothing called {spec.name!r} to list; {suggest(spec.name, everything)}")
         registry = SOLVERS if spec.name in SOLVERS.names() else PROBLEMS
+    else:
+        from .contract import targets
+
+        (kind, text), *more = targets(text)
+        if more:
+            return "\n\n".join(_one(each) for _, each in ((kind, text), *more))
+        registry, spec = SOLVERS if kind == SOLVERS.kind else PROBLEMS, parse(text)
     entry = registry.entry(spec)
     out = io.StringIO()
     print(f"{registry.kind} {entry.name}\n\n{entry.doc}\n", file=out)

@@ -91,8 +91,10 @@ def named(name: str, value: Any) -> list[tuple[str, Any]]:
             if not isinstance(key, str) or not key.isidentifier():
                 raise wrong(name, value, f"names of letters, digits and '_', and {key!r} is none")
         return list(value.items())
-    several = isinstance(value, Iterable) and not isinstance(value, str | bytes)
-    return [("", one) for one in (value if several else [value])]
+    several = list(value) if isinstance(value, Iterable) and not isinstance(value, str | bytes) else [value]
+    if not several:
+        raise wrong(name, value, "one or several; leave it out for those of the suite")
+    return [("", one) for one in several]
 
 
 def options(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -112,5 +114,7 @@ def options(given: Mapping[str, Any]) -> dict[str, Any]:
 def unknown(argument: str, value: Any, known: Iterable[str]) -> RequestError:
     """What to raise for a value that is none of those known."""
     names = list(known)
+    if not names:
+        return RequestError(f"{argument}={value!r} is not valid here: there is nothing to choose from")
     near = difflib.get_close_matches(str(value), names, n=3, cutoff=0.5) or names
     return RequestError(f"{argument}={value!r} is not valid here; choose from {', '.join(map(repr, near))}")

@@ -32,6 +32,11 @@ def problem(given: Any, seed: int, device: str, dtype: str) -> tuple[Problem, Pr
     if device != "cpu" and not torch.cuda.is_available():
         raise RequestError(f"device {device}: this machine has no CUDA device; choose cpu")
     if isinstance(given, Problem):
+        if given.x0.dtype != DTYPES[dtype]:
+            own = str(given.x0.dtype).removeprefix("torch.")
+            raise RequestError(
+                f"dtype={dtype!r}: this problem is made already, in {own}; give dtype={own!r} or its name"
+            )
         return given, given
     rngs = [Draw(seed, device, DTYPES[kind]) for kind in dict.fromkeys([dtype, "float64"])]
     try:

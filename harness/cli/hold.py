@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -67,15 +69,37 @@ def gate(
             raise RequestError(f"the gate has no layer {layer!r}; {suggest(layer, LAYERS)}")
     names = [f"{name}{ON}{problem}" if problem else name for name in list(solvers) or SOLVERS.names()]
     if update:
-        gates.update(baseline, names, layers or LAYERS)
+        with _said(" ".join(names), baseline):
+            gates.update(baseline, names, layers or LAYERS)
         click.echo(f"{len(names)} solver{'s' if len(names) != 1 else ''} in {baseline}, for {VERSION}")
         return
     known = gates.read(baseline)
     found = []
     for name in names:
         for layer in layers or LAYERS:
-            found.append(gates.verdict(name, layer, known))
+            with _said(name, baseline):
+                found.append(gates.verdict(name, layer, known))
             click.echo(gates.line(found[-1], baseline))
     if markdown is not None:
-        markdown.write_text(gates.table(found, baseline), encoding="utf-8")
+        with _said("", markdown):
+            markdown.write_text(gates.table(found, baseline), encoding="utf-8")
     sys.exit(0 if all(verdict.passed for verdict in found) else 1)
+
+
+@contextlib.contextmanager
+def _said(name: str, file: Path) -> Iterator[None]:
+    """What a solver or a problem raises, and a file that cannot be written, as one sentence."""
+    from ..api.exports import unwritten
+    from ..core.errors import RequestError
+
+    try:
+        yield
+    except RequestError:
+        raise
+    except OSError as error:
+        raise unwritten(file, error) from None
+    except Exception as error:
+        words = str(error).strip().partition("\n")[0]
+        raise RequestError(
+            f"{name} cannot be measured ({type(error).__name__}: {words}); `bilevelbench check` shows where"
+        ) from error

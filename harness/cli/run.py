@@ -99,7 +99,7 @@ def run(
     already finished in --out are not made again: an interrupted command is resumed by repeating it.
 
     Exit code 0: all runs were made, even if solvers diverge, which is a finding, or are unsupported. 1: a run ended in
-    an error, a timeout or out of memory, or was lost. 2: the request cannot be read.
+    an error, a timeout or out of memory, was lost, or found a fault in its problem. 2: the request cannot be read.
     """
     if join is not None:
         _join(join, suite, options)

@@ -40,6 +40,8 @@ def tune(what: tuple[str, ...], solvers: tuple[str, ...], scores: Path | None, o
         raise RequestError(f"the grid {grids[0]} says what is tuned and how; give it alone, or problems with solvers")
     if not grids and not (what and solvers):
         raise RequestError("tune takes problems with solvers (-s), or a grid file")
+    if out.is_dir() or not out.name:
+        raise RequestError(f"--out {out} is a folder; name the file that is to be written, such as tuned.toml")
     kept = scores or out.with_suffix(".scores")
     command = "bilevelbench " + shlex.join(sys.argv[1:])
     asked = {"grid": grids[0]} if grids else {"problems": what, "solvers": solvers}

@@ -55,7 +55,7 @@ def verdicts(text: str) -> Iterator[tuple[bool, str]]:
 
     ``text`` names a solver or a problem, or a file with several; "solvers" and "problems" are all there are.
     """
-    for kind, target in _targets(text):
+    for kind, target in targets(text):
         yield True, f"{kind} {target}"
         yield from _verdict(kind, target)
 
@@ -110,7 +110,7 @@ def outcome(run: Check, target: str) -> str:
     return f"ok: {found}" if found else "ok"
 
 
-def _targets(text: str) -> Iterator[tuple[str, str]]:
+def targets(text: str) -> Iterator[tuple[str, str]]:
     """The (kind, spec) pairs that a text names: one for a name, all that a bare file registers."""
     if text in ("solvers", "problems"):
         kind = text.removesuffix("s")

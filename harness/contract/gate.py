@@ -34,7 +34,7 @@ from . import baseline as baselines
 from .baseline import read as read
 from .baseline import update as update
 from .cost import Range, declared
-from .layers import LASTING, LAYERS, STEPS, VERSIONED, measure, middle, problem_of, solver_of
+from .layers import LASTING, LAYERS, ON, STEPS, VERSIONED, measure, middle, problem_of, solver_of
 
 SLACK = 1.2  # of the floor layer: the median must not be above so many times the baseline's
 WIDEST = 1.05  # nor above so many times the largest of the baseline's processes, whichever is more
@@ -66,10 +66,10 @@ def verdict(name: str, layer: str, baseline: dict[str, Any], solver: Solver | No
         raise RequestError(f"the gate has no layer {layer!r}; choose from {', '.join(LAYERS)}")
     if name not in baseline["solvers"]:
         raise RequestError(
-            f"the baseline does not know {name!r}; add it with `bilevelbench gate {_quoted(name)} --update`"
+            f"the baseline does not know {name!r}; add it with `{accept(name, layer, 'FILE').partition(' --layer')[0]}`"
         )
     known = {**baseline["solvers"][name], **baseline["versions"].get(baselines.VERSION, {}).get(name, {})}
-    if layer == "floor":
+    if layer == "floor" and "ratio" in known:
         limit = max(SLACK * known["ratio"][0], WIDEST * known["ratio"][2])
         ratio = measure(solver, layer, p, limit)["ratio"]
         if ratio.median > limit and named:  # a loaded process read 1.60 for equal code, limit 1.37
@@ -135,7 +135,9 @@ def changed(known: dict[str, Any], found: dict[str, Any]) -> list[str]:
 
 def accept(name: str, layer: str, baseline: Path | str = "BASELINE") -> str:
     """The command that takes what is found of one layer of a solver into the baseline."""
-    return f"bilevelbench gate {_quoted(name)} --baseline {baseline} --update --layer {layer}"
+    solver, _, problem = name.partition(ON)
+    on = f" -p {_quoted(problem)}" if problem else ""
+    return f"bilevelbench gate {_quoted(solver)}{on} --baseline {baseline} --update --layer {layer}"
 
 
 def _quoted(name: str) -> str:

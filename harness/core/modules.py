@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from numbers import Real
 from typing import Any, Literal
 
 import torch
@@ -114,6 +115,7 @@ def from_modules(
 
     Modules are used as in ``eval()`` but for what is asked for, and ``Problem.notes`` says what that means for them.
     """
+    _right(rng, {"upper_module": upper_module, "lower_module": lower_module}, upper_loss, lower_loss, decay)
     how = Settings(attention, autocast)
     go_together(dropout, rows_per_step, in_memory, chunk, batch_norm, metrics)
     said = (
@@ -153,6 +155,20 @@ def from_modules(
         f=f, g=g, x0=upper.start, y0=lower.start, metrics=figures, notes=said,
         modules=lambda x, y: (upper.state_dict(x), lower.state_dict(y)), n_f=n_f, n_g=n_g, **fields,
     )  # fmt: skip
+
+
+def _right(rng: Any, modules: Mapping[str, Any], upper_loss: Any, lower_loss: Any, decay: Any) -> None:
+    """TypeError for what would fail in the midst of a run, or far from here."""
+    if not isinstance(rng, Draw):
+        raise TypeError(f"rng={rng!r:.80} is not valid; it is the Draw that a problem is built with, such as Draw(0)")
+    for name, module in modules.items():
+        if not isinstance(module, nn.Module):
+            raise TypeError(f"{name}={module!r:.80} is not valid; it is a torch.nn.Module")
+    for name, loss in (("upper_loss", upper_loss), ("lower_loss", lower_loss)):
+        if not callable(loss):
+            raise TypeError(f"{name}={loss!r:.80} is not valid; it is a function (upper, lower, *batch) -> numbers")
+    if isinstance(decay, bool) or not isinstance(decay, Real) or not float(decay) >= 0:
+        raise TypeError(f"decay={decay!r:.80} is not valid; it is a number from 0 on")
 
 
 def _told_apart(upper: nn.Module, lower: nn.Module) -> None:

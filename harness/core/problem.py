@@ -175,7 +175,7 @@ class Problem:
         for name, start in (("x0", self.x0), ("y0", self.y0)):
             if not isinstance(start, Tensor) or start.ndim != 1 or start.numel() == 0:
                 raise TypeError(f"{name} must be a non-empty tensor of one dimension, not {start!r:.80}")
-        object.__setattr__(self, "flags", frozenset(self.flags))
+        object.__setattr__(self, "flags", frozenset([self.flags] if isinstance(self.flags, str) else self.flags))
         object.__setattr__(self, "notes", (self.notes,) if isinstance(self.notes, str) else tuple(self.notes))
         if unknown := self.flags - set(FLAGS):
             raise ValueError(f"unknown flags {sorted(unknown)}; the known ones are {sorted(FLAGS)}")

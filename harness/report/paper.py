@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from bilevelbench.core.errors import RequestError
 from bilevelbench.store.files import make_folder, written
 
 from . import style
@@ -23,6 +24,7 @@ from .curves import Curves
 from .figures import names
 from .style import Palette
 
+ENDINGS = (".pdf", ".png", ".svg")
 POINT = 1 / 72.27  # inches of a point, as TeX has it
 WIDTHS = {"neurips": 397.48, "icml": 234.88, "jmlr": 433.62, "siam": 372.0}  # points of a line of text
 NARROW, WIDE = 72, 1500  # points that a width must be between
@@ -65,8 +67,11 @@ def theme() -> Iterator[None]:
 class Printed(style.Drawing):
     """A figure that is saved as it is to be printed, whatever else is set at that time."""
 
-    def write(self, path: Path) -> None:
-        """As PDF, PNG or SVG by the suffix; the same figure gives the same bytes."""
+    def write(self, path: Path | str) -> None:
+        """As PDF, PNG or SVG by the suffix; the same figure gives the same bytes. ``RequestError`` for another one."""
+        path = Path(path)
+        if path.suffix not in ENDINGS:
+            raise RequestError(f"path={str(path)!r} is not valid here; it has to end in {', '.join(ENDINGS)}")
         make_folder(path.parent)
         with theme(), written(path) as private:
             if self.get_layout_engine():

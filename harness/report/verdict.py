@@ -126,7 +126,7 @@ def _won(found: Comparison, calls: Standing) -> str:
 
 
 def _open(calls: Standing, unit: str) -> str:
-    text = f"No winner among {some(calls.among, 'solver')}"
+    text = f"No winner among {some(calls.among, 'solver')}" if len(calls.among) > 1 else "No winner"
     if calls.instances < LEAST:
         return f"{text}: {count(calls.instances, 'instance')} cannot tell, it takes {LEAST}."
     best = max(calls.lead.values())

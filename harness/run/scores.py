@@ -94,7 +94,8 @@ class Scores:
             return list(self._pool.map(_called, [(call, self._sent, one, self._timeout) for one in arguments]))
         except BrokenProcessPool:
             raise RequestError(
-                "a problem or a solver ended the process that looked at it, or took too long; `check` it first"
+                "a problem or a solver ended the process that looked at it, or took too long; `check` it first. A "
+                "script that tunes has to do so under `if __name__ == '__main__':`, for those processes import it"
             ) from None
 
     def drive(self, searches: Mapping[Any, Searching], told: Callable[[Any, Any], None]) -> None:

@@ -1,0 +1,186 @@
+"""What newcomers asked for and got a traceback, a wrong remedy or silence: each is one sentence that helps."""
+
+import json
+import warnings
+from types import SimpleNamespace
+
+import pytest
+import torch
+from click.testing import CliRunner
+from torch import nn
+from torch.nn.functional import cross_entropy
+from torch.utils.data import TensorDataset
+
+import bilevelbench as bb
+from bilevelbench import Draw, Problem, RequestError, Unsupported, build_problem, from_modules
+from bilevelbench.cli import cli
+from bilevelbench.contract import gate
+from bilevelbench.contract.baseline import read, update
+from bilevelbench.measure import guards
+from bilevelbench.report.paper import canvas
+from bilevelbench.report.verdict import _open
+from bilevelbench.run.lattice import MOST, Grid, Lattice
+
+RIDGE = '''
+from bilevelbench import Problem, problem
+
+
+@problem("my_ridge")
+def my_ridge(rng, d: int = 3):
+    """A ridge of my own."""
+    a = rng.put(rng.normal(d))
+    return Problem(lambda x, y: (y - a) @ y, lambda x, y: (y - x) @ (y - x), rng.normal(d), rng.normal(d))
+'''
+BROKEN = '''
+from bilevelbench import solver
+
+
+@solver("broken")
+class Broken:
+    """A step with a name that nobody knows."""
+
+    def step(self, o, s):
+        return nowhere
+'''
+
+
+def refused(*words):
+    done = CliRunner().invoke(cli, list(map(str, words)))
+    assert isinstance(done.exception, RequestError), done.output
+    assert "\n" not in str(done.exception)
+    return str(done.exception)
+
+
+# -- figures and tables
+
+
+def test_a_figure_is_written_to_a_text_and_to_known_endings_only(tmp_path, monkeypatch):
+    figure, _ = canvas(3.0, 1)
+    monkeypatch.chdir(tmp_path)
+    figure.write("a.pdf")
+    assert (tmp_path / "a.pdf").read_bytes().startswith(b"%PDF")
+    with pytest.raises(RequestError, match=r"path='a\.xyz' is not valid here; it has to end in \.pdf, \.png, \.svg"):
+        figure.write("a.xyz")
+
+
+def test_one_that_may_lead_alone_is_no_field_of_rivals():
+    said = _open(SimpleNamespace(among=["itd"], instances=20, lead={"itd": 0.9, "bome": 0.1}), "calls")
+    assert said.startswith("No winner: nobody is cheaper")
+
+
+# -- the Python face
+
+
+@pytest.mark.parametrize(("problems", "solvers"), [([], "bome"), ("quadratic", []), ([], [])])
+def test_nothing_is_not_the_whole_suite(problems, solvers, tmp_path):
+    with pytest.raises(RequestError, match=r"\[\] is not valid; (problems|solvers) takes one or several; leave it out"):
+        bb.run(problems, solvers, out=tmp_path)
+
+
+def test_a_problem_that_is_made_has_its_type_already():
+    with pytest.raises(RequestError, match="dtype='float32': this problem is made already, in float64"):
+        bb.solve(build_problem("quadratic(d=3)", Draw(0)), "bome", steps=1, dtype="float32")
+    solution = bb.solve(build_problem("quadratic(d=3)", Draw(0, dtype=torch.float32)), "bome", steps=1, dtype="float32")
+    assert solution.x.dtype == torch.float32
+
+
+def test_one_flag_may_stand_alone():
+    made = build_problem("quadratic(d=3)", Draw(0))
+    assert Problem(made.f, made.g, made.x0, made.y0, flags="convex").flags == {"convex"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"rng": 0}, "rng=0 is not valid; it is the Draw"),
+        ({"upper_module": None}, "upper_module=None is not valid; it is a torch.nn.Module"),
+        ({"lower_module": nn.Linear}, "lower_module=<class .* is not valid"),
+        ({"upper_loss": "ce"}, "upper_loss='ce' is not valid; it is a function"),
+        ({"decay": "a"}, "decay='a' is not valid; it is a number from 0 on"),
+        ({"decay": -1}, "decay=-1 is not valid"),
+    ],
+)
+def test_modules_losses_and_decay_are_what_they_are_said_to_be(changed, words):
+    rows = TensorDataset(torch.ones(4, 2), torch.zeros(4, dtype=torch.int64))
+
+    def loss(upper, lower, a, t):
+        return cross_entropy(lower(a), t)
+
+    given = {
+        "rng": Draw(0), "upper_module": nn.Linear(2, 1), "lower_module": nn.Linear(2, 2), "upper_loader": rows,
+        "lower_loader": rows, "upper_loss": loss, "lower_loss": loss, "decay": 0.1,
+    }  # fmt: skip
+    with pytest.raises(TypeError, match=words):
+        from_modules(**{**given, **changed})
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_no_number_at_the_start_is_the_problem_s_fault(value):
+    made = build_problem("quadratic(d=3)", Draw(0))
+    problem = Problem(lambda x, y: x @ y * 0 + value, made.g, made.x0, made.y0)
+    with pytest.raises(Unsupported, match=f"f is {value} at the start; it must be a number there") as caught:
+        guards.asked_twice(problem, Draw(0))
+    assert caught.value.fault == "problem"
+
+
+# -- the command line
+
+
+def test_a_problem_s_file_is_listed(tmp_path):
+    (tmp_path / "mine.py").write_text(RIDGE)
+    done = CliRunner().invoke(cli, ["list", str(tmp_path / "mine.py")])
+    assert done.exit_code == 0, done.output
+    assert "problem my_ridge" in done.output
+    assert "variables: 3 above, 3 below" in done.output
+    (tmp_path / "both.py").write_text((RIDGE + BROKEN).replace("my_ridge", "another").replace("broken", "worse"))
+    done = CliRunner().invoke(cli, ["list", str(tmp_path / "both.py")])
+    assert done.exit_code == 0, done.output
+    assert "problem another" in done.output
+    assert "solver worse" in done.output
+
+
+def test_tuned_settings_are_written_to_a_file(tmp_path):
+    assert "is a folder; name the file" in refused("tune", "quadratic", "-s", "bome", "--calls", 30, "-o", tmp_path)
+
+
+def test_inner_iterations_are_not_doubled_for_ever():
+    lattice = Lattice("bome", (Grid("T", 10.0, 2.0, whole=True, low=1.0),), {})
+    point, values = (0,), []
+    while (point := lattice.beside(point, 0, 1)) is not None:
+        values.append(lattice.knobs(point)["T"])
+    assert MOST / 2 < values[-1] <= MOST
+
+
+# -- the gate
+
+
+def test_a_layer_that_the_baseline_lacks_has_a_remedy(tmp_path):
+    file = tmp_path / "gate.json"
+    update(file, ["bome"], ["calls"])
+    found = gate.verdict("bome", "floor", read(file))
+    assert not found.passed
+    assert "no ratio for" in found.expected
+    assert gate.accept("bome", "floor", file) in gate.line(found, file)
+
+
+def test_remedies_name_the_problem_by_its_flag():
+    assert gate.accept("my.py on coreset(y0=[0,3])", "calls", "b.json") == (
+        "bilevelbench gate my.py -p 'coreset(y0=[0,3])' --baseline b.json --update --layer calls"
+    )
+    with pytest.raises(RequestError, match=r"add it with `bilevelbench gate bome --baseline FILE --update`"):
+        gate.verdict("bome", "calls", {"solvers": {}, "versions": {}})
+
+
+def test_what_cannot_be_measured_or_written_is_one_sentence(tmp_path):
+    (tmp_path / "broken.py").write_text(BROKEN)
+    file = tmp_path / "gate.json"
+    said = refused("gate", tmp_path / "broken.py", "--baseline", file, "--update", "--layer", "calls")
+    assert "broken.py cannot be measured (NameError: name 'nowhere' is not defined)" in said
+    lost = tmp_path / "nowhere" / "gate.json"
+    assert "cannot be written" in refused("gate", "bome", "--baseline", lost, "--update", "--layer", "calls")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        update(file, ["bome"], ["calls"])
+    said = refused("gate", "bome", "--baseline", file, "--layer", "calls", "--markdown", tmp_path / "nowhere" / "x.md")
+    assert "x.md cannot be written" in said
+    assert json.loads(file.read_text())["solvers"]["bome"]["calls"]
