@@ -12,11 +12,10 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import TensorDataset
 
 import bilevelbench as bb
-from bilevelbench import Draw, Problem, RequestError, Unsupported, build_problem, from_modules
+from bilevelbench import Draw, Problem, RequestError, build_problem, from_modules
 from bilevelbench.cli import cli
 from bilevelbench.contract import gate
 from bilevelbench.contract.baseline import read, update
-from bilevelbench.measure import guards
 from bilevelbench.report.paper import canvas
 from bilevelbench.report.verdict import _open
 from bilevelbench.run.lattice import MOST, Grid, Lattice
@@ -112,15 +111,6 @@ def test_modules_losses_and_decay_are_what_they_are_said_to_be(changed, words):
     }  # fmt: skip
     with pytest.raises(TypeError, match=words):
         from_modules(**{**given, **changed})
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_no_number_at_the_start_is_the_problem_s_fault(value):
-    made = build_problem("quadratic(d=3)", Draw(0))
-    problem = Problem(lambda x, y: x @ y * 0 + value, made.g, made.x0, made.y0)
-    with pytest.raises(Unsupported, match=f"f is {value} at the start; it must be a number there") as caught:
-        guards.asked_twice(problem, Draw(0))
-    assert caught.value.fault == "problem"
 
 
 # -- the command line
