@@ -133,6 +133,22 @@ def test_tuned_settings_are_written_to_a_file(tmp_path):
     assert "is a folder; name the file" in refused("tune", "quadratic", "-s", "bome", "--calls", 30, "-o", tmp_path)
 
 
+def test_a_history_is_written_into_a_folder(tmp_path):
+    (tmp_path / "taken").write_text("")
+    stats = {"median": 1.0, "q1": 1.0, "q3": 1.0}
+    bench = {"name": "b", "fullname": "b", "stats": stats, "extra_info": {"solver": "bome", "problem": "quadratic"}}
+    info = {"python_version": "3.11", "identity": {"cpu": "c", "cores": 2}}
+    commit = {"id": "0" * 40, "time": "2024-01-01T00:00:00+00:00"}
+    (tmp_path / "saved.json").write_text(
+        json.dumps(
+            {"benchmarks": [bench], "machine_info": info, "commit_info": commit, "datetime": "2024-01-01T00:00:00"}
+        )
+    )
+    assert "taken cannot be written" in refused(
+        "report", "--history", tmp_path / "saved.json", "-o", tmp_path / "taken"
+    )
+
+
 def test_inner_iterations_are_not_doubled_for_ever():
     lattice = Lattice("bome", (Grid("T", 10.0, 2.0, whole=True, low=1.0),), {})
     point, values = (0,), []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sized
 from pathlib import Path
 from typing import Any
 
@@ -91,10 +91,14 @@ def named(name: str, value: Any) -> list[tuple[str, Any]]:
             if not isinstance(key, str) or not key.isidentifier():
                 raise wrong(name, value, f"names of letters, digits and '_', and {key!r} is none")
         return list(value.items())
-    several = list(value) if isinstance(value, Iterable) and not isinstance(value, str | bytes) else [value]
-    if not several:
+    several = isinstance(value, Iterable) and not isinstance(value, str | bytes)
+    return [("", one) for one in (value if several else [value])]
+
+
+def some(name: str, value: Any) -> None:
+    """Refuse an empty list: whoever has computed one does not mean all."""
+    if isinstance(value, Sized) and not isinstance(value, str | bytes) and not len(value):
         raise wrong(name, value, "one or several; leave it out for those of the suite")
-    return [("", one) for one in several]
 
 
 def options(given: Mapping[str, Any]) -> dict[str, Any]:

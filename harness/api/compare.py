@@ -114,6 +114,8 @@ def run(
     uses. A digest of it stands in the run's key: an edited definition is another run. Outside of Linux a script that
     calls this has to do so under ``if __name__ == "__main__"``, for its process is started by importing the script.
     """
+    for name, value in (("problems", problems), ("solvers", solvers)):
+        arguments.some(name, value)
     options: dict[str, Any] = {
         "seeds": seeds, "steps": steps, "seconds": seconds, "calls": calls, "rows": rows, "device": device,
         "dtype": dtype, "engine": engine, "threads": threads, "iterates": iterates or None, "judge": judge,

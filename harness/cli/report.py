@@ -83,11 +83,14 @@ def report(
         click.echo(f"report: {pages.write(benchmarks, out or Path('reports/gate'), against)}")
         return
     if history:
+        from ..api.exports import unwritten
         from ..report import history as past
 
-        click.echo(
-            f"report: {past.write(list(results) or [Path('reports/asv/results')], out or Path('reports/history'))}"
-        )
+        place = out or Path("reports/history")
+        try:
+            click.echo(f"report: {past.write(list(results) or [Path('reports/asv/results')], place)}")
+        except OSError as error:
+            raise unwritten(place, error) from None
         return
     from ..api.results import load
 
