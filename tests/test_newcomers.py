@@ -18,7 +18,6 @@ from bilevelbench.contract import gate
 from bilevelbench.contract.baseline import read, update
 from bilevelbench.report.paper import canvas
 from bilevelbench.report.verdict import _open
-from bilevelbench.run.lattice import MOST, Grid, Lattice
 
 RIDGE = '''
 from bilevelbench import Problem, problem
@@ -147,14 +146,6 @@ def test_a_history_is_written_into_a_folder(tmp_path):
     assert "taken cannot be written" in refused(
         "report", "--history", tmp_path / "saved.json", "-o", tmp_path / "taken"
     )
-
-
-def test_inner_iterations_are_not_doubled_for_ever():
-    lattice = Lattice("bome", (Grid("T", 10.0, 2.0, whole=True, low=1.0),), {})
-    point, values = (0,), []
-    while (point := lattice.beside(point, 0, 1)) is not None:
-        values.append(lattice.knobs(point)["T"])
-    assert MOST / 2 < values[-1] <= MOST
 
 
 # -- the gate

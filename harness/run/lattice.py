@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 from bilevelbench.core.spec import parse
 
 FARTHEST = 60  # steps of a grid from its start
-MOST = 1024  # inner iterations, terms and the like: one step of more has spent any budget
 Point = tuple[int | None, ...]  # for each axis which value, None where the knob is left as it is by default
 
 
@@ -52,7 +51,7 @@ class Lattice:
         if k is None or abs(k + by) > FARTHEST:
             return None
         value = grid.value(k + by)
-        if value < grid.low or value == grid.value(k) or (grid.whole and value > MOST):
+        if value < grid.low or value == grid.value(k):
             return None
         return (*point[:axis], k + by, *point[axis + 1 :])
 
