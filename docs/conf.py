@@ -56,6 +56,7 @@ sphinx_gallery_conf = {
     "min_reported_time": 1e9,
     "show_memory": False,
     "show_signature": False,
+    "write_computation_times": False,  # a page that loads scripts from hosts of others
     "abort_on_example_error": True,
 }
 
