@@ -164,7 +164,7 @@ def test_remedies_name_the_problem_by_its_flag():
     assert gate.accept("my.py on coreset(y0=[0,3])", "calls", "b.json") == (
         "bilevelbench gate my.py -p 'coreset(y0=[0,3])' --baseline b.json --update --layer calls"
     )
-    with pytest.raises(RequestError, match=r"add it with `bilevelbench gate bome --baseline FILE --update`"):
+    with pytest.raises(RequestError, match=r"add it with `bilevelbench gate bome --update` and its --baseline"):
         gate.verdict("bome", "calls", {"solvers": {}, "versions": {}})
 
 

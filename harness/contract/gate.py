@@ -66,7 +66,7 @@ def verdict(name: str, layer: str, baseline: dict[str, Any], solver: Solver | No
         raise RequestError(f"the gate has no layer {layer!r}; choose from {', '.join(LAYERS)}")
     if name not in baseline["solvers"]:
         raise RequestError(
-            f"the baseline does not know {name!r}; add it with `{accept(name, layer, 'FILE').partition(' --layer')[0]}`"
+            f"the baseline does not know {name!r}; add it with `{_command(name)} --update` and its --baseline"
         )
     known = {**baseline["solvers"][name], **baseline["versions"].get(baselines.VERSION, {}).get(name, {})}
     if layer == "floor" and "ratio" in known:
@@ -135,9 +135,12 @@ def changed(known: dict[str, Any], found: dict[str, Any]) -> list[str]:
 
 def accept(name: str, layer: str, baseline: Path | str = "BASELINE") -> str:
     """The command that takes what is found of one layer of a solver into the baseline."""
+    return f"{_command(name)} --baseline {baseline} --update --layer {layer}"
+
+
+def _command(name: str) -> str:
     solver, _, problem = name.partition(ON)
-    on = f" -p {_quoted(problem)}" if problem else ""
-    return f"bilevelbench gate {_quoted(solver)}{on} --baseline {baseline} --update --layer {layer}"
+    return f"bilevelbench gate {_quoted(solver)}" + (f" -p {_quoted(problem)}" if problem else "")
 
 
 def _quoted(name: str) -> str:
