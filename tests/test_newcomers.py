@@ -1,7 +1,6 @@
 """What newcomers asked for and got a traceback, a wrong remedy or silence: each is one sentence that helps."""
 
 import json
-import warnings
 from types import SimpleNamespace
 
 import pytest
@@ -13,6 +12,7 @@ from torch.utils.data import TensorDataset
 
 import bilevelbench as bb
 from bilevelbench import Draw, Problem, RequestError, build_problem, from_modules
+from bilevelbench.api.arguments import unknown
 from bilevelbench.cli import cli
 from bilevelbench.contract import gate
 from bilevelbench.contract.baseline import read, update
@@ -66,6 +66,19 @@ def test_one_that_may_lead_alone_is_no_field_of_rivals():
     assert said.startswith("No winner: nobody is cheaper")
 
 
+def test_a_profile_without_targets_says_what_it_needs(tmp_path):
+    (tmp_path / "bare.py").write_text(RIDGE.replace("my_ridge", "bare"))
+    results = bb.run(
+        str(tmp_path / "bare.py"), "bome", seeds=[0], steps=2, out=tmp_path / "out", in_process=True, progress=False
+    )
+    with pytest.raises(RequestError, match="a profile needs targets, and no problem here has any"):
+        results.figure("profile")
+
+
+def test_where_there_is_nothing_to_choose_from_nothing_is_offered():
+    assert str(unknown("y", "phi", [])) == "y='phi' is not valid here: there is nothing to choose from"
+
+
 # -- the Python face
 
 
@@ -94,8 +107,8 @@ def test_one_flag_may_stand_alone():
         ({"upper_module": None}, "upper_module=None is not valid; it is a torch.nn.Module"),
         ({"lower_module": nn.Linear}, "lower_module=<class .* is not valid"),
         ({"upper_loss": "ce"}, "upper_loss='ce' is not valid; it is a function"),
-        ({"decay": "a"}, "decay='a' is not valid; it is a number from 0 on"),
-        ({"decay": -1}, "decay=-1 is not valid"),
+        ({"decay": "a"}, "decay='a' is not valid; it is a number"),
+        ({"decay": -1}, "decay=-1 is not valid; it is at least 0"),
     ],
 )
 def test_modules_losses_and_decay_are_what_they_are_said_to_be(changed, words):
@@ -108,7 +121,7 @@ def test_modules_losses_and_decay_are_what_they_are_said_to_be(changed, words):
         "rng": Draw(0), "upper_module": nn.Linear(2, 1), "lower_module": nn.Linear(2, 2), "upper_loader": rows,
         "lower_loader": rows, "upper_loss": loss, "lower_loss": loss, "decay": 0.1,
     }  # fmt: skip
-    with pytest.raises(TypeError, match=words):
+    with pytest.raises((TypeError, ValueError), match=words):
         from_modules(**{**given, **changed})
 
 
@@ -173,11 +186,12 @@ def test_what_cannot_be_measured_or_written_is_one_sentence(tmp_path):
     file = tmp_path / "gate.json"
     said = refused("gate", tmp_path / "broken.py", "--baseline", file, "--update", "--layer", "calls")
     assert "broken.py cannot be measured (NameError: name 'nowhere' is not defined)" in said
+    update(file, ["bome"], ["calls"])
+    known = read(file) | {"solvers": {str(tmp_path / "broken.py"): {}}}
+    with pytest.raises(RequestError, match=r"broken\.py cannot be measured \(NameError"):
+        gate.verdict(str(tmp_path / "broken.py"), "calls", known)
     lost = tmp_path / "nowhere" / "gate.json"
     assert "cannot be written" in refused("gate", "bome", "--baseline", lost, "--update", "--layer", "calls")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        update(file, ["bome"], ["calls"])
     said = refused("gate", "bome", "--baseline", file, "--layer", "calls", "--markdown", tmp_path / "nowhere" / "x.md")
     assert "x.md cannot be written" in said
     assert json.loads(file.read_text())["solvers"]["bome"]["calls"]

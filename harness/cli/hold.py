@@ -69,7 +69,7 @@ def gate(
             raise RequestError(f"the gate has no layer {layer!r}; {suggest(layer, LAYERS)}")
     names = [f"{name}{ON}{problem}" if problem else name for name in list(solvers) or SOLVERS.names()]
     if update:
-        with _said(" ".join(names), baseline):
+        with _written(baseline):
             gates.update(baseline, names, layers or LAYERS)
         click.echo(f"{len(names)} solver{'s' if len(names) != 1 else ''} in {baseline}, for {VERSION}")
         return
@@ -77,29 +77,20 @@ def gate(
     found = []
     for name in names:
         for layer in layers or LAYERS:
-            with _said(name, baseline):
-                found.append(gates.verdict(name, layer, known))
+            found.append(gates.verdict(name, layer, known))
             click.echo(gates.line(found[-1], baseline))
     if markdown is not None:
-        with _said("", markdown):
+        with _written(markdown):
             markdown.write_text(gates.table(found, baseline), encoding="utf-8")
     sys.exit(0 if all(verdict.passed for verdict in found) else 1)
 
 
 @contextlib.contextmanager
-def _said(name: str, file: Path) -> Iterator[None]:
-    """What a solver or a problem raises, and a file that cannot be written, as one sentence."""
+def _written(file: Path) -> Iterator[None]:
+    """A file that cannot be written, as one sentence."""
     from ..api.exports import unwritten
-    from ..core.errors import RequestError
 
     try:
         yield
-    except RequestError:
-        raise
     except OSError as error:
         raise unwritten(file, error) from None
-    except Exception as error:
-        words = str(error).strip().partition("\n")[0]
-        raise RequestError(
-            f"{name} cannot be measured ({type(error).__name__}: {words}); `bilevelbench check` shows where"
-        ) from error

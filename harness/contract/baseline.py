@@ -19,7 +19,7 @@ from bilevelbench.core.errors import RequestError
 from bilevelbench.core.solver import require
 from bilevelbench.measure.ratio import Ratio, step_over_floor
 
-from .layers import LASTING, LAYERS, VERSIONED, measure, middle, problem_of, solver_of
+from .layers import LASTING, LAYERS, VERSIONED, measure, measuring, middle, problem_of, solver_of
 
 SCHEMA = 2
 PROCESSES = 3  # that a baseline's ratio comes from: memory lies otherwise in each
@@ -56,7 +56,8 @@ def update(path: Path | str, names: Sequence[str], layers: Sequence[str] = LAYER
         solver, p = solver_of(name), problem_of(name)
         require(solver, p)
         for layer in (one for one in layers if one != "floor"):
-            found = measure(solver, layer, p)
+            with measuring(name):
+                found = measure(solver, layer, p)
             for kept, known in ((content["solvers"], LASTING), (here, VERSIONED)):
                 kept.setdefault(name, {}).update({k: found[k] for k in known[layer] if k in found})
     if "floor" in layers:

@@ -34,7 +34,7 @@ from . import baseline as baselines
 from .baseline import read as read
 from .baseline import update as update
 from .cost import Range, declared
-from .layers import LASTING, LAYERS, ON, STEPS, VERSIONED, measure, middle, problem_of, solver_of
+from .layers import LASTING, LAYERS, ON, STEPS, VERSIONED, measure, measuring, middle, problem_of, solver_of
 
 SLACK = 1.2  # of the floor layer: the median must not be above so many times the baseline's
 WIDEST = 1.05  # nor above so many times the largest of the baseline's processes, whichever is more
@@ -75,7 +75,8 @@ def verdict(name: str, layer: str, baseline: dict[str, Any], solver: Solver | No
         if ratio.median > limit and named:  # a loaded process read 1.60 for equal code, limit 1.37
             ratio = middle([ratio, *baselines.looks_at([name], OTHERS)[name]])
         return Verdict(name, layer, ratio.median <= limit, shown(ratio), f"<= {limit:.2f}", interval=ratio, limit=limit)
-    found = measure(solver, layer, p)
+    with measuring(name):
+        found = measure(solver, layer, p)
     if layer == "calls" and solver.calls:
         bounds, seen = declared(solver, p), found["calls"]
         if not fits(bounds, seen, STEPS):

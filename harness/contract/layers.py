@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from bilevelbench.core.door import total
 from bilevelbench.core.draw import Draw
-from bilevelbench.core.errors import Unsupported
+from bilevelbench.core.errors import RequestError, Unsupported
 from bilevelbench.core.problem import Problem
 from bilevelbench.core.resolve import build_problem, make_solver
 from bilevelbench.core.solver import Solver, require
@@ -67,6 +68,20 @@ def measure(solver: Solver, layer: str, p: Problem, limit: float = math.inf) -> 
     while looks[0].median > SURE * limit and len(looks) < LOOKS:
         looks.append(step_over_floor(p, solver))
     return {"ratio": middle(looks)}
+
+
+@contextlib.contextmanager
+def measuring(name: str) -> Iterator[None]:
+    """What a solver or its problem raises while it is measured, as one sentence that names it."""
+    try:
+        yield
+    except (RequestError, Unsupported, AssertionError):
+        raise
+    except Exception as error:
+        words = str(error).strip().partition("\n")[0]
+        raise RequestError(
+            f"{name} cannot be measured ({type(error).__name__}: {words}); `bilevelbench check` shows where"
+        ) from error
 
 
 def _iterates(p: Problem, solver: Solver) -> str:

@@ -102,9 +102,11 @@ def from_modules(
 
     Raises
     ------
+    TypeError
+        Where rng, a module, a loss or decay is something else.
     ValueError
-        Where a module has nothing to train or a loader nothing to give or no end, for a parameter in both modules, a
-        lazy one that has not met data, fresh batch norm, and settings that do not go together.
+        For a negative decay; where a module has nothing to train or a loader nothing to give or no end, for a parameter
+        in both modules, a lazy one that has not met data, fresh batch norm, and settings that do not go together.
 
     Notes
     -----
@@ -158,7 +160,7 @@ def from_modules(
 
 
 def _right(rng: Any, modules: Mapping[str, Any], upper_loss: Any, lower_loss: Any, decay: Any) -> None:
-    """TypeError for what would fail in the midst of a run, or far from here."""
+    """Refuse what would fail in the midst of a run, or far from here."""
     if not isinstance(rng, Draw):
         raise TypeError(f"rng={rng!r:.80} is not valid; it is the Draw that a problem is built with, such as Draw(0)")
     for name, module in modules.items():
@@ -167,8 +169,10 @@ def _right(rng: Any, modules: Mapping[str, Any], upper_loss: Any, lower_loss: An
     for name, loss in (("upper_loss", upper_loss), ("lower_loss", lower_loss)):
         if not callable(loss):
             raise TypeError(f"{name}={loss!r:.80} is not valid; it is a function (upper, lower, *batch) -> numbers")
-    if isinstance(decay, bool) or not isinstance(decay, Real) or not float(decay) >= 0:
-        raise TypeError(f"decay={decay!r:.80} is not valid; it is a number from 0 on")
+    if isinstance(decay, bool) or not isinstance(decay, Real):
+        raise TypeError(f"decay={decay!r:.80} is not valid; it is a number")
+    if not float(decay) >= 0:
+        raise ValueError(f"decay={decay} is not valid; it is at least 0")
 
 
 def _told_apart(upper: nn.Module, lower: nn.Module) -> None:

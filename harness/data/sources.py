@@ -42,19 +42,23 @@ class Source:
     files: tuple[File, ...]
 
 
-MNIST = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/")
-FASHION = (
-    "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
-    "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+IDX = (
+    "train-images-idx3-ubyte.gz",
+    "train-labels-idx1-ubyte.gz",
+    "t10k-images-idx3-ubyte.gz",
+    "t10k-labels-idx1-ubyte.gz",
 )
-FOLDERS: dict[tuple[str, ...], tuple[str, ...]] = {  # torchvision's, and Debian's
-    MNIST: ("MNIST/raw",), FASHION: ("FashionMNIST/raw", "fashion-mnist"),
-}  # fmt: skip
 
 
-def _idx(hosts: tuple[str, ...], name: str, size: int, md5: str, content: str) -> File:
-    places, urls = (tuple(f"{place}/{name}" for place in FOLDERS[hosts]), tuple(host + name for host in hosts))
-    return File(places, size, f"md5:{md5}", urls, functools.partial(read_idx, content=content), by_content=True)
+def _idx(folders: tuple[str, ...], hosts: tuple[str, ...], *facts: tuple[int, str, str]) -> tuple[File, ...]:
+    """The four files of MNIST, or of what has its shape. ``facts``: size and md5 of each, sha256 of what is in it."""
+    return tuple(
+        File(
+            tuple(f"{folder}/{name}" for folder in folders), size, f"md5:{md5}", tuple(host + name for host in hosts),
+            functools.partial(read_idx, content=content), by_content=True,
+        )
+        for name, (size, md5, content) in zip(IDX, facts, strict=True)
+    )  # fmt: skip
 
 
 def _omniglot(name: str, md5: str, characters: int, pixels: str) -> File:
@@ -71,43 +75,34 @@ def _libsvm(name: str, size: int, sha256: str, rows: int, features: int, kind: s
 
 # The md5 of MNIST, Fashion-MNIST and Omniglot are torchvision's, the sha256 of 20 Newsgroups is scikit-learn's. The
 # sha256 of LIBSVM's files, like all sizes, counts and digests of contents, are those of the files that were at hand.
-# Debian's package dataset-fashion-mnist has the images and labels packed anew (BILEVELBENCH_DATA=/usr/share/datasets).
+# Debian's package dataset-fashion-mnist has Fashion-MNIST packed anew, in /usr/share/datasets/fashion-mnist.
 SOURCES = {
-    "mnist": Source("MNIST: 60000 and 10000 images of digits", "CC BY-SA 3.0 (LeCun, Cortes)", (
-        _idx(
-            MNIST, "train-images-idx3-ubyte.gz", 9912422, "f68b3c2dcbeaaa9fbdd348bbdeb94873",
-            "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-        ),
-        _idx(
-            MNIST, "train-labels-idx1-ubyte.gz", 28881, "d53e105ee54ea40749a09fcbcd1e9432",
-            "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-        ),
-        _idx(
-            MNIST, "t10k-images-idx3-ubyte.gz", 1648877, "9fb629c4189551a2d022fa330f9573f3",
-            "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-        ),
-        _idx(
-            MNIST, "t10k-labels-idx1-ubyte.gz", 4542, "ec29112dd5afa0611ce80d1b7f02629c",
-            "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
-        ),
+    "mnist": Source("MNIST: 60000 and 10000 images of digits", "CC BY-SA 3.0 (LeCun, Cortes)", _idx(
+        ("MNIST/raw",),
+        ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/"),
+        (9912422, "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+         "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db"),
+        (28881, "d53e105ee54ea40749a09fcbcd1e9432",
+         "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5"),
+        (1648877, "9fb629c4189551a2d022fa330f9573f3",
+         "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7"),
+        (4542, "ec29112dd5afa0611ce80d1b7f02629c",
+         "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"),
     )),
-    "fashion": Source("Fashion-MNIST: 60000 and 10000 images of clothes", "MIT (Zalando)", (
-        _idx(
-            FASHION, "train-images-idx3-ubyte.gz", 26421880, "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
-            "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    "fashion": Source("Fashion-MNIST: 60000 and 10000 images of clothes", "MIT (Zalando)", _idx(
+        ("FashionMNIST/raw", "fashion-mnist"),
+        (
+            "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+            "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
         ),
-        _idx(
-            FASHION, "train-labels-idx1-ubyte.gz", 29515, "25c81989df183df01b3e8a0aad5dffbe",
-            "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
-        ),
-        _idx(
-            FASHION, "t10k-images-idx3-ubyte.gz", 4422102, "bef4ecab320f06d8554ea6380940ec79",
-            "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
-        ),
-        _idx(
-            FASHION, "t10k-labels-idx1-ubyte.gz", 5148, "bb300cfdad3c16e7a12a480ee83cd310",
-            "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
-        ),
+        (26421880, "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+         "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888"),
+        (29515, "25c81989df183df01b3e8a0aad5dffbe",
+         "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9"),
+        (4422102, "bef4ecab320f06d8554ea6380940ec79",
+         "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b"),
+        (5148, "bb300cfdad3c16e7a12a480ee83cd310",
+         "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"),
     )),
     "omniglot": Source("Omniglot: 1623 characters, 20 drawings of each", "MIT (Lake)", (
         _omniglot(
