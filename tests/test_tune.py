@@ -2,7 +2,10 @@
 
 import json
 import math
+import os
 import re
+import threading
+import time
 import tomllib
 from multiprocessing import get_context
 from types import SimpleNamespace
@@ -214,7 +217,21 @@ class Sleepy:
 """
 
 
-def test_a_configuration_that_hangs_is_given_up(tmp_path):
+@pytest.fixture
+def slow_to_note(monkeypatch):
+    """A pool's own thread, which waits for its processes as this one does, is slow to note how one ended."""
+    told = os.waitpid
+
+    def waitpid(*arguments):
+        found = told(*arguments)
+        if found[0] and threading.current_thread() is not threading.main_thread():
+            time.sleep(0.5)
+        return found
+
+    monkeypatch.setattr(os, "waitpid", waitpid)
+
+
+def test_a_configuration_that_hangs_is_given_up(tmp_path, slow_to_note):
     (tmp_path / "sleepy.py").write_text(HANGS)
     tasks = [
         kept.Task("quadratic(d=3)", f"{tmp_path}/sleepy.py(lr={lr})", 0, (("calls", 20),), "") for lr in (2.0, 1.0)
@@ -226,6 +243,31 @@ def test_a_configuration_that_hangs_is_given_up(tmp_path):
     with kept.Scores(None, 1, timeout=20.0) as scores:  # of the wall, in which a busy machine must import torch
         scores.drive({"one": search()}, lambda name, found: None)
         assert [scores[task]["status"] for task in tasks] == ["timeout", "done"]
+
+
+MISSES = """
+import os, pathlib
+from bilevelbench import problem
+
+@problem("missing")
+def missing(d: int = 1):
+    begun = pathlib.Path(__file__).with_suffix(".begun")
+    if begun.exists():
+        raise OSError("no data here")
+    begun.touch()
+    os._exit(3)
+"""
+
+
+def test_what_a_problem_says_is_heard_in_the_process_of_a_second_try_as_well(tmp_path):
+    (tmp_path / "misses.py").write_text(MISSES)
+    task = kept.Task(f"{tmp_path}/misses.py", "first_order(lr=1.0)", 0, (("calls", 20),), "")
+
+    def search():
+        yield [task]
+
+    with kept.Scores(None, 1) as scores, pytest.raises(RequestError, match="cannot be tuned: OSError: no data here"):
+        scores.drive({"one": search()}, lambda name, found: None)
 
 
 def test_a_changed_file_has_another_code(tmp_path):

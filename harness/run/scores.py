@@ -44,7 +44,7 @@ class Scores:
     def __init__(self, path: Path | None, jobs: int, sent: Sent = (), timeout: float = TIMEOUT) -> None:
         self._path, self._jobs, self._sent, self._timeout = path, jobs, sent, timeout
         self._known: dict[Task, Answer] = {}
-        self.made, self._pool = 0, self._open()
+        self.made, self._pool = 0, self._open(jobs)
         if path and path.exists():
             self._read(path)
 
@@ -56,8 +56,8 @@ class Scores:
         for process in list((self._pool._processes or {}).values()):
             process.terminate()
 
-    def _open(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(self._jobs, mp_context=get_context("spawn"), initializer=_follow)
+    def _open(self, jobs: int) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_follow)
 
     def _read(self, path: Path) -> None:
         try:
@@ -134,27 +134,33 @@ class Scores:
         try:
             return self._pool.submit(_called, self._asked(task))
         except BrokenProcessPool:
-            self._pool = self._open()
+            self._pool = self._open(self._jobs)
             return self._submit(task)
 
     def _settle(self, own: dict[Future[Answer], Task], future: Future[Answer]) -> None:
         task = own.pop(future)
         try:
-            self.keep(task, future.result())
-        except BrokenProcessPool:
-            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
-                again = alone.submit(_called, self._asked(task))
-                (process,) = list(alone._processes.values())  # a pool that broke may have forgotten it
-                try:
-                    self.keep(task, again.result())
-                except BrokenProcessPool:
-                    process.join()
-                    self.keep(task, CRASHED | ({"status": "timeout"} if _rang(process) else {}))
+            self.keep(task, self._answer(task, future))
         except RequestError:
             raise
         except Exception as error:  # of a problem's that a run would have said, such as data that are not there
             said = f"{type(error).__name__}: {error}"
             raise RequestError(f"{task.solver} on {task.problem}, seed {task.seed}, cannot be tuned: {said}") from None
+
+    def _answer(self, task: Task, future: Future[Answer]) -> Answer:
+        try:
+            return future.result()
+        except BrokenProcessPool:  # by this task, or by one that ran beside it
+            with self._open(1) as alone:
+                again: Future[Answer] = alone.submit(_called, self._asked(task))
+                (process,) = list(alone._processes.values())  # a pool that broke may have forgotten it
+                try:
+                    return again.result()
+                except BrokenProcessPool:
+                    pass
+        # Asked once the pool's own thread has ended, which waits for the process too: the system says how a process
+        # ended to one that waits for it, and the other may ask before the first has noted it.
+        return CRASHED | ({"status": "timeout"} if _rang(process) else {})
 
 
 def _follow() -> None:
