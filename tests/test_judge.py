@@ -1,6 +1,7 @@
 """The judge: right in any units and from any start, or it says what it could not do."""
 
 import dataclasses
+import itertools
 import math
 import re
 from types import SimpleNamespace
@@ -398,3 +399,34 @@ def test_a_command_in_a_notebook_s_cell_shows_lines_and_no_bar(where, kind, monk
     for name, value in ({"FORCE_COLOR": "1"} | where).items():
         monkeypatch.setenv(name, value)
     assert type(shown(2)) is kind
+
+
+@pytest.mark.parametrize("slack", [0.0, 400.0])
+def test_looks_that_follow_each_other_share_the_factor_of_a_hessian(monkeypatch, slack):
+    """Of y of 650 entries, on the digits: the same figures, within what is stated, for a fifth of the gradients. Where
+    the first look has none left for it, the factor waits for the next one."""
+    p = build_problem("hyper_cleaning", Draw(0))
+    ways = torch.Generator().manual_seed(0)
+    points = [(p.x0, p.y0)]
+    for _ in range(6):
+        dx, dy = (torch.randn(point.shape, generator=ways).double() for point in points[-1])
+        points.append((points[-1][0] + dx, points[-1][1] + 0.1 * dy))
+
+    def seen():
+        judge, asked = Judge(p), [0.0]
+        judge.plan = dataclasses.replace(judge.plan, gradients=int(slack) or EACH)
+        found = []
+        for k, (x, y) in enumerate(points):
+            found.append(judge(x, y, k, False))
+            judge.plan = dataclasses.replace(judge.plan, gradients=EACH)
+            asked.append(judge._asked)
+        return found, [after - before for before, after in itertools.pairwise(asked)]
+
+    with_, few = seen()
+    monkeypatch.setattr(lower, "MOST_SHORT", 0)
+    without, many = seen()
+    assert few[bool(slack)] == pytest.approx(many[bool(slack)] + 326, abs=20)  # the matrix, 650 halves, and its graph
+    assert sum(few[2:]) < sum(many[2:]) / 5
+    for one, other in zip(with_, without, strict=True):
+        for name, off in (("phi", "phi_error"), ("grad_phi", "grad_phi_error")):
+            assert abs(one[name] - other[name]) <= one[off] + other[off]

@@ -84,20 +84,23 @@ class Dense:
 
 
 class Factor:
-    """H^-1 of a point near by: what conjugate gradients need to come to an end in a few steps."""
+    """H^-1 of a point near by: what conjugate gradients need to come to an end in a few steps.
 
-    def __init__(self, lower: Tensor) -> None:
-        self._lower = lower
+    The matrix itself: it only has to be near, and a product with it takes a third of what two triangles take.
+    """
+
+    def __init__(self, inverse: Tensor) -> None:
+        self._inverse = inverse
 
     @classmethod
     def of(cls, level: Level, y: Tensor) -> Factor | None:
         """That of a point; None where its Hessian is not positive definite."""
         lower, failed = torch.linalg.cholesky_ex(level.matrix(y))
-        return None if int(failed) or not bool(torch.isfinite(lower).all()) else cls(lower)
+        return None if int(failed) or not bool(torch.isfinite(lower).all()) else cls(torch.cholesky_inverse(lower))
 
     def __call__(self, v: Tensor) -> Tensor:
         """H^-1 v."""
-        return torch.cholesky_solve(v[:, None], self._lower)[:, 0]
+        return self._inverse @ v
 
 
 class Iterated:

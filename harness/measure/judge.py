@@ -16,9 +16,9 @@ from bilevelbench.core.problem import Problem
 from .feasible import infeasible, violation
 from .gap import gap
 from .guards import second_derivatives
-from .inverse import SMALL, Factor
+from .inverse import SMALL
 from .level import Level, Spent
-from .lower import NEAR, NEEDS_MORE, STALLED, Found, factored, solve
+from .lower import NEAR, NEEDS_MORE, STALLED, Found, Nearby, solve
 from .plan import Plan
 
 KEPT = "y* at the start takes more gradients than its share: the others are kept for the last look"
@@ -62,7 +62,7 @@ class Judge:
         self._last: tuple[Tensor, ...] = ()  # the solution at the last look: the next one is near
         self._settled = False  # whether that is a minimiser
         self._last_q: Tensor | None = None
-        self._factor: Factor | None = None
+        self._nearby = Nearby()
         self._scale = 0.0  # the largest |phi| so far: beside it a phi that vanishes is known to rounding
         closed = problem.y_star is not None or bool(self.plan.without)
         self._twice = closed or second_derivatives(problem) in ("there", "not tried: memory ran out")
@@ -123,7 +123,7 @@ class Judge:
         start = min((y, *self._last), key=lambda point: _order(derive.value(p.g, x, point)))
         # near the last minimiser Newton's method stays in its basin
         settled = self._settled and start is not y
-        found = solve(level, start, bool({"strongly_convex", "convex"} & p.flags) or settled, self._factor)
+        found = solve(level, start, bool({"strongly_convex", "convex"} & p.flags) or settled, self._nearby.factor)
         self._settled = not found.why
         self._kept |= self.plan.sparse and not self._judged and found.why.startswith(NEEDS_MORE)
         self._last = (found.y,)
@@ -144,7 +144,7 @@ class Judge:
             return {"lower_error": found.error, "phi_error": error}
         metrics["gap"] = gap(p.g, x, y, found.y)
         metrics |= self._hypergradient(level, found, fx, fy) if self._slopes else {}
-        self._factor = factored(level, found, self._factor)
+        self._nearby = self._nearby.after(level, found)
         return self._finished(metrics, x, y, found.y, error)
 
     def _finished(

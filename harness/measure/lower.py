@@ -48,7 +48,7 @@ class Found(NamedTuple):
 def solve(level: Level, start: Tensor, convex: bool = True, factor: Factor | None = None) -> Found:
     """A minimiser of g(x, .) near ``start``, by whichever method gets there.
 
-    ``factor``: of a Hessian near by, see ``factored``. L-BFGS goes first where g(x, .) is not ``convex``: Newton's
+    ``factor``: of a Hessian near by, see ``Nearby``. L-BFGS goes first where g(x, .) is not ``convex``: Newton's
     steps would leave the basin that ``start`` is in.
     """
     n = start.numel()
@@ -71,16 +71,25 @@ def solve(level: Level, start: Tensor, convex: bool = True, factor: Factor | Non
     return last
 
 
-def factored(level: Level, found: Found, factor: Factor | None) -> Factor | None:
-    """What makes the next re-solve near ``found`` cheap: its Hessian's factor, where this one took more than that takes
-    and y is short enough, or the one that there was."""
-    n = found.y.numel()
-    if found.why or not level.twice or not SHORT < n <= MOST_SHORT or level.asked <= n / 2:
-        return factor
-    try:
-        return Factor.of(level, found.y) or factor
-    except Spent:
-        return factor
+class Nearby(NamedTuple):
+    """The ``factor`` of the Hessian at a point near by, which makes a re-solve cheap, for looks that follow each other;
+    and what they have ``asked`` for since it was made.
+
+    It takes as much as n / 2 gradients. It is made once looks have asked for half of that, for two such looks pay for
+    it; and anew once looks that had one have asked for twice as much.
+    """
+
+    factor: Factor | None = None
+    asked: float = 0.0
+
+    def after(self, level: Level, found: Found) -> Nearby:
+        """That of the next look, where one has ended at ``found``: another factor where y is short enough, it pays, and
+        this look may ask for it."""
+        n, asked = found.y.numel(), self.asked + level.asked
+        pays = asked > (n if self.factor else n / 4) and level.asked + n / 2 + 1 <= level.allowance
+        if found.why or not level.twice or not SHORT < n <= MOST_SHORT or not pays:
+            return self._replace(asked=asked)
+        return Nearby(Factor.of(level, found.y) or self.factor)
 
 
 def _newton(level: Level, begin: Found, dense: bool, factor: Factor | None = None) -> Found:

@@ -13,10 +13,9 @@ from bilevelbench.core import derive
 from bilevelbench.core.problem import Problem
 
 from .guards import second_derivatives
-from .inverse import Factor
 from .judge import LINEAR_TOLERANCE
 from .level import Level, Spent
-from .lower import NEEDS_MORE, STALLED, factored, solve
+from .lower import NEEDS_MORE, STALLED, Nearby, solve
 
 Told = Callable[[float, float], None]  # the gradients spent, the least Phi
 
@@ -44,7 +43,7 @@ class Phi:
         self.problem, self.most, self._tell = problem, most, tell
         self.spent, self.least = 0.0, math.inf
         self._twice = problem.y_star is not None or second_derivatives(problem) == "there"
-        self._factor: Factor | None = None
+        self._nearby = Nearby()
         self.convex = bool({"strongly_convex", "convex"} & problem.flags)
 
     def at(self, x: Tensor, y: Tensor, settled: bool, most: float) -> Answer:
@@ -73,7 +72,7 @@ class Phi:
         p = self.problem
         level = Level(p.g, x, self._twice, most - self.spent, p.bounds_y)
         try:
-            found = solve(level, y, self.convex or settled, self._factor)
+            found = solve(level, y, self.convex or settled, self._nearby.factor)
             if found.why.startswith(NEEDS_MORE):
                 raise Spent
             if found.inverse is None or found.why not in ("", STALLED):
@@ -81,7 +80,7 @@ class Phi:
             fx, fy = derive.grad(p.f, x, found.y)
             q = found.inverse(fy, LINEAR_TOLERANCE)
             slope = fx - level.cross(found.y, q.vector)
-            self._factor = factored(level, found, self._factor)
+            self._nearby = self._nearby.after(level, found)
         except ArithmeticError as error:
             raise Stuck(str(error)) from None
         finally:
