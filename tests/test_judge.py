@@ -403,8 +403,8 @@ def test_a_command_in_a_notebook_s_cell_shows_lines_and_no_bar(where, kind, monk
 
 @pytest.mark.parametrize("slack", [0.0, 400.0])
 def test_looks_that_follow_each_other_share_the_factor_of_a_hessian(monkeypatch, slack):
-    """Of y of 650 entries, on the digits: the same figures, within what is stated, for a quarter of the gradients. Where
-    the first look has none left for it, the factor waits for the next one."""
+    """Of y of 650 entries, on the digits: the same figures, within what is stated, for a quarter of the gradients.
+    Where the first look has none left for it, the factor waits for the next one."""
     p = build_problem("hyper_cleaning", Draw(0))
     ways = torch.Generator().manual_seed(0)
     points = [(p.x0, p.y0)]
