@@ -271,6 +271,11 @@ def moves_y(f, g, x, y):
     return answer
 
 
+def in_float32(factor):
+    """Right in float64, not in float32."""
+    return lambda f, g, x, y: right(f, g, x, y) * (factor if x.dtype == torch.float32 else 1.0)
+
+
 @pytest.mark.parametrize(
     ("hypergradient", "what", "words"),
     [
@@ -285,6 +290,8 @@ def moves_y(f, g, x, y):
         ),
         (lambda *given: right(*given).nan_to_num(), "f that is NaN", "NaN is hidden"),
         (lambda *given: right(*given).double(), "float32", "float64"),
+        (in_float32(0.5), "float32", "relative error 0.5, and "),
+        (in_float32(float("nan")), "float32", "relative error nan, and "),
         (implicit(lambda product, b: b * (b @ b) / (b @ product(b))), "f that y does not move", "NaN"),
         (lambda *given: right(*given) * (1 + 1e-3 * torch.rand(1)), "a second call", "differs by"),
     ],
@@ -322,6 +329,22 @@ def test_what_cannot_be_run_is_one_sentence(tmp_path, monkeypatch):
     file.write_text("# /// script\n# dependencies = [\n# ///\ndef hypergradient(f, g, x, y): ...\n")
     with pytest.raises(RequestError, match="not valid TOML"):
         examine(file)
+    for line, words in (
+        ('dependencies = "torch"', "dependencies is a list of texts"), ("dependencies = [3]", r"not \[3\]"),
+        ("requires-python = 3", 'requires-python is a text such as ">=3.11", not 3'),
+    ):  # fmt: skip
+        file.write_text(f"# /// script\n# {line}\n# ///\ndef hypergradient(f, g, x, y): ...\n")
+        with pytest.raises(RequestError, match=words):
+            examine(file)
+    file.write_bytes(b"def hypergradient(f, g, x, y):\n    # caf\xe9\n    return x\n")
+    with pytest.raises(RequestError, match=r"none\.py cannot be read: 'utf-8' codec"):
+        examine(file)
+
+
+def test_a_function_that_ends_its_process_is_an_observation(tmp_path):
+    file = tmp_path / "ends.py"
+    file.write_text("import sys\n\ndef hypergradient(f, g, x, y):\n    sys.exit(0)\n")
+    assert {(one.text, one.fine) for one in examine(file)} == {("SystemExit: 0", False)}
 
 
 def test_what_does_not_come_to_an_end_is_ended_with_all_that_it_started(tmp_path, monkeypatch):

@@ -7,8 +7,10 @@ import sys
 
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 
 import bilevelbench as bb
+from bilevelbench.cli import cli
 from bilevelbench.core.errors import RequestError
 from bilevelbench.run.drive import make_folder
 from bilevelbench.run.on import plan
@@ -143,6 +145,22 @@ def test_what_is_published_holds_reports_records_tables_and_digests(tmp_path):
     bb.publish(tmp_path / "theirs", site, brief=True)
     assert {path.name for path in (folder / "records").iterdir()} == {mine.name, theirs.name}
     assert "n, 2 cores" in index.read_text()
+
+
+def test_what_is_not_published_is_named(tmp_path):
+    here = tmp_path / "here"
+    on("m", "a" * 8, write_run(tmp_path / "made"), here)
+    other = on("n", "b" * 8, write_run(tmp_path / "made"), here)
+    other.write_text(
+        other.read_text().replace('"schema":2', '"schema":9999', 1).replace('"schema": 2', '"schema":9999', 1)
+    )
+    with pytest.warns(UserWarning, match=f"not published: .*{other.name} has schema 9999"):
+        index = bb.publish(here, tmp_path / "site", brief=True)
+    assert len(list(index.parent.glob("*/*/records/*"))) == 1
+    done = CliRunner().invoke(cli, ["publish", str(here), "-o", str(tmp_path / "site"), "--brief"])
+    assert done.exit_code == 2
+    assert f"site: {index}" in done.output
+    assert f"{other.name} has schema 9999" in done.output
 
 
 def test_what_cannot_be_published_is_said(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """What newcomers asked for and got a traceback, a wrong remedy or silence: each is one sentence that helps."""
 
 import json
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -47,6 +48,13 @@ def refused(*words):
     assert isinstance(done.exception, RequestError), done.output
     assert "\n" not in str(done.exception)
     return str(done.exception)
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory):
+    """Results in which nobody held a target."""
+    solvers = ["bome(lr=0.01)", "aid_cg(lr=0.01)"]
+    return bb.run("quadratic(d=2)", solvers, seeds=[0], steps=2, in_process=True, out=tmp_path_factory.mktemp("few"))
 
 
 # -- figures and tables
@@ -125,7 +133,68 @@ def test_modules_losses_and_decay_are_what_they_are_said_to_be(changed, words):
         from_modules(**{**given, **changed})
 
 
+@pytest.mark.parametrize("value", ["nope", [("quadratics", 2)], {"quadratics": "a"}, {3: 1.0}])
+def test_weights_are_numbers_by_family(value, few):
+    for ask in (few.leaders, few.verdict):
+        with pytest.raises(RequestError, match=r"^weights=.* is not valid; weights takes numbers by family"):
+            ask(weights=value)
+    with pytest.raises(RequestError, match=r"^weights=.* is not valid"):
+        few.report("nowhere", weights=value)
+
+
+def test_targets_that_nobody_held_are_targets(few):
+    said = str(few.verdict())
+    assert "No solver held any target." in said
+    assert "has targets" not in said
+    assert "held 0% of its targets." in said  # no rank by a cost that nobody has
+    for kind in ("profile", "ecdf"):
+        with pytest.raises(RequestError, match="no solver among these held a target here"):
+            few.figure(kind)
+
+
+def test_a_path_that_cannot_be_written_is_one_sentence(tmp_path, few):
+    (tmp_path / "taken").write_text("")
+    figure = few.figure(problem="quadratic(d=2)")
+    for path, words in ((tmp_path / "taken" / "a.pdf", "cannot be written"), (3, "path='3' is not valid here")):
+        with pytest.raises(RequestError, match=words):
+            figure.write(path)
+    for path in (".", tmp_path):
+        with pytest.raises(RequestError, match=r"is a folder; name a file, such as .*solution\.safetensors"):
+            bb.solve("quadratic(d=2)", "bome", steps=2).save(path)
+
+
 # -- the command line
+
+
+def test_who_joins_a_plan_asks_for_nothing_else(tmp_path):
+    for option, value in (("--out", tmp_path), ("--seeds", "0-3"), ("-p", "quadratic"), ("--here", None)):
+        said = refused("run", "--join", tmp_path, option, *([] if value is None else [value]))
+        assert f"leave out {option} (it takes --jobs and --patience)" in said
+    assert "leave out smoke (" in refused("run", "smoke", "--join", tmp_path)
+
+
+CONSTRAINED = """
+from bilevelbench import Problem, problem
+import torch
+
+@problem("mine")
+def mine(rng):
+    one = torch.ones(3).double()
+    return Problem(
+        lambda x, y: y @ y, lambda x, y: (y - x) @ (y - x), one, 0 * one, y_star=lambda x: x, h_g=lambda x, y: WRONG
+    )
+"""
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [("y.sum()[None] * float('nan')", "h_g is not finite at the start"), ("y.sum()", r"h_g answers the shape \(\)")],
+)
+def test_constraints_are_finite_and_have_one_axis(tmp_path, wrong, words):
+    (tmp_path / "mine.py").write_text(CONSTRAINED.replace("WRONG", wrong))
+    done = CliRunner().invoke(cli, ["check", str(tmp_path / "mine.py")])
+    assert done.exit_code == 1
+    assert re.search(rf"finite at the start +FAILED: {words}", done.output), done.output
 
 
 def test_a_problem_s_file_is_listed(tmp_path):

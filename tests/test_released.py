@@ -19,6 +19,8 @@ from bilevelbench.problems import l2_newsgroups
 from bilevelbench.problems._cleaning import INVERSE, PROTOCOLS, WEIGHTS, split
 from bilevelbench.problems._networks import Network
 
+from .campaigns import starts
+
 
 def build(text, seed=0):
     return build_problem(text, Draw(seed))
@@ -280,3 +282,10 @@ def test_names_that_two_sources_share_mean_the_older_one():
     (file,) = find.chosen("train-images-idx3-ubyte.gz")
     assert file.paths[0].startswith("MNIST/")
     assert len(find.chosen("fashion")) == 4
+
+
+def test_the_campaign_of_starts_sees_what_the_problem_begins_with():
+    p = build("hyper_cleaning(protocol='bome_released')")
+    start = starts.drawn(0, "digits", released.STEPS)
+    assert start.accuracy == pytest.approx(p.metrics(p.x0, p.y0)["accuracy"])
+    assert 0 < start.loss < 3

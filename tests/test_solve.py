@@ -224,6 +224,9 @@ def test_a_callback_sees_every_look_and_can_stop():
     solution = bb.solve("quadratic(d=2)", "bome", steps=100, callback=callback, every=3)
     assert seen == [(k, "running") for k in (1, 2, 3, 4, 5, 6)]
     assert (solution.step, solution.status) == (6, "stopped")
+    for steps, lr, status in ((2, 0.1, "done"), (20, 1e200, "diverged")):  # True of what has ended stops nothing
+        solution = bb.solve("quadratic(d=2)", f"bome(lr={lr})", steps=steps, callback=lambda s: s.step == 2)
+        assert (solution.step, solution.status) == (2, status)
     steps = bb.solve("quadratic(d=2)", "bome", steps=40, every=10).history["step"].tolist()
     assert {10, 20, 30, 40} <= set(steps)
 

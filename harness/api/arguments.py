@@ -49,6 +49,19 @@ def word(name: str, value: Any, example: str) -> str | None:
     return value
 
 
+def weights(value: Any) -> dict[str, float]:
+    """Numbers by family; none for None."""
+    if value is None:
+        return {}
+    sound = isinstance(value, Mapping) and all(
+        isinstance(name, str) and isinstance(weight, int | float) and not isinstance(weight, bool)
+        for name, weight in value.items()
+    )
+    if not sound:
+        raise wrong("weights", value, "numbers by family, such as {'bome_toys': 0.5}")
+    return dict(value)
+
+
 def path(name: str, value: Any) -> Path:
     """A path, as text or as a ``Path``."""
     if not isinstance(value, str | os.PathLike) or not os.fspath(value):

@@ -120,8 +120,10 @@ def distribution(
     data: Results, hit: pd.DataFrame, compared: Comparison, kind: str, by: str, inches: float
 ) -> paper.Printed:  # fmt: skip
     """The performance profile, or the empirical distribution of the cost to target."""
-    if not compared.fields:
+    if not len(hit):
         raise RequestError(f"a {kind} needs targets, and no problem here has any: a known or kept best value, or a bar")
+    if not compared.fields:
+        raise RequestError(f"kind={kind!r}: no solver among these held a target here")
     if by not in compared.fields:
         raise unknown("x", by, compared.fields)
     table = profiles.weighed(hit, data.runs, by, compared.weights)

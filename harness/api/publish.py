@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ def publish(
     """Write a static folder: for each suite and version a report, its records, the tables as Parquet, and digests.
 
     What is in ``out`` stays: records of other machines that were published there before are in the new report, too.
+    Records that are damaged or foreign are left out, with a warning for each.
 
     Parameters
     ----------
@@ -60,6 +62,16 @@ def publish(
     RequestError
         Where there is no result, where pyarrow is missing, or where the folder cannot be written.
     """
+    index, troubles = published(folders, out, brief)
+    for trouble in troubles:
+        warnings.warn(f"not published: {trouble}", stacklevel=2)
+    return index
+
+
+def published(
+    folders: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], out: str | os.PathLike[str], brief: bool
+) -> tuple[Path, list[str]]:
+    """The same, and a sentence for each record that is damaged or foreign, and not in it."""
     site, places = (
         arguments.path("out", out),
         [arguments.path("folders", one) for _, one in arguments.named("folders", folders)],
@@ -80,7 +92,7 @@ def publish(
     try:
         for names, records in sorted(parts.items()):
             _write(site.joinpath(*names), records, brief)
-        return _index(site)
+        return _index(site), troubles
     except OSError as error:
         raise exports.unwritten(site, error) from None
 

@@ -155,7 +155,7 @@ class Results:
     def _asked(self, subject: str | None, weights: Mapping[str, float] | None) -> Asked:
         from bilevelbench.report.page import Asked
 
-        asked = Asked(subject, weights or {})
+        asked = Asked(arguments.word("subject", subject, "bome"), arguments.weights(weights))
         try:
             asked.check(self._data)
         except ValueError as error:

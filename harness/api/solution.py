@@ -91,6 +91,8 @@ class Solution:
         from bilevelbench.store import points
 
         file, arrays = arguments.path("path", path), {"x": self.x, "y": self.y}
+        if not file.name or file.is_dir():
+            raise RequestError(f"path {file} is a folder; name a file, such as {file / 'solution.safetensors'}")
         try:
             points.write(file, {k: v.detach().cpu().numpy() for k, v in arrays.items()}, {"step": str(self.step)})
         except OSError as error:

@@ -104,7 +104,8 @@ def solve(
         except Unsupported as reason:  # what only a step finds out, such as a second derivative that is not there
             raise RequestError(f"solver: {reason}") from None
         if callback is not None and callback(going.solution):
-            going.solution.status = "stopped"
+            if going.solution.status == "running" and look < last:  # what has diverged, or is done, is not stopped
+                going.solution.status = "stopped"
             break
     return going.end()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -23,8 +24,13 @@ def status(folder: Path) -> None:
 def publish(results: tuple[Path, ...], out: Path, brief: bool) -> None:
     """Write results as a static folder for any web host: reports, an index, records, Parquet, digests.
 
-    Records of other machines that were published there before stay, and are in the reports.
+    Records of other machines that were published there before stay, and are in the reports. Records that are damaged or
+    foreign are left out and named; the exit code is then 2.
     """
-    from ..api.publish import publish as written
+    from ..api.publish import published
 
-    click.echo(f"site: {written(list(results) or Path('results'), out, brief=brief)}")
+    index, troubles = published(list(results) or Path("results"), out, brief)
+    click.echo(f"site: {index}")
+    for trouble in troubles:
+        click.echo(f"error: {trouble}", err=True)
+    sys.exit(2 if troubles else 0)

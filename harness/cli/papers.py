@@ -27,7 +27,7 @@ def run_papers(
     said = {name for name in given if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE}
     if wrong := sorted(said - {*TAKES}):
         raise RequestError(
-            f"papers takes problems, solvers, seeds and budgets from its claims; leave out {_option(wrong[0])}, or "
+            f"papers takes problems, solvers, seeds and budgets from its claims; leave out {option(wrong[0])}, or "
             "choose claims (--claim) and a --scale"
         )
     options = {name: given[name] for name in TAKES}
@@ -58,5 +58,6 @@ def told(found: Findings) -> None:
         click.echo(line)
 
 
-def _option(name: str) -> str:
+def option(name: str) -> str:
+    """How an option of `run` is written."""
     return {"problems": "-p", "solvers": "-s"}.get(name, f"--{name.replace('_', '-')}")

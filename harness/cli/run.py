@@ -102,7 +102,7 @@ def run(
     an error, a timeout or out of memory, was lost, or found a fault in its problem. 2: the request cannot be read.
     """
     if join is not None:
-        _join(join, suite, options)
+        _join(context, join, suite, options)
         return
     from ..api.prepare import prepared
 
@@ -127,11 +127,17 @@ def run(
     sys.exit(0 if comparison.good() else 1)
 
 
-def _join(folder: Path, suite: str | None, options: dict[str, Any]) -> None:
+def _join(context: click.Context, folder: Path, suite: str | None, options: dict[str, Any]) -> None:
     from ..api.join import join
 
-    if suite or any(options[name] for name in ("problems", "solvers", "on", "slurm")):
-        raise RequestError("--join works on the plan of a folder, and other runs were asked for; leave them out")
+    given = {name for name, value in context.params.items() if value is not None} - {"join", "jobs", "patience"}
+    said = {name for name in given if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE}
+    if said:
+        option = suite if "suite" in said else papers.option(min(said))
+        raise RequestError(
+            f"--join works on the plan of a folder, and other runs were asked for; leave out {option} (it takes --jobs "
+            "and --patience)"
+        )
     try:
         made = join(folder, jobs=options["jobs"], patience=options["patience"])
     except KeyboardInterrupt:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import subprocess
@@ -37,7 +38,10 @@ def examine(file: str | Path) -> list[Seen]:
     path = Path(file).resolve()
     if not path.is_file():
         raise RequestError(f"there is no file {file}")
-    text = path.read_text("utf-8")
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(f"{file} cannot be read: {error}") from None
     if not re.search(
         r"^(def hypergradient\(|hypergradient\s*=|from .* import .*\bhypergradient\b)", text, re.MULTILINE
     ):
@@ -49,8 +53,14 @@ def examine(file: str | Path) -> list[Seen]:
             try:
                 said = run.communicate(timeout=SECONDS)[1]
             except subprocess.TimeoutExpired:
-                for process in [*psutil.Process(run.pid).children(recursive=True), run]:  # what uv has started, too
-                    process.kill()
+                whole = [
+                    *psutil.Process(run.pid).children(recursive=True),
+                    psutil.Process(run.pid),
+                ]  # what uv started, too
+                for process in whole:
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        process.kill()
+                psutil.wait_procs(whole, SECONDS)
                 raise RequestError(f"{file} does not come to an end within {SECONDS:g} s") from None
         if not out.is_file():
             raise RequestError(f"{file} cannot be run: {told(said)}")

@@ -55,6 +55,10 @@ def finite_at_the_start(target: str) -> None:
         ("f", (oracle.f(x, y),)), ("g", (oracle.g(x, y),)), ("df", oracle.df(x, y)), ("dg", oracle.dg(x, y)),
     ):  # fmt: skip
         assert all(bool(torch.isfinite(part).all()) for part in answer), f"{name} is not finite at the start"
+    for name, given in (("h_f", problem.h_f), ("h_g", problem.h_g)):
+        values = torch.zeros(0) if given is None else given(x, y)
+        assert values.ndim == 1, f"{name} answers the shape {tuple(values.shape)}; it takes one axis, (m,)"
+        assert bool(torch.isfinite(values).all()), f"{name} is not finite at the start"
     assert torch.equal((problem.project_x or _same)(x), x), "x0 lies outside the bounds of x"
     assert torch.equal((problem.project_y or _same)(y), y), "y0 lies outside the bounds of y"
 

@@ -25,11 +25,16 @@ def interpreter(text: str, file: str | Path) -> list[str]:
         asked = tomllib.loads("".join(line[2:] for line in header["body"].splitlines(keepends=True)))
     except tomllib.TOMLDecodeError as error:
         raise RequestError(f"the header of {file} is not valid TOML: {error}") from None
+    version, names = asked.get("requires-python", ""), asked.get("dependencies", [])
+    if not isinstance(version, str):
+        raise RequestError(f'the header of {file}: requires-python is a text such as ">=3.11", not {version!r}')
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise RequestError(f'the header of {file}: dependencies is a list of texts such as ["torch"], not {names!r}')
     uv = shutil.which("uv")
     if uv is None:
         raise RequestError(f"{file} asks for packages in its header; that needs uv, which is not installed")
-    python = ["--python", asked["requires-python"]] if "requires-python" in asked else []
-    packages = [part for name in asked.get("dependencies", []) for part in ("--with", name)]
+    python = ["--python", version] if version else []
+    packages = [part for name in names for part in ("--with", name)]
     return [uv, "run", "--quiet", "--no-project", *python, *packages, "python"]
 
 

@@ -68,10 +68,16 @@ class Printed(style.Drawing):
     """A figure that is saved as it is to be printed, whatever else is set at that time."""
 
     def write(self, path: Path | str) -> None:
-        """As PDF, PNG or SVG by the suffix; the same figure gives the same bytes. ``RequestError`` for another one."""
-        path = Path(path)
-        if path.suffix not in ENDINGS:
+        """As PDF, PNG or SVG by the suffix; the same figure gives the same bytes. ``RequestError`` for another one, and
+        where it cannot be written."""
+        if not isinstance(path, str | Path) or Path(path).suffix not in ENDINGS:
             raise RequestError(f"path={str(path)!r} is not valid here; it has to end in {', '.join(ENDINGS)}")
+        try:
+            self._write(Path(path))
+        except OSError as error:
+            raise RequestError(f"path {path} cannot be written ({error.strerror})") from None
+
+    def _write(self, path: Path) -> None:
         make_folder(path.parent)
         with theme(), written(path) as private:
             if self.get_layout_engine():

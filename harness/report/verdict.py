@@ -68,7 +68,7 @@ def paragraph(
         subject,
         {
             "scope": _scope(runs, hit),
-            "leader": _leader(found),
+            "leader": _leader(found, hit),
             "hanging": _hanging(found, hanging),
             "subject": _subject(runs, found, subject),
             "duels": _duels(found, hit, subject),
@@ -94,13 +94,14 @@ def _scope(runs: pd.DataFrame, hit: pd.DataFrame) -> str:
     return text
 
 
-def _leader(found: Comparison) -> str:
-    if "calls" not in found.standings:
+def _leader(found: Comparison, hit: pd.DataFrame) -> str:
+    if not len(hit):
         return "No problem here has targets: it needs a known or kept best value, or figures with a bar or target."
-    calls = found.standings["calls"]
-    share = found.leaders["share"]
-    if not share.max() > 0:
+    if not found.leaders["share"].max() > 0:
         return "No solver held any target."
+    if "calls" not in found.standings:
+        return "There are no costs in calls to compare solvers by."
+    calls = found.standings["calls"]
     if len(calls.lead) < 2:
         who = both(calls.among) if calls.among else "anybody"
         return f"There is nobody to compare {who} with: no other solver took part in half of what weighs."
@@ -158,7 +159,8 @@ def _subject(runs: pd.DataFrame, found: Comparison, one: str) -> str:
     text = f"{title(one)} held {row['share']:.0%} of its targets"
     if not np.isnan(row["low"]):
         text += f" ({row['low']:.0%} to {row['high']:.0%})"
-    text += f", rank {place + 1} of {len(table)} by cost"
+    if not np.isnan(row["cost"]):
+        text += f", rank {place + 1} of {len(table)} by cost"
     field = found.fields.get("calls")
     if field is not None and one in field.solvers and len(field.solvers) > 1:
         methods = set(runs.loc[runs["kind"] != CONTROL, "solver"])

@@ -26,7 +26,7 @@ def main(file: str, out: str) -> None:
     for part in PARTS:
         try:
             found += part(asked)
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # also what ends its process, as command-line tools do
             text = (f"{type(error).__name__}: {error}".splitlines() or [""])[0][:200]
             found.append({"what": part.__name__, "text": text, "fine": False})
     with open(out, "w", encoding="utf-8") as place:

@@ -11,6 +11,7 @@ from torch import Tensor
 from .tasks import Hypergradient, Quadratic, ask, off, seen, split
 
 EPS = 1e-6  # relative error up to which an answer is right
+EPS_32 = 1e-4  # in float32
 
 
 def accuracy(hypergradient: Hypergradient) -> list[dict[str, Any]]:
@@ -108,8 +109,11 @@ def honesty(hypergradient: Hypergradient) -> list[dict[str, Any]]:
     found = [seen("f that is NaN", "NaN" if fine else f"{got.tolist()}: NaN is hidden", fine)]
     task = Quadratic([0.5, 0.8, 1.0], dtype=torch.float32)
     got = ask(hypergradient, task)[0]
-    fine = got.dtype == torch.float32
-    return [
-        *found,
-        seen("float32", f"{str(got.dtype)[6:]}, relative error {off(got, task.exact(task.y_star())):.2g}", fine),
-    ]
+    double = Quadratic([0.5, 0.8, 1.0])
+    error, first = (
+        off(got, task.exact(task.y_star())),
+        off(ask(hypergradient, double)[0], double.exact(double.y_star())),
+    )
+    exact = error <= 10 * first + EPS_32  # False for NaN
+    text = f"{str(got.dtype)[6:]}, relative error {error:.2g}" + ("" if exact else f", and {first:.2g} in float64")
+    return [*found, seen("float32", text, exact and got.dtype == torch.float32)]
