@@ -191,7 +191,7 @@ def mine(rng):
     [("y.sum()[None] * float('nan')", "h_g is not finite at the start"), ("y.sum()", r"h_g answers the shape \(\)")],
 )
 def test_constraints_are_finite_and_have_one_axis(tmp_path, wrong, words):
-    (tmp_path / "mine.py").write_text(CONSTRAINED.replace("WRONG", wrong))
+    (tmp_path / "mine.py").write_text(CONSTRAINED.replace("WRONG", wrong).replace("mine", f"mine_{len(wrong)}"))
     done = CliRunner().invoke(cli, ["check", str(tmp_path / "mine.py")])
     assert done.exit_code == 1
     assert re.search(rf"finite at the start +FAILED: {words}", done.output), done.output
