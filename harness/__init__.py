@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from .api.status import status as status
     from .api.tune import tune as tune
     from .api.versions import compare as compare
+    from .contract.examine import Seen as Seen
+    from .contract.examine import examine as examine
     from .core.at import At as At
     from .core.draw import Draw as Draw
     from .core.errors import RequestError as RequestError
@@ -69,6 +71,7 @@ _HOME = {
     "Problem": "core.problem",
     "RequestError": "core.errors",
     "Results": "api.results",
+    "Seen": "contract.examine",
     "Solution": "api.solution",
     "Stream": "core.stream",
     "Unsupported": "core.errors",
@@ -76,6 +79,7 @@ _HOME = {
     "build_problem": "core.resolve",
     "compare": "api.versions",
     "claims": "api.papers",
+    "examine": "contract.examine",
     "from_modules": "core.modules",
     "join": "api.join",
     "load": "api.results",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import subprocess
 import tempfile
@@ -20,21 +21,47 @@ SECONDS = 600.0  # after which a library that does not come to an end is given u
 
 
 class Seen(NamedTuple):
-    """One observation: what was looked at, what was found, in words, and whether that is as it should be."""
+    """One observation of ``examine``.
+
+    Parameters
+    ----------
+    what
+        What was looked at.
+    text
+        What was found, in words.
+    fine
+        Whether that is as it should be.
+    """
 
     what: str
     text: str
     fine: bool
 
 
-def examine(file: str | Path) -> list[Seen]:
+def examine(file: str | os.PathLike[str]) -> list[Seen]:
     """What the ``hypergradient(f, g, x, y)`` of a file answers on quadratics with known answers.
 
     f and g are functions of two flat tensors, x and y leaves that require gradients; the answer has the shape of x. The
     file may ask for packages in a PEP 723 header; it then runs by uv in an environment that has them. With
-    ``ARRAYS = "jax"`` in it x, y and the answer are arrays of jax, which f and g take, too. Raises
-    RequestError where the file cannot be run, or a package not be installed.
+    ``ARRAYS = "jax"`` in it x, y and the answer are arrays of jax, which f and g take, too.
+
+    Parameters
+    ----------
+    file
+        The Python file.
+
+    Returns
+    -------
+    list of Seen
+        What was looked at, in order; ``[one for one in examine(file) if not one.fine]`` is what is wrong.
+
+    Raises
+    ------
+    RequestError
+        Where the file cannot be run, or a package not be installed.
     """
+    if not isinstance(file, str | os.PathLike):
+        raise RequestError(f"file={file!r} is not valid; file takes a path, such as 'my_hypergradient.py'")
     path = Path(file).resolve()
     if not path.is_file():
         raise RequestError(f"there is no file {file}")
@@ -48,7 +75,7 @@ def examine(file: str | Path) -> list[Seen]:
         raise RequestError(f"{file} has no function hypergradient(f, g, x, y)")
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "seen.json"
-        command = [*interpreter(text, file), str(PROBE), str(path), str(out)]
+        command = [*interpreter(text, os.fspath(file)), str(PROBE), str(path), str(out)]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=folder) as run:
             try:
                 said = run.communicate(timeout=SECONDS)[1]
