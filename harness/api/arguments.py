@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Iterable, Mapping, Sized
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def weights(value: Any) -> dict[str, float]:
     if value is None:
         return {}
     sound = isinstance(value, Mapping) and all(
-        isinstance(name, str) and isinstance(weight, int | float) and not isinstance(weight, bool)
+        isinstance(name, str) and isinstance(weight, Real) and not isinstance(weight, bool)
         for name, weight in value.items()
     )
     if not sound:

@@ -71,7 +71,7 @@ def publish(
 def published(
     folders: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], out: str | os.PathLike[str], brief: bool
 ) -> tuple[Path, list[str]]:
-    """The same, and a sentence for each record that is damaged or foreign, and not in it."""
+    """The index page of what ``publish`` writes, and a sentence for each record that is damaged or foreign."""
     site, places = (
         arguments.path("out", out),
         [arguments.path("folders", one) for _, one in arguments.named("folders", folders)],

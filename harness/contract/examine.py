@@ -18,6 +18,7 @@ from bilevelbench.core.header import interpreter, told
 
 PROBE = Path(__file__).with_name("probe")
 SECONDS = 600.0  # after which a library that does not come to an end is given up
+GONE = 10.0  # seconds in which the system ends a process that was killed
 
 
 class Seen(NamedTuple):
@@ -80,14 +81,12 @@ def examine(file: str | os.PathLike[str]) -> list[Seen]:
             try:
                 said = run.communicate(timeout=SECONDS)[1]
             except subprocess.TimeoutExpired:
-                whole = [
-                    *psutil.Process(run.pid).children(recursive=True),
-                    psutil.Process(run.pid),
-                ]  # what uv started, too
+                started = psutil.Process(run.pid)
+                whole = [*started.children(recursive=True), started]  # what uv has started, too
                 for process in whole:
                     with contextlib.suppress(psutil.NoSuchProcess):
                         process.kill()
-                psutil.wait_procs(whole, SECONDS)
+                psutil.wait_procs(whole, GONE)
                 raise RequestError(f"{file} does not come to an end within {SECONDS:g} s") from None
         if not out.is_file():
             raise RequestError(f"{file} cannot be run: {told(said)}")
