@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 import sys
 
@@ -151,9 +152,7 @@ def test_what_is_not_published_is_named(tmp_path):
     here = tmp_path / "here"
     on("m", "a" * 8, write_run(tmp_path / "made"), here)
     other = on("n", "b" * 8, write_run(tmp_path / "made"), here)
-    other.write_text(
-        other.read_text().replace('"schema":2', '"schema":9999', 1).replace('"schema": 2', '"schema":9999', 1)
-    )
+    other.write_text(re.sub(r'"schema": ?\d', '"schema":9999', other.read_text(), count=1))
     with pytest.warns(UserWarning, match=f"not published: .*{other.name} has schema 9999"):
         index = bb.publish(here, tmp_path / "site", brief=True)
     assert len(list(index.parent.glob("*/*/records/*"))) == 1

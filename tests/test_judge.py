@@ -430,3 +430,37 @@ def test_looks_that_follow_each_other_share_the_factor_of_a_hessian(monkeypatch,
     for one, other in zip(with_, without, strict=True):
         for name, off in (("phi", "phi_error"), ("grad_phi", "grad_phi_error")):
             assert abs(one[name] - other[name]) <= one[off] + other[off]
+
+
+class Slope(torch.autograd.Function):
+    """The gradient of sum y^3, whose derivative looks at a number, and so cannot be had in batches."""
+
+    @staticmethod
+    def forward(ctx, y):
+        ctx.save_for_backward(y)
+        return 3 * y * y
+
+    @staticmethod
+    def backward(ctx, v):
+        return 6 * ctx.saved_tensors[0] * v if float(v.sum()) else torch.zeros_like(v)
+
+
+class Cubes(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, y):
+        ctx.save_for_backward(y)
+        return (y**3).sum()
+
+    @staticmethod
+    def backward(ctx, along):
+        return Slope.apply(ctx.saved_tensors[0]) * along
+
+
+@pytest.mark.parametrize(("allowance", "made", "asked"), [(1000, True, 283), (150, False, 150)])
+def test_a_factor_that_takes_more_than_there_is_left_is_done_without(allowance, made, asked):
+    """Products that cannot be batched are asked for one by one, after a batch in vain: 1 + 32 + 250."""
+    y = torch.ones(250).double()
+    level = Level(lambda x, y: Cubes.apply(y), torch.zeros(1).double(), allowance=allowance)
+    after = lower.Nearby(None, 100.0).after(level, Found(y, 0.0, None, None, y, ""))
+    assert (after.factor is not None) == made
+    assert (after.asked, level.asked) == (0, asked)

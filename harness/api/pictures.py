@@ -122,14 +122,15 @@ def distribution(
     """The performance profile, or the empirical distribution of the cost to target."""
     if not len(hit):
         raise RequestError(f"a {kind} needs targets, and no problem here has any: a known or kept best value, or a bar")
+    nobody = RequestError(f"kind={kind!r}: no solver among these held a target here")
     if not compared.fields:
-        raise RequestError(f"kind={kind!r}: no solver among these held a target here")
+        raise nobody
     if by not in compared.fields:
         raise unknown("x", by, compared.fields)
     table = profiles.weighed(hit, data.runs, by, compared.weights)
     table = table[table["cost"] > 0]
     if not len(table):
-        raise RequestError(f"kind={kind!r}: no solver among these held a target here")
+        raise nobody
     order = [s for s in compared.leaders["solver"] if s in set(hit["solver"])]
     words = X[by][1]
     column, label = ("cost", words) if kind == "ecdf" else ("ratio", f"{words} ÷ the best solver's")

@@ -130,9 +130,8 @@ def run(
 def _join(context: click.Context, folder: Path, suite: str | None, options: dict[str, Any]) -> None:
     from ..api.join import join
 
-    given = {name for name, value in context.params.items() if value is not None} - {"join", "jobs", "patience"}
-    said = {name for name in given if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE}
-    if said:
+    others = context.params.keys() - {"join", "jobs", "patience"}
+    if said := {n for n in others if context.get_parameter_source(n) is click.core.ParameterSource.COMMANDLINE}:
         option = suite if "suite" in said else papers.option(min(said))
         raise RequestError(
             f"--join works on the plan of a folder, and other runs were asked for; leave out {option} (it takes --jobs "

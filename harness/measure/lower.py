@@ -89,7 +89,10 @@ class Nearby(NamedTuple):
         pays = asked > (n if self.factor else n / 4) and level.asked + n / 2 + 1 <= level.allowance
         if found.why or not level.twice or not SHORT < n <= MOST_SHORT or not pays:
             return self._replace(asked=asked)
-        return Nearby(Factor.of(level, found.y) or self.factor)
+        try:
+            return Nearby(Factor.of(level, found.y) or self.factor)
+        except Spent:  # products that cannot be batched ask for twice as much and more
+            return Nearby(self.factor)
 
 
 def _newton(level: Level, begin: Found, dense: bool, factor: Factor | None = None) -> Found:
